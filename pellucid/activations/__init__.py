@@ -1,0 +1,1 @@
+"""A model, text and a site become a shuffled, resumable stream of activation vectors."""

@@ -1,0 +1,1 @@
+"""A dictionary and text become feature pages: statistics, examples, promoted tokens."""

@@ -1,0 +1,1 @@
+"""Activations become sparse codes: architectures, kernels, training, measured quality, files."""

@@ -1,0 +1,186 @@
+"""A dictionary: encoder rows and decoder directions that turn an activation into a code and back.
+
+T tokens, D width, N features. One class serves every architecture, because trained they differ in one thing: which of the
+pre-activations `x @ encoder.T + encoder_bias` count.
+
+    topk        the k largest positive ones of each token (Gao et al. 2024, arXiv 2406.04093)
+    jumprelu    those above the feature's own threshold (Rajamanoharan et al. 2024, arXiv 2407.14435); a BatchTopK
+                dictionary (Bussmann et al. 2024, arXiv 2412.06410) is kept in this form
+    relu        all positive ones
+
+Decoder rows have unit norm and the normalisation of training is folded in, so that values are lengths in the model's own
+residual stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.core.sites import Site
+from pellucid.dictionaries import kernels
+from pellucid.dictionaries.codes import Codes
+
+Activation = Literal["topk", "jumprelu", "relu"]
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """A trained sparse code for one site of one model."""
+
+    site: Site
+    model_digest: str
+    activation: Activation
+    encoder: Tensor
+    """[N, D] float32."""
+    encoder_bias: Tensor
+    """[N] float32."""
+    decoder: Tensor
+    """[N, D] float32, unit rows."""
+    decoder_bias: Tensor
+    """[D] float32."""
+    k: int | None = None
+    """Features per token, for `topk`."""
+    threshold: Tensor | None = None
+    """[N] float32, for `jumprelu`."""
+    maximum: Tensor | None = None
+    """[N] float32: the largest activation of each feature over the measured text, the unit of steering."""
+    frequency: Tensor | None = None
+    """[N] float32: the share of tokens of that text on which each feature is active."""
+
+    def __post_init__(self) -> None:
+        if (self.activation == "topk") != (self.k is not None):
+            raise InputError(f"A {self.activation} dictionary with k = {self.k}: k belongs to topk alone.")
+        if (self.activation == "jumprelu") != (self.threshold is not None):
+            raise InputError(f"A {self.activation} dictionary {'without' if self.threshold is None else 'with'} threshold.")
+
+    @property
+    def num_features(self) -> int:
+        """N."""
+        return len(self.decoder)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.decoder.shape[1]
+
+    def check_feature(self, feature: int) -> int:
+        """The feature number, if the dictionary has it.
+
+        Raises:
+            InputError: when it does not.
+        """
+        if not 0 <= feature < self.num_features:
+            raise InputError(f"Feature {feature} does not exist: the dictionary has features 0 to {self.num_features - 1}.")
+        return feature
+
+    @cached_property
+    def _encoder_bf16(self) -> Tensor:
+        return self.encoder.bfloat16()
+
+    def encode(self, x: Tensor) -> Codes:
+        """The codes of some activations.
+
+        Candidates come from one bf16 product where a kernel selects among them; every value is computed in fp32.
+
+        Args:
+            x: [T, D], any float dtype, on any device.
+
+        Raises:
+            InputError: when an activation is NaN or infinite, or the width is not D.
+        """
+        x = self._checked(x)
+        parts = [self._encode_rows(x[at : at + _ROWS_AT_ONCE]) for at in range(0, len(x), _ROWS_AT_ONCE)]
+        return _joined(parts, self.num_features)
+
+    def _checked(self, x: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.width:
+            raise InputError(f"Expected activations [tokens, {self.width}], got {list(x.shape)}.")
+        x = x.detach().to("cpu", torch.float32)
+        if not bool(torch.isfinite(x).all()):
+            bad = int((~torch.isfinite(x).all(1)).sum())
+            raise InputError(
+                f"{bad} of {len(x)} activations at {self.site} are NaN or infinite. The model overflowed: load it with "
+                "precision fp32, or check its weights."
+            )
+        return x
+
+    def _encode_rows(self, x: Tensor) -> Codes:
+        if self.activation == "topk" and self.num_features >= 1024 and len(x) >= 64:
+            assert self.k is not None
+            product = torch.addmm(self.encoder_bias.bfloat16(), x.bfloat16(), self._encoder_bf16.T)
+            counts, chosen = kernels.select_per_row(bits_of(product), self.k)
+            rows = np.repeat(np.arange(len(x)), counts)
+            features = torch.from_numpy(chosen[np.arange(self.k)[None] < counts[:, None]]).long()
+            offsets = np.concatenate([[0], counts.cumsum()])
+            values = torch.from_numpy(kernels.dots(x.numpy(), self.encoder.numpy(), offsets, features.int().numpy()))
+            values += self.encoder_bias[features]
+            keep = values > 0
+            return Codes.from_entries(
+                torch.from_numpy(rows)[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
+            )
+        scores = torch.addmm(self.encoder_bias, x, self.encoder.T)
+        if self.activation == "topk":
+            assert self.k is not None
+            values, features = scores.topk(min(self.k, self.num_features), dim=1)
+            keep = values > 0
+            rows_t = torch.arange(len(x))[:, None].expand_as(keep)
+            return Codes.from_entries(
+                rows_t[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
+            )
+        bar = torch.zeros(()) if self.threshold is None else self.threshold.clamp(min=0)
+        rows_t, features = (scores > bar).nonzero(as_tuple=True)
+        return Codes.from_entries(
+            rows_t, features, scores[rows_t, features], tokens=len(x), num_features=self.num_features
+        )
+
+    def activations_of(self, x: Tensor, features: Tensor) -> Tensor:
+        """[T, F] the activation of some features on [T, D], dense, in float32 and on the device of `x`.
+
+        Costs F dot products a token; with `topk`, whether a feature is active depends on all others, and it costs N.
+        """
+        if self.activation == "topk":
+            dense = torch.zeros(len(x), self.num_features)
+            codes = self.encode(x)
+            dense[codes.rows, codes.features.long()] = codes.values
+            return dense[:, features.cpu()].to(x.device)
+        rows = self.encoder[features].to(x.device)
+        scores = x.float() @ rows.T + self.encoder_bias[features].to(x.device)
+        bar = 0.0 if self.threshold is None else self.threshold[features].clamp(min=0).to(x.device)
+        return torch.where(scores > bar, scores, 0).clamp(min=0)
+
+    def decode(self, codes: Codes) -> Tensor:
+        """[T, D] float32: the activations that codes stand for."""
+        return torch.from_numpy(
+            kernels.decode(
+                codes.offsets.numpy(),
+                codes.features.numpy(),
+                codes.values.numpy(),
+                self.decoder.numpy(),
+                self.decoder_bias.numpy(),
+            )
+        )
+
+
+def bits_of(product: Tensor) -> np.ndarray:
+    """A bf16 tensor as int16, which sorts its positive numbers as they sort; nothing is copied."""
+    return product.view(torch.int16).numpy()
+
+
+def _joined(parts: list[Codes], num_features: int) -> Codes:
+    if len(parts) == 1:
+        return parts[0]
+    lengths = [torch.zeros(1, dtype=torch.int64), *(p.offsets.diff() for p in parts)]
+    return Codes(
+        torch.cat(lengths).cumsum(0),
+        torch.cat([p.features for p in parts]) if parts else torch.zeros(0, dtype=torch.int32),
+        torch.cat([p.values for p in parts]) if parts else torch.zeros(0),
+        num_features,
+    )

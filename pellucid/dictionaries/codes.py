@@ -1,0 +1,78 @@
+"""Codes: the one sparse type of the house.
+
+T tokens, N features. Row t holds the features active on token t, strongest first, in compressed rows:
+`features[offsets[t]:offsets[t+1]]` with `values` beside it. Values are positive; what is not listed is zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Sparse codes of T tokens over N features."""
+
+    offsets: Tensor
+    """[T + 1] int64; row t spans offsets[t] to offsets[t + 1]."""
+    features: Tensor
+    """[entries] int32, the feature numbers."""
+    values: Tensor
+    """[entries] float32, positive, descending within a row."""
+    num_features: int
+    """N."""
+
+    @classmethod
+    def from_dense(cls, dense: Tensor) -> Codes:
+        """Codes of a [T, N] tensor; what is not positive is left out."""
+        rows, columns = (dense > 0).nonzero(as_tuple=True)
+        return cls.from_entries(rows, columns, dense[rows, columns], tokens=dense.shape[0], num_features=dense.shape[1])
+
+    @classmethod
+    def from_entries(cls, rows: Tensor, features: Tensor, values: Tensor, *, tokens: int, num_features: int) -> Codes:
+        """Codes from entries in any order, each (row, feature) at most once."""
+        by_value = torch.argsort(values, descending=True, stable=True)
+        order = by_value[torch.argsort(rows[by_value], stable=True)]
+        offsets = torch.zeros(tokens + 1, dtype=torch.int64)
+        offsets[1:] = torch.bincount(rows, minlength=tokens).cumsum(0)
+        return cls(offsets, features[order].to(torch.int32), values[order].float(), num_features)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def rows(self) -> Tensor:
+        """[entries] int64: the token of each entry."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.offsets.diff())
+
+    @property
+    def mean_l0(self) -> float:
+        """Features active per token, on average."""
+        return len(self.values) / max(1, len(self))
+
+    def row(self, token: int) -> tuple[Tensor, Tensor]:
+        """Features and values of one token, strongest first."""
+        if not 0 <= token < len(self):
+            raise IndexError(f"Token {token} is not among {len(self)}.")
+        span = slice(int(self.offsets[token]), int(self.offsets[token + 1]))
+        return self.features[span], self.values[span]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self.row(t) for t in range(len(self)))
+
+    def column(self, feature: int) -> Tensor:
+        """[T] the activation of one feature on every token."""
+        hit = self.features == feature
+        out = torch.zeros(len(self))
+        out[self.rows[hit]] = self.values[hit]
+        return out
+
+    def dense(self) -> Tensor:
+        """[T, N] as an ordinary tensor."""
+        out = torch.zeros(len(self), self.num_features)
+        out[self.rows, self.features.long()] = self.values
+        return out

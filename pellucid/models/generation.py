@@ -1,0 +1,272 @@
+"""Generation: a model writes, token by token, while dictionaries watch and edits act.
+
+Prompts of several lengths run as one batch, padded on the left. Each step yields the token of every row with its
+log-probability under the model as edited, and, for each watcher, the codes at that token's own position: what was active
+when the model read the token it had just written. The first event holds the codes of the prompts.
+
+Between two events nothing is attached to the model, and gradient modes are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.core.sites import Site
+from pellucid.models import hooks
+from pellucid.models.model import Model
+
+C = TypeVar("C", covariant=True)
+
+
+class Watcher(Protocol[C]):
+    """What reads a site during generation: a dictionary does."""
+
+    @property
+    def site(self) -> Site:
+        """Where to read."""
+
+    def encode(self, x: Tensor, /) -> C:
+        """What to make of activations [T, D]."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What an editor may know of the forward pass it edits."""
+
+    phase: Literal["prompt", "answer"]
+    """Whether the positions are those of the prompt, or one of the answer."""
+    real: Tensor
+    """[rows, positions] bool: tokens, not padding."""
+
+
+Editor = Callable[[Tensor, Pass], Tensor]
+"""[rows, positions, D] in, the same shape out."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen."""
+
+    max_tokens: int = 64
+    """The most tokens an answer may have."""
+    temperature: float = 0.0
+    """0 takes the likeliest token; 1 samples from the model's own distribution."""
+    top_p: float = 1.0
+    """Sample among the likeliest tokens that together have this probability."""
+    seed: int = 0
+    """Fixes the choices."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise InputError(
+                f"Sampling needs max_tokens of 1 or more, temperature of 0 or more, top_p in (0, 1]; got {self}."
+            )
+
+
+@dataclass(frozen=True)
+class PromptRead(Generic[C]):
+    """The prompts have been read."""
+
+    codes: list[list[C]]
+    """For each watcher, for each row, the codes of the prompt's tokens."""
+
+
+@dataclass(frozen=True)
+class Step(Generic[C]):
+    """One token of every row has been written."""
+
+    token_ids: list[int]
+    """[rows]; of a row that has ended, the end token again."""
+    logprobs: list[float]
+    """[rows] the natural logarithm of each token's probability."""
+    live: list[bool]
+    """[rows] whether the token belongs to the answer: false once a row has ended."""
+    codes: list[C]
+    """For each watcher, the codes of the tokens, one per row."""
+
+
+class Generator(Generic[C]):
+    """One batch being written. Iterate over it."""
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling = Sampling(),  # noqa: B008  frozen
+        *,
+        watch: Sequence[Watcher[C]] = (),
+        editors: Sequence[tuple[Site, Editor]] = (),
+    ) -> None:
+        """Prepare to write.
+
+        Args:
+            model: who writes.
+            prompts: token ids of each row.
+            sampling: how to choose.
+            watch: what reads along.
+            editors: what edits, in order, at which sites.
+
+        Raises:
+            InputError: when a prompt is empty.
+        """
+        if not prompts or not all(len(p) for p in prompts):
+            raise InputError("A prompt is empty. Give at least one word.")
+        for site in (*(w.site for w in watch), *(s for s, _ in editors)):
+            model.check_site(site)
+        self.model, self.sampling, self.watch, self.editors = model, sampling, watch, editors
+        longest = max(map(len, prompts))
+        end = min(model.end_ids, default=0)
+        padded = [[end] * (longest - len(p)) + list(p) for p in prompts]
+        self._tokens = torch.tensor(padded, device=model.device)
+        lengths = torch.tensor([len(p) for p in prompts], device=model.device)
+        self._mask = torch.arange(longest, device=model.device)[None] >= longest - lengths[:, None]
+        self._padded = not bool(self._mask.all())
+        self._lengths = lengths
+        self._random = torch.Generator().manual_seed(sampling.seed)
+        self._cache: Any = None
+
+    def __iter__(self) -> Iterator[PromptRead[C] | Step[C]]:
+        rows = len(self._tokens)
+        end = min(self.model.end_ids, default=0)
+        logits, seen = self._forward(self._tokens, Pass("prompt", self._mask))
+        yield PromptRead(
+            [[w.encode(x[r][self._mask[r]]) for r in range(rows)] for w, x in zip(self.watch, seen, strict=True)]
+        )
+        live = [True] * rows
+        for number in range(self.sampling.max_tokens):
+            chosen, logprobs = self._choose(logits)
+            ids = [int(i) if alive else end for i, alive in zip(chosen, live, strict=True)]
+            counted = [alive and i not in self.model.end_ids for i, alive in zip(ids, live, strict=True)]
+            last = not any(counted) or number == self.sampling.max_tokens - 1
+            seen = []
+            if self.watch or not last:
+                step = torch.tensor(ids, device=self.model.device)[:, None]
+                self._mask = torch.cat([self._mask, self._mask.new_ones(rows, 1)], dim=1)
+                logits, seen = self._forward(step, Pass("answer", self._mask[:, -1:]))
+            yield Step(ids, logprobs.tolist(), live, [w.encode(x[:, -1]) for w, x in zip(self.watch, seen, strict=True)])
+            live = counted
+            if not any(live):
+                return
+
+    def _forward(self, tokens: Tensor, this: Pass) -> tuple[Tensor, list[Tensor]]:
+        """Logits [rows, vocabulary] at the last position, and what each watcher's site held."""
+        seen: list[Tensor] = [torch.empty(0)] * len(self.watch)
+
+        def keep(index: int) -> hooks.Reader:
+            def read(x: Tensor) -> None:
+                seen[index] = x
+
+            return read
+
+        def bound(editor: Editor) -> hooks.Editor:
+            return lambda x: editor(x, this)
+
+        positions = None
+        if self._padded:
+            positions = (self._mask.long().cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        with (
+            torch.inference_mode(),
+            hooks.edited(self.model.network, [(site, bound(e)) for site, e in self.editors]),
+            hooks.watched(self.model.network, [(w.site, keep(i)) for i, w in enumerate(self.watch)]),
+        ):
+            out = self.model.network(
+                input_ids=tokens,
+                attention_mask=self._mask.long() if self._padded else None,
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        self._cache = out.past_key_values
+        return out.logits[:, -1], seen
+
+    def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """A token for each row, with its log-probability."""
+        logprobs = logits.float().log_softmax(-1).cpu()
+        s = self.sampling
+        if s.temperature == 0:
+            chosen = logprobs.argmax(-1)
+        else:
+            weights = (logprobs / s.temperature).softmax(-1)
+            if s.top_p < 1:
+                ordered, order = weights.sort(dim=-1, descending=True)
+                outside = ordered.cumsum(-1) - ordered >= s.top_p
+                weights = torch.zeros_like(weights).scatter(-1, order, ordered.masked_fill(outside, 0))
+            chosen = torch.multinomial(weights, 1, generator=self._random)[:, 0]
+        return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one row wrote."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+
+
+def answers(generator: Generator[Any]) -> list[Answer]:
+    """Run a generator to its end; the end token is not part of an answer."""
+    found: list[Answer] = []
+    for event in generator:
+        if isinstance(event, PromptRead):
+            continue
+        if not found:
+            found = [Answer([], []) for _ in event.token_ids]
+        for row, (token, logprob, live) in enumerate(zip(event.token_ids, event.logprobs, event.live, strict=True)):
+            if live and token not in generator.model.end_ids:
+                found[row].token_ids.append(token)
+                found[row].logprobs.append(logprob)
+    return found
+
+
+def logprobs_of(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    written: Sequence[Sequence[int]],
+    *,
+    editors: Sequence[tuple[Site, Editor]] = (),
+    rows_at_once: int = 16,
+) -> list[Tensor]:
+    """The log-probabilities [tokens, vocabulary] a model gives at each token of given answers, in one pass over each.
+
+    Rows come back as float32 tensors, one per answer, the distribution from which each of its tokens was drawn.
+    """
+    found: list[Tensor] = []
+    for at in range(0, len(prompts), rows_at_once):
+        heads, tails = prompts[at : at + rows_at_once], written[at : at + rows_at_once]
+        longest = max(len(h) + len(t) for h, t in zip(heads, tails, strict=True))
+        end = min(model.end_ids, default=0)
+        rows = [[end] * (longest - len(h) - len(t)) + [*h, *t] for h, t in zip(heads, tails, strict=True)]
+        tokens = torch.tensor(rows, device=model.device)
+        lengths = torch.tensor([len(h) + len(t) for h, t in zip(heads, tails, strict=True)], device=model.device)
+        mask = torch.arange(longest, device=model.device)[None] >= longest - lengths[:, None]
+        depth = max(map(len, tails)) + 1
+        answer = torch.zeros_like(mask)
+        for r, tail in enumerate(tails):
+            answer[r, longest - len(tail) :] = True
+
+        def both(editor: Editor, mask: Tensor = mask, answer: Tensor = answer) -> hooks.Editor:
+            def edit(x: Tensor) -> Tensor:
+                prompt = editor(x, Pass("prompt", mask & ~answer))
+                return torch.where(answer[..., None], editor(x, Pass("answer", answer)), prompt)
+
+            return edit
+
+        with torch.inference_mode(), hooks.edited(model.network, [(site, both(e)) for site, e in editors]):
+            logits = model.network(
+                input_ids=tokens,
+                attention_mask=mask.long(),
+                position_ids=(mask.long().cumsum(1) - 1).clamp(min=0),
+                use_cache=False,
+                logits_to_keep=depth,
+            ).logits
+        for r, tail in enumerate(tails):
+            rows_of = logits[r, logits.shape[1] - 1 - len(tail) : logits.shape[1] - 1]
+            found.append(rows_of.float().log_softmax(-1).cpu())
+    return found

@@ -1,0 +1,193 @@
+"""A model: a Hugging Face network with its tokenizer, its digest and its sites.
+
+`load` turns a reference into one. The network is used as it is; reading and editing go through `hooks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.core.errors import InputError
+from pellucid.core.sites import Site
+from pellucid.models import families, hooks, weights
+
+Precision = Literal["auto", "fp32", "bf16"]
+Message = Mapping[str, str]
+_MARK = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network whose sites have names."""
+
+    network: nn.Module
+    """A Hugging Face causal language model in evaluation mode."""
+    tokenizer: Any
+    """The Hugging Face tokenizer that belongs to it."""
+    digest: str
+    """Names the weights and the tokenizer; dictionaries refuse a model with another."""
+    name: str
+    """The reference it was loaded from."""
+
+    @property
+    def config(self) -> Any:
+        """The Hugging Face configuration."""
+        return self.network.config
+
+    @property
+    def width(self) -> int:
+        """The width of the residual stream."""
+        return int(self.config.hidden_size)
+
+    @property
+    def num_layers(self) -> int:
+        """How many transformer layers there are."""
+        return families.num_layers(self.network)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype the network computes in."""
+        return next(self.network.parameters()).dtype
+
+    @cached_property
+    def bos_id(self) -> int | None:
+        """The token that opens a text, where the tokenizer itself adds one; otherwise none."""
+        first = self.tokenizer("a", add_special_tokens=True).input_ids[:1]
+        return first[0] if first and first[0] == self.tokenizer.bos_token_id else None
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ids = {self.tokenizer.eos_token_id}
+        configured = getattr(self.network.generation_config, "eos_token_id", None)
+        ids.update(configured if isinstance(configured, list) else [configured])
+        return frozenset(i for i in ids if i is not None)
+
+    @property
+    def unembedding(self) -> Tensor:
+        """[vocabulary, width]: a row per token, what the logits are read with."""
+        head = self.network.get_output_embeddings()  # type: ignore[operator]
+        return head.weight  # type: ignore[no-any-return]
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm before the unembedding."""
+        return self.network.get_submodule(families.of(self.network).final)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a text, with the opening token where the model takes one.
+
+        Raises:
+            InputError: when the text holds no token.
+        """
+        ids = list(self.tokenizer(text, add_special_tokens=True).input_ids)
+        if len(ids) <= (self.bos_id is not None):
+            raise InputError("The text is empty: there is nothing to read. Give at least one word.")
+        return ids
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a chat, through the model's template, ready for the model's answer.
+
+        A model without a template gets the last message as plain text.
+        """
+        if not messages or not messages[-1].get("content", "").strip():
+            raise InputError("The prompt is empty. Give at least one word.")
+        if self.tokenizer.chat_template is None:
+            return self.encode_text(messages[-1]["content"])
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of some tokens."""
+        return str(self.tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False))
+
+    def pieces(self, token_ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself, so that joined they give the text back.
+
+        A token that holds part of a character gives an empty piece until the character is whole.
+        """
+        found: list[str] = []
+        # Tokens are decoded behind those before them, because some tokenizers drop the space that opens a text.
+        before: list[int] = []
+        pending: list[int] = []
+        given = 0
+        for token in token_ids:
+            pending.append(int(token))
+            text = self.decode([*before, *pending])
+            # Up to three trailing marks may be the first bytes of a character of four; earlier ones are the text's own.
+            marks = min(3, len(text) - len(text.rstrip(_MARK)))
+            until = max(given, len(text) - marks)
+            found.append(text[given:until])
+            given = until
+            if not marks:
+                before, pending = pending, []
+                given = len(self.decode(before))
+        if pending:
+            found[-1] += self.decode([*before, *pending])[given:]
+        return found
+
+    def capture(self, token_ids: Tensor, sites: Sequence[Site], **options: Any) -> Mapping[Site, Tensor]:
+        """Activations at some sites for a batch of rows; see `hooks.capture`."""
+        return hooks.capture(self.network, sites, token_ids.to(self.device), **options)
+
+    def check_site(self, site: Site) -> Site:
+        """The site, if the model has it.
+
+        Raises:
+            InputError: when it does not.
+        """
+        families.hook_point(self.network, site)
+        return site
+
+
+def load(reference: str = "smollm2", *, precision: Precision = "auto", device: str = "auto") -> Model:
+    """Load a model by reference.
+
+    Args:
+        reference: an alias, `hf:org/name@revision`, `pypi:package==version#file.gguf`, a folder, or a `.gguf` file.
+        precision: what to compute in; `auto` is bf16 where the processor or the GPU multiplies it, else fp32.
+        device: `cpu`, `cuda`, …; `auto` takes a GPU if there is one.
+
+    Raises:
+        InputError, IntegrityError, UpstreamError: see `weights.locate`.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    found = weights.locate(reference)
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        network = AutoModelForCausalLM.from_pretrained(found.folder, dtype=resolve(precision, where))
+        tokenizer = AutoTokenizer.from_pretrained(found.folder)
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
+    families.of(network)
+    return Model(network.eval().to(where), tokenizer, found.digest, reference)
+
+
+def resolve(precision: Precision, device: str = "cpu") -> torch.dtype:
+    """The dtype that a precision means on a device."""
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else has_bf16_arithmetic()
+        return torch.bfloat16 if fast else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def has_bf16_arithmetic() -> bool:
+    """Whether this processor multiplies bf16 in hardware; without it bf16 is slower than fp32."""
+    found = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends.cpu, "get_cpu_capability") else ""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) or "SVE" in found

@@ -1,0 +1,154 @@
+"""Edits in value space: change the activation of a feature, keep everything else.
+
+With a the activation of a feature on a token, d its unit decoder direction and m its maximum over the measured text:
+
+    set      a' = s·m            scale    a' = s·a            ablate   a' = 0
+    cap      a' = min(a, s·m)    add      a' = a + s·m
+
+and x' = x + (a' − a)·d: what the dictionary does not explain of x stays as it is. A strength s of 5 thus means the same for every
+feature: five times the strongest it was ever seen. A raw vector v can be added too: x' = x + s·v.
+
+Edits are per row of a batch and hold at every decoding step, on the prompt, on the answer, or on all tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.core.sites import Site
+from pellucid.dictionaries.base import Dictionary
+from pellucid.models.generation import Editor, Pass
+
+Kind = Literal["set", "scale", "ablate", "cap", "add"]
+Scope = Literal["prompt", "answer", "all"]
+
+
+@dataclass(frozen=True)
+class FeatureEdit:
+    """An edit of one feature."""
+
+    kind: Kind
+    feature: int
+    strength: float = 0.0
+    """In multiples of the feature's maximum; for `scale`, of its activation; unused by `ablate`."""
+    scope: Scope = "all"
+    """Which tokens it holds on."""
+
+    def check(self, dictionary: Dictionary) -> None:
+        """Refuse what would mean nothing.
+
+        Raises:
+            InputError: when the feature does not exist, was never active in the measured text, or the strength is no number.
+        """
+        dictionary.check_feature(self.feature)
+        if not math.isfinite(self.strength):
+            raise InputError(f"The strength of an edit must be a number; got {self.strength}.")
+        if self.kind in ("set", "cap", "add") and self.unit(dictionary) == 0:
+            raise InputError(
+                f"Feature {self.feature} was never active in the measured text, so a multiple of its maximum means nothing. "
+                "Choose another feature."
+            )
+
+    def unit(self, dictionary: Dictionary) -> float:
+        """The feature's maximum."""
+        if dictionary.maximum is None:
+            raise InputError("The dictionary holds no maxima, the unit of steering. Measure them with 'pellucid inspect'.")
+        return float(dictionary.maximum[self.feature])
+
+    def wanted(self, activation: Tensor, dictionary: Dictionary) -> Tensor:
+        """a' for a tensor of a."""
+        if self.kind == "scale":
+            return activation * self.strength
+        if self.kind == "ablate":
+            return torch.zeros_like(activation)
+        target = self.strength * self.unit(dictionary)
+        if self.kind == "set":
+            return torch.full_like(activation, target)
+        return activation.clamp(max=target) if self.kind == "cap" else activation + target
+
+
+@dataclass(frozen=True)
+class VectorEdit:
+    """A raw vector added at a site."""
+
+    vector: Tensor
+    """[D]"""
+    strength: float = 1.0
+    """How many times the vector."""
+    scope: Scope = "all"
+    """Which tokens it holds on."""
+
+
+Edit = FeatureEdit | VectorEdit
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """The edits of each row of a batch at one site; an `Editor` for `models.generation`."""
+
+    dictionary: Dictionary
+    rows: tuple[tuple[Edit, ...], ...]
+    """For each row its edits, applied in order; no edits leave a row as it is, bit for bit."""
+
+    def __post_init__(self) -> None:
+        for edits in self.rows:
+            for edit in edits:
+                if isinstance(edit, FeatureEdit):
+                    edit.check(self.dictionary)
+
+    @classmethod
+    def same(cls, dictionary: Dictionary, edits: Sequence[Edit], rows: int) -> EditPlan:
+        """The same edits in every row."""
+        return cls(dictionary, (tuple(edits),) * rows)
+
+    @property
+    def editors(self) -> list[tuple[Site, Editor]]:
+        """What a generator takes."""
+        return [(self.dictionary.site, self)] if any(self.rows) else []
+
+    def part(self, start: int, stop: int) -> EditPlan:
+        """The plan of some of the rows."""
+        return EditPlan(self.dictionary, self.rows[start:stop])
+
+    def __call__(self, x: Tensor, this: Pass) -> Tensor:
+        """The edited activations of [rows, positions, D]."""
+        out = x
+        for row, edits in enumerate(self.rows):
+            for edit in edits:
+                if edit.scope not in ("all", this.phase):
+                    continue
+                if out is x:
+                    out = x.clone()
+                out[row] += self._change(out[row], edit) * this.real[row, :, None].to(x.dtype)
+        return out
+
+    def _change(self, x: Tensor, edit: Edit) -> Tensor:
+        """What one edit adds to one row [positions, D]."""
+        if isinstance(edit, VectorEdit):
+            return (edit.strength * edit.vector).to(x)[None]
+        activation = self.dictionary.activations_of(x, torch.tensor([edit.feature]))[:, 0]
+        change = edit.wanted(activation, self.dictionary) - activation
+        return (change[:, None] * self.dictionary.decoder[edit.feature].to(x.device)).to(x.dtype)
+
+
+def parse_assignment(text: str, kind: Kind, scope: Scope = "all") -> FeatureEdit:
+    """Read `FEATURE=STRENGTH` (for `ablate`, `FEATURE`).
+
+    Raises:
+        InputError: when it is not of that form.
+    """
+    feature, mark, strength = text.partition("=")
+    try:
+        if kind == "ablate":
+            return FeatureEdit(kind, int(text), 0.0, scope)
+        return FeatureEdit(kind, int(feature), float(strength), scope)
+    except ValueError:
+        form = "FEATURE, such as 512" if kind == "ablate" else "FEATURE=STRENGTH, such as 512=5"
+        raise InputError(f"An edit is written {form}; got {text!r}.") from None

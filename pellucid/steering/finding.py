@@ -1,0 +1,177 @@
+"""Finding features by contrast: a few sentences with a concept, a few without.
+
+Two kinds of evidence are kept apart. What switches a feature on: the share of sentences in which it fires strongly, with against
+without. What it does: how much its direction raises the words of the sentences over the words of the others, read through the unembedding.
+Features that write a concept are seldom the ones that fire most on it (arXiv 2505.20063: choosing by output score tripled the success of steering), so
+both lists give candidates, and `trial` lets the model itself decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.dictionaries.base import Dictionary
+from pellucid.models import generation
+from pellucid.models.generation import Generator, Sampling
+from pellucid.models.model import Model
+from pellucid.steering import effects
+from pellucid.steering.edits import EditPlan, FeatureEdit
+
+_LEAST_SHARE = 0.1  # of its maximum: weaker firing says little about what a feature is for
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A feature that may stand for a concept."""
+
+    feature: int
+    on_concept: float
+    """Mean over the concept's sentences of the feature's peak, as a share of its maximum."""
+    on_neutral: float
+    """The same over the other sentences."""
+    output: float
+    """How far its direction raises the concept's words over the others', in standard deviations over all features."""
+
+    @property
+    def input(self) -> float:
+        """How much more it fires with the concept."""
+        return self.on_concept - self.on_neutral
+
+
+def by_contrast(
+    model: Model,
+    dictionary: Dictionary,
+    concept: Sequence[str],
+    neutral: Sequence[str],
+    *,
+    words: Sequence[str] = (),
+    count: int = 12,
+) -> list[Candidate]:
+    """Candidates, best first.
+
+    Args:
+        model: the dictionary's model.
+        dictionary: where to look; must hold its maxima.
+        concept: sentences with the concept.
+        neutral: sentences without.
+        words: words that name the concept; none takes those the two sets differ in.
+        count: how many to return.
+
+    Raises:
+        InputError: when a set is empty or the dictionary holds no maxima.
+    """
+    if not concept or not neutral:
+        raise InputError("Finding by contrast needs sentences with the concept and sentences without it.")
+    if dictionary.maximum is None:
+        raise InputError("The dictionary holds no maxima. Measure them with 'pellucid inspect'.")
+    unit = dictionary.maximum.clamp(min=1e-6)
+    with_it, without = (_peaks(model, dictionary, texts) / unit for texts in (concept, neutral))
+    on_concept, on_neutral = with_it.mean(0), without.mean(0)
+    output = output_scores(model, dictionary, words or distinctive_words(concept, neutral), distinctive_words(neutral, concept))
+    alive = dictionary.maximum > 0
+    score = (on_concept - on_neutral).clamp(min=0) / 0.1 + output.clamp(min=0) / 4
+    score[~alive] = -1
+    best = torch.cat(
+        [
+            score.topk(count).indices,
+            torch.where(alive, on_concept - on_neutral, -1).topk(count // 3).indices,
+            torch.where(alive & (on_neutral < _LEAST_SHARE), output, -99).topk(count // 2).indices,
+        ]
+    )
+    kept = list(dict.fromkeys(best.tolist()))[: count + count // 3 + count // 2]
+    found = [Candidate(f, float(on_concept[f]), float(on_neutral[f]), float(output[f])) for f in kept]
+    return sorted(found, key=lambda c: -float(score[c.feature]))
+
+
+def _peaks(model: Model, dictionary: Dictionary, texts: Sequence[str]) -> Tensor:
+    """[texts, N] the peak activation of every feature in each text, the first token left out."""
+    found = []
+    for text in texts:
+        x = model.capture(torch.tensor([model.encode_text(text)]), [dictionary.site])[dictionary.site][0]
+        found.append(dictionary.encode(x[1:] if len(x) > 1 else x).dense().amax(0))
+    return torch.stack(found)
+
+
+def distinctive_words(texts: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The longer words of some texts that the others lack."""
+    away = {w for t in others for w in re.findall(r"\w+", t.lower())}
+    return sorted({w for t in texts for w in re.findall(r"\w{4,}", t.lower())} - away)
+
+
+def output_scores(model: Model, dictionary: Dictionary, words: Sequence[str], others: Sequence[str]) -> Tensor:
+    """[N] how far each direction raises the first tokens of some words over those of others, standardised over features."""
+
+    def tokens(of: Sequence[str]) -> Tensor:
+        ids = {model.tokenizer(f" {w.rstrip('*')}", add_special_tokens=False).input_ids[0] for w in of}
+        return torch.tensor(sorted(ids))
+
+    head = model.unembedding.detach().float().cpu()
+    gain = getattr(model.final_norm, "weight", torch.ones(head.shape[1])).detach().float().cpu()
+    wanted = (head[tokens(words)] if words else head[:0]) * gain
+    if len(wanted) == 0:
+        return torch.zeros(dictionary.num_features)
+    floor = (head[tokens(others)] if others else head).mean(0) * gain
+    raised = dictionary.decoder @ (wanted - floor).T
+    best = raised.topk(min(5, raised.shape[1]), dim=1).values.mean(1)
+    return (best - best.mean()) / best.std().clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a candidate did when it was turned up."""
+
+    candidate: Candidate
+    strength: float
+    hits: int
+    total: int
+    perplexity: float
+
+    @property
+    def score(self) -> float:
+        """Hits, less what fluency they cost: half a hit in ten for each doubling of perplexity beyond 16."""
+        import math
+
+        cost = max(0.0, math.log2(max(self.perplexity, 1e-9) / 16))
+        return self.hits / self.total - 0.15 * cost
+
+
+def trial(
+    model: Model,
+    dictionary: Dictionary,
+    candidates: Sequence[Candidate],
+    strengths: Sequence[float],
+    prompts: Sequence[str],
+    words: Sequence[str],
+    *,
+    max_tokens: int = 24,
+    seed: int = 0,
+    rows_at_once: int = 48,
+) -> list[Trial]:
+    """Turn each candidate up and count the answers that name the concept; best first.
+
+    Candidates and strengths run side by side as rows of one batch.
+    """
+    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
+    jobs = [(c, s) for c in candidates for s in strengths]
+    at_once = max(1, rows_at_once // len(prompts))
+    found: list[Trial] = []
+    sampling = Sampling(max_tokens=max_tokens, temperature=0.7, top_p=0.9, seed=seed)
+    for start in range(0, len(jobs), at_once):
+        part = jobs[start : start + at_once]
+        plan = EditPlan(
+            dictionary, tuple((FeatureEdit("set", c.feature, s),) for c, s in part for _ in prompts)
+        )
+        written = generation.answers(Generator(model, tokens * len(part), sampling, editors=plan.editors))
+        for number, (candidate, strength) in enumerate(part):
+            mine = written[number * len(prompts) : (number + 1) * len(prompts)]
+            texts = [model.decode(a.token_ids) for a in mine]
+            price = effects.perplexity(model, tokens, [a.token_ids for a in mine])
+            hits = sum(effects.mentions(t, words) for t in texts)
+            found.append(Trial(candidate, strength, hits, len(texts), price))
+    return sorted(found, key=lambda t: -t.score)

@@ -1,0 +1,124 @@
+"""Receipts: the proof that an edit took effect.
+
+After a steered answer is written, the model reads prompt and answer twice more, plain and edited, and the receipt says what the
+feature's activation was, what was asked of it, what it became, and how far the edit moved the model's predictions (KL).
+An edit that changed nothing is an error: silence about it is the commonest defect of steering tools.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.dictionaries.base import Dictionary
+from pellucid.models import generation
+from pellucid.models.generation import Answer, Pass
+from pellucid.models.model import Model
+from pellucid.steering.edits import EditPlan, FeatureEdit
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one edit of one row did."""
+
+    edit: str
+    """The edit, as it was asked for."""
+    feature: int | None
+    """None for a vector."""
+    before: float
+    """Mean activation of the feature on the edited tokens without the edit; for a vector, its mean component."""
+    asked: float
+    """Mean activation asked for."""
+    reached: float
+    """Mean activation measured after the edit."""
+    tokens: int
+    """How many tokens were edited."""
+    kl: float
+    """KL(plain ‖ edited) of the model's predictions along the answer, nats per token, of all edits of the row together."""
+    kept: float
+    """Largest change outside the edited directions, relative to the change inside: 0 when the error term is kept exactly."""
+
+
+class NoEffectError(InputError):
+    """An edit changed nothing."""
+
+
+def prove(model: Model, plan: EditPlan, prompts: list[list[int]], written: list[Answer]) -> list[list[Receipt]]:
+    """Receipts of every edit of every row.
+
+    Raises:
+        NoEffectError: when an edit left both the activations and the predictions as they were.
+    """
+    tails = [a.token_ids for a in written]
+    plain = generation.logprobs_of(model, prompts, tails)
+    found: list[list[Receipt]] = []
+    for row, edits in enumerate(plan.rows):
+        if not edits:
+            found.append([])
+            continue
+        alone = plan.part(row, row + 1)
+        changed = generation.logprobs_of(model, [prompts[row]], [tails[row]], editors=alone.editors)[0]
+        before, after, phase = _read(model, alone, prompts[row], tails[row])
+        divergence = (plain[row].exp() * (plain[row] - changed)).sum(-1)
+        kl = max(0.0, float(divergence.mean())) if len(divergence) else 0.0
+        moved = after - before
+        receipts = []
+        directions = torch.stack([_direction(e, plan.dictionary) for e in edits])
+        basis = torch.linalg.qr(directions.T).Q
+        outside = float((moved - moved @ basis @ basis.T).norm(dim=1).max() / moved.norm(dim=1).max().clamp(min=1e-9))
+        for edit, direction in zip(edits, directions, strict=True):
+            on = torch.ones(len(phase), dtype=torch.bool) if edit.scope == "all" else phase == (edit.scope == "answer")
+            if isinstance(edit, FeatureEdit):
+                index = torch.tensor([edit.feature])
+                was = plan.dictionary.activations_of(before[on], index)[:, 0]
+                became = plan.dictionary.activations_of(after[on], index)[:, 0]
+                asked = edit.wanted(was, plan.dictionary)
+                name = f"{edit.kind} {edit.feature}" + ("" if edit.kind == "ablate" else f" = {edit.strength:g}")
+            else:
+                was, became = before[on] @ direction, after[on] @ direction
+                asked = was + edit.strength * edit.vector.float().norm()
+                name = f"add vector × {edit.strength:g}"
+            receipts.append(
+                Receipt(
+                    edit=f"{name} on {edit.scope}",
+                    feature=edit.feature if isinstance(edit, FeatureEdit) else None,
+                    before=_mean(was),
+                    asked=_mean(asked),
+                    reached=_mean(became),
+                    tokens=int(on.sum()),
+                    kl=kl,
+                    kept=outside,
+                )
+            )
+        if not bool(moved.any()) or kl == 0.0:
+            raise NoEffectError(
+                f"The edits of row {row} changed nothing ({'; '.join(r.edit for r in receipts)}): "
+                "the feature was not active where the edit holds. Use 'set' or 'add', or a wider scope."
+            )
+        found.append(receipts)
+    return found
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _direction(edit: object, dictionary: Dictionary) -> Tensor:
+    if isinstance(edit, FeatureEdit):
+        return dictionary.decoder[edit.feature].float()
+    return torch.nn.functional.normalize(edit.vector.float(), dim=0)  # type: ignore[attr-defined]
+
+
+def _read(model: Model, plan: EditPlan, prompt: list[int], tail: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Activations [tokens, D] at the site before and after the edit, and which tokens are of the answer."""
+    site = plan.dictionary.site
+    tokens = torch.tensor([[*prompt, *tail]], device=model.device)
+    x = model.capture(tokens, [site])[site]
+    answer = torch.arange(tokens.shape[1], device=model.device)[None] >= len(prompt)
+    edited = torch.where(
+        answer[..., None], plan(x, Pass("answer", answer)), plan(x, Pass("prompt", ~answer))
+    )
+    return x[0].float().cpu(), edited[0].float().cpu(), answer[0].cpu()

@@ -1,0 +1,65 @@
+"""What all tests share: a home of their own, tiny models, and the small real one for those marked `model`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Before anything imports transformers: the tests of this house never ask a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pellucid.core.errors import UpstreamError
+from pellucid.models.model import Model, load
+from pellucid.testing import tiny_model
+
+# The same examples in every run, and no clock: a busy machine is not a failure. Fixtures shared by the examples of one
+# test are folders and models that no example changes.
+settings.register_profile(
+    "house",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path | None:
+    """A cache folder of the test's own; tests marked `model` use the user's, which holds the weights."""
+    if request.node.get_closest_marker("model"):
+        return None
+    folder = tmp_path / "home"
+    monkeypatch.setenv("PELLUCID_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Model:
+    """A tiny model that no test changes."""
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_family() -> Callable[[str], Model]:
+    """A tiny model of each family, made once; no test changes them."""
+    made: dict[str, Model] = {}
+
+    def get(family: str) -> Model:
+        return made.setdefault(family, made.get(family) or tiny_model(family))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Model:
+    """The small real model in fp32."""
+    try:
+        return load("smollm2", precision="fp32", device="cpu")
+    except UpstreamError as error:
+        pytest.skip(f"the weights of SmolLM2 cannot be had: {error}")

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pellucid.core.errors import InputError
+from pellucid.core.numbers import parse_count
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("4096", 4096),
+        ("1_000", 1000),
+        ("1,000,000", 1_000_000),
+        ("500k", 500_000),
+        ("25M", 25_000_000),
+        ("1.5M", 1_500_000),
+        ("2B", 2 * 10**9),
+        ("2g", 2 * 10**9),
+        (" 12 ", 12),
+        (7, 7),
+    ],
+)
+def test_counts_are_read_as_people_write_them(text: str | int, count: int) -> None:
+    assert parse_count(text) == count
+
+
+@given(st.integers(1, 2**53))
+def test_a_count_reads_back_exactly(count: int) -> None:
+    assert parse_count(count) == parse_count(f"{count:_}") == parse_count(f"{count:,}") == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "many", "5 k", "k", "1e6", "0.1", "1.2.3", "5kk", -3])
+def test_what_is_no_count_is_refused_and_shown(text: str | int) -> None:
+    with pytest.raises(InputError, match=r"such as 4096, 500k or 25M; got "):
+        parse_count(text)
