@@ -1,8 +1,9 @@
 """Test doubles: a tiny seeded model of every family, built in memory without weights.
 
-`tiny_model` gives a `Model` that behaves like a loaded one (sites, edits, chat template, digest) and takes milliseconds.
-It says nothing sensible: its weights are drawn from a generator seeded by the caller, wide enough that activations and
-logits differ from token to token. For the tests of this house and of whoever builds on it; no room imports it.
+`tiny_model` gives a `Model` that behaves like a loaded one (sites, edits, chat template, digest) and takes
+milliseconds. It says nothing sensible: its weights are drawn from a generator seeded by the caller, wide enough that
+activations and logits differ from token to token. For the tests of this house and of whoever builds on it; no room
+imports it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pellucid.models.families import FAMILIES
 from pellucid.models.model import Model
 
 HEADS = 4
-"""Attention heads of every tiny model; the width is a multiple of twice as many, for the rotary pairs of each head."""
+"""Attention heads of every tiny model; the width is a multiple of twice as many, for rotary pairs in each head."""
 CONTEXT = 512
 """The longest row a tiny model reads."""
 
@@ -29,7 +30,8 @@ _BYTES_AND_SPECIALS = 256 + 3
 _OPENS_A_TEXT = ("mistral", "gemma", "gemma2", "gemma3_text")
 """Families whose tokenizers put an opening token before every text; the tiny ones do the same."""
 _CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _SAMPLE = (
@@ -58,7 +60,9 @@ def tiny_model(
     if family not in FAMILIES:
         raise UnknownNameError("supported architecture", family, FAMILIES)
     if layers < 1 or width < 8 or width % (2 * HEADS):
-        raise InputError(f"A tiny model needs layers and a width divisible by {2 * HEADS}; got {layers} and {width}.")
+        raise InputError(
+            f"A tiny model needs layers and a width divisible by {2 * HEADS}; got {layers} and {width}."
+        )
     tokenizer = _tokenizer(vocabulary, opens=family in _OPENS_A_TEXT)
     network = _network(family, layers, width, tokenizer)
     _fill(network, seed)

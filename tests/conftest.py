@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 # Before anything imports transformers: the tests of this house never ask a hub.
@@ -15,6 +16,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from pellucid.core.errors import UpstreamError
 from pellucid.models.model import Model, load
 from pellucid.testing import tiny_model
+
+# Tiny tensors gain nothing from more threads, and wait at every barrier where the machine is busy.
+torch.set_num_threads(1)
 
 # The same examples in every run, and no clock: a busy machine is not a failure. Fixtures shared by the examples of one
 # test are folders and models that no example changes.

@@ -26,6 +26,7 @@ import json
 import lzma
 import re
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,19 +140,20 @@ def _read(name: str, stream: IO[bytes], field: str | None) -> Iterator[Document]
                 yield from (d for d in map(_document, batch.column(0).to_pylist()) if d)
         elif suffix in (".csv", ".tsv"):
             csv.field_size_limit(sys.maxsize)
-            text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
-            rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
-            column = _column(list(rows.fieldnames or ()), field, name)
-            yield from (d for d in (_document(row[column]) for row in rows) if d)
+            with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="") as text:
+                rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
+                column = _column(list(rows.fieldnames or ()), field, name)
+                yield from (d for d in (_document(row[column]) for row in rows) if d)
         elif suffix == ".jsonl":
-            for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), 1):
-                if line.strip():
-                    yield from _json_documents(json.loads(line), field, f"{name}:{number}")
+            with io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
+                for number, line in enumerate(text, 1):
+                    if line.strip():
+                        yield from _json_documents(json.loads(line), field, f"{name}:{number}")
         elif suffix == ".json":
             yield from _json_documents(json.load(stream), field, name)
         else:
             yield from _plain(stream.read(), suffix)
-    except (OSError, EOFError, ValueError, csv.Error, lzma.LZMAError) as error:
+    except (OSError, EOFError, ValueError, csv.Error, lzma.LZMAError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         raise IntegrityError(f"The text file {name!r} cannot be read ({type(error).__name__}: {error}).") from error

@@ -72,12 +72,15 @@ class TokenStore:
         """
         record = files.read_json(folder / "store.json")
         try:
-            arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "heldout", "sources")]
+            tokens, heldout, sources = (
+                np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "heldout", "sources")
+            )
         except (OSError, ValueError, EOFError) as error:
             raise IntegrityError(f"The token store {str(folder)!r} is damaged ({error}). Remove the folder and repeat.") from error
-        if _digest(arrays) != record["digest"]:
+        shape = (len(sources), record["request"]["length"])
+        if _digest([tokens, heldout, sources]) != record["digest"] or tokens.shape != shape:
             raise IntegrityError(f"The token store {str(folder)!r} has changed since it was made. Remove the folder and repeat.")
-        return cls(folder, *arrays, record)
+        return cls(folder, tokens, heldout, sources, record)
 
     @classmethod
     def build(
@@ -150,7 +153,7 @@ def _state_of(source: TextSource) -> dict[str, Any]:
 
 
 def _digest(arrays: Sequence[np.ndarray]) -> str:
-    return digests.of_bytes(*(memoryview(np.ascontiguousarray(a)).cast("B") for a in arrays if a.size))
+    return digests.of_bytes(*(memoryview(np.ascontiguousarray(a).data).cast("B") for a in arrays if a.size))
 
 
 class _Packer:
@@ -162,7 +165,10 @@ class _Packer:
         self.model, self.length, self.max_tokens = model, length, max_tokens
         vocabulary = model.tokenizer.get_vocab()
         ends = [model.bos_id, vocabulary.get("<|endoftext|>"), model.tokenizer.eos_token_id]
-        self.separator = next(i for i in ends if i is not None)
+        separator = next((i for i in ends if i is not None), None)
+        if separator is None:
+            raise InputError("The model's tokenizer has no token that ends a text, so that documents cannot be parted.")
+        self.separator = int(separator)
         self.dtype = np.uint16 if len(vocabulary) <= 2**16 else np.int32
         self.rows: list[np.ndarray] = []
         self.held: list[np.ndarray] = []
@@ -208,6 +214,10 @@ class _Packer:
 
     def _tokenise(self, documents: list[Document]) -> list[list[int]]:
         tokenizer = self.model.tokenizer
+        if tokenizer.chat_template is None and any(not isinstance(d, str) for d in documents):
+            raise InputError(
+                "The text holds chats, and the model's tokenizer has no chat template. Name a field of text with ?field=."
+            )
         texts = [d if isinstance(d, str) else tokenizer.apply_chat_template(d, tokenize=False) for d in documents]
         ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False).input_ids
         return [list(i) for i in ids]

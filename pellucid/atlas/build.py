@@ -4,11 +4,10 @@ N features, M examples each. The folder:
 
     atlas.safetensors    frequency [N], maximum [N], example_values [N, M] (descending, 0 where there are fewer),
                          example_rows [N, M], example_positions [N, M] (pointers into the token store, -1 where none),
-                         promoted [N, P] token ids and promoted_scores [N, P]
+                         promoted [N, P] token ids and promoted_scores [N, P], nats
     atlas.json           format, digests of dictionary, model and token store, tokens read
 
-Examples of one feature come from different rows. A promoted token is one whose logit the decoder direction raises most, read
-through the model's own final norm and unembedding, relative to the mean token.
+Examples of one feature come from different rows. Promoted tokens are measured, not read off the unembedding: see `promoted`.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ import numpy as np
 import torch
 from numba import njit, prange
 from safetensors.torch import save_file
-from torch import Tensor
 
 from pellucid.activations.reading import Reader
+from pellucid.atlas.promoted import promoted_tokens
 from pellucid.core import digests, files
 from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.base import Dictionary
-from pellucid.models.model import Model
 
 FORMAT = 1
 _ROWS_AT_ONCE = 64
@@ -41,7 +39,7 @@ class AtlasSettings:
 
     examples: int = 12
     """Top examples, each from another row."""
-    promoted: int = 12
+    promoted: int = 32
     """Promoted tokens."""
 
 
@@ -79,7 +77,8 @@ def build(
         codes = dictionary.encode(activations[keep])
         tally.add(codes.offsets.numpy(), codes.features.numpy(), codes.values.numpy(), numbers[row_of.numpy()], position_of.numpy())
         progress("atlas", min(len(rows), at + _ROWS_AT_ONCE) * reader.store.length, len(rows) * reader.store.length)
-    promoted, scores = promoted_tokens(reader.model, dictionary.decoder, settings.promoted)
+    units = torch.from_numpy(tally.values[:, 0].copy()) if dictionary.maximum is None else dictionary.maximum
+    promoted, scores = promoted_tokens(reader.model, dictionary, units, count=settings.promoted, progress=progress)
     with files.new_folder(folder) as partial:
         save_file(
             {
@@ -173,26 +172,6 @@ def _insert(
             best[i, place] = value
             best_rows[i, place] = row
             best_positions[i, place] = positions[e]
-
-
-def promoted_tokens(model: Model, directions: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The tokens whose logits each direction [N, D] raises most: ids [N, P] and scores [N, P].
-
-    The final norm's gain is applied to the direction; its division by the length, which is the same for every token, is not.
-    """
-    gain = getattr(model.final_norm, "weight", None)
-    head = model.unembedding.detach().float().cpu()
-    if gain is not None:
-        centred = gain.detach().float().cpu()
-        head = head * (centred + 1 if "gemma" in str(model.config.model_type) else centred)
-    head = head - head.mean(0)
-    ids: list[Tensor] = []
-    scores: list[Tensor] = []
-    for part in directions.split(2048):
-        best = (part.float() @ head.T).topk(count, dim=1)
-        ids.append(best.indices)
-        scores.append(best.values)
-    return torch.cat(ids), torch.cat(scores)
 
 
 def rows_of(total: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:

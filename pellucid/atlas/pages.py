@@ -40,7 +40,7 @@ class Page:
     maximum: float
     """Its largest activation."""
     promoted: list[int]
-    """Tokens whose logits its direction raises most."""
+    """Tokens it makes the model say when turned up, the most promoted first."""
     examples: list[Example]
     """Where it is strongest, each in another row."""
 

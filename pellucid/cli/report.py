@@ -1,9 +1,9 @@
 """The page that `make demo` leaves behind: measurements in, one self-contained HTML page out.
 
-In goes a dictionary of plain Python values (model, dictionary, reading, features, found, steering); every part but the
-title may be absent or None, and the page leaves out what it was not given. Out comes the text of one file that asks
-the network for nothing: `report.html`, beside this module, with the values embedded as JSON and drawn by the script
-inside it. This module does not know how anything was measured, and it writes no file.
+In goes a dict of plain Python values (model, dictionary, reading, features, found, steering); every part may
+be absent or None, and the page leaves out what it was not given. Out comes the text of one file that asks the
+network for nothing: `report.html`, beside this module, with the values embedded as JSON and drawn by the
+script inside it. This module does not know how anything was measured, and it writes no file.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ _ARMS = ("plain", "steered")
 def render(data: dict[str, Any]) -> str:
     """Draw the page.
 
-    Numbers that are not finite are shown as absent, and an interval that the effect lacks is worked out from its counts.
-    The caller's data is left as it was.
+    Numbers that are not finite are shown as absent, and an interval that the effect lacks is worked out from
+    its counts. The caller's data is left as it was.
 
     Args:
-        data: JSON values under `title`, `made`, `command`, `seconds`, `model`, `dictionary`, `reading`, `features`,
-            `found` and `steering`. Shares are of a feature's maximum over the corpus, strengths are multiples of it.
+        data: JSON values under `title`, `made`, `command`, `seconds`, `model`, `dictionary`, `reading`,
+            `features`, `found` and `steering`. Shares are of a feature's maximum over the corpus, and
+            strengths are multiples of it.
 
     Returns:
         The whole page. Text of the data cannot leave the JSON it is embedded in, whatever it holds.
@@ -45,7 +46,7 @@ def render(data: dict[str, Any]) -> str:
 
 
 def wilson(hits: int, samples: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a rate, within 0 and 1 (Wilson 1927; it holds at 0 and at all of the samples).
+    """Wilson's 95 % interval for a rate, within 0 and 1. It holds at no hits and at all hits too.
 
     Raises:
         ValueError: when the hits are not within 0 and the samples, or there are no samples.
@@ -82,5 +83,6 @@ def _finite(value: Any) -> Any:
 
 
 def _embedded(values: Any) -> str:
-    """Write JSON that can stand inside a script element: with no `<`, nothing in it opens or closes an element."""
-    return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    """Write JSON that can stand inside a script element: without `<`, it opens and closes no element."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

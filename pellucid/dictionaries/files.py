@@ -103,11 +103,8 @@ def load(folder: str | Path, *, model_digest: str | None = None) -> tuple[Dictio
     for name, expected in values["digests"].items():
         if not (folder / name).is_file() or digests.of_file(folder / name) != expected:
             raise IntegrityError(f"{str(folder / name)!r} is missing or damaged: its digest is not the card's. Fetch it again.")
-    if model_digest is not None and values["model"] != model_digest:
-        raise InputError(
-            f"The dictionary in {str(folder)!r} belongs to the model {digests.short(values['model'])}, "
-            f"and this is {digests.short(model_digest)}. Use the model it was trained on."
-        )
+    if model_digest is not None:
+        check_model(Card(values), model_digest)
     try:
         tensors = load_file(folder / "dictionary.safetensors")
         proof = load_file(folder / "fixture.safetensors")
@@ -116,6 +113,19 @@ def load(folder: str | Path, *, model_digest: str | None = None) -> tuple[Dictio
         raise IntegrityError(f"The dictionary in {str(folder)!r} cannot be read ({error}). Fetch or train it again.") from error
     prove(dictionary, proof, folder)
     return dictionary, Card(values)
+
+
+def check_model(card: Card, model_digest: str) -> None:
+    """Refuse a model that a dictionary was not trained on.
+
+    Raises:
+        InputError: when the digests differ.
+    """
+    if card["model"] != model_digest:
+        raise InputError(
+            f"The dictionary belongs to the model {digests.short(card['model'])}, and this is {digests.short(model_digest)}. "
+            "Use the model it was trained on."
+        )
 
 
 def prove(dictionary: Dictionary, proof: dict[str, Tensor], folder: Path) -> None:

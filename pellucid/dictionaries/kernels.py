@@ -205,7 +205,7 @@ def update(
         adam: learning rate, β₁, β₂, ε (Kingma and Ba 2015, with bias correction).
         step: from 1.
     """
-    encoder, bias, decoder = weights
+    encoder, _, decoder = weights
     rows, _, values, value_slopes = entries
     starts, order = sorted_entries
     place, extra_encoder, extra_bias, extra_decoder = extra
@@ -255,4 +255,6 @@ def update(
         mean = b1 * first[1][i] + (one - b1) * gradient_b
         square = b2 * second[1][i] + (one - b2) * gradient_b * gradient_b
         first[1][i], second[1][i] = mean, square
-        bias[i] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
+        # Through the tuple: numba 0.68 loses `bias[i] -= …` in a parallel loop when `bias` was unpacked from an argument
+        # (expected the array to change, got it unchanged); tests/dictionaries/test_kernels.py holds the update to Adam.
+        weights[1][i] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)

@@ -37,7 +37,7 @@ _AUXILIARY_WEIGHT = 1 / 32  # Gao et al. 2024, A.2
 _AUXILIARY_ROWS = 1024  # silent features are few: a quarter of the batch shows them the error well enough
 _ADAM_BETAS = (0.9, 0.999)
 _ADAM_EPSILON = 6.25e-10  # Gao et al. 2024: the default of 1e-8 is large beside these gradients
-_THRESHOLD_DECAY = 0.999
+_THRESHOLD_DECAY = 0.99  # of the last bars; a slower average lags while bars still fall, and saves a dictionary too sparse
 
 
 @dataclass(frozen=True)
@@ -389,3 +389,20 @@ def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:
 
 def _arrays(tensors: tuple[Tensor, Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tensors[0].numpy(), tensors[1].numpy(), tensors[2].numpy()
+
+
+def versions() -> dict[str, Any]:
+    """The versions and the machine a run was made with."""
+    import platform
+
+    import numba
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numba": numba.__version__,
+        "threads": torch.get_num_threads(),
+    }

@@ -65,10 +65,18 @@ def of(network: nn.Module) -> Family:
     Raises:
         UnknownNameError: when the architecture is not supported.
     """
-    name = network.config.model_type  # type: ignore[union-attr]
-    if name not in FAMILIES:
+    return named(network.config.model_type)  # type: ignore[union-attr]
+
+
+def named(name: object) -> Family:
+    """The family of a name, as in `model_type` of a Hugging Face configuration.
+
+    Raises:
+        UnknownNameError: when the architecture is not supported.
+    """
+    if not isinstance(name, str) or name not in FAMILIES:
         raise UnknownNameError("supported architecture", name, FAMILIES)
-    return FAMILIES[name]  # type: ignore[index]
+    return FAMILIES[name]
 
 
 def num_layers(network: nn.Module) -> int:

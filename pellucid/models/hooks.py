@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.models.families import HookPoint, hook_point
 
@@ -98,7 +99,12 @@ def capture(
 
     Returns:
         For each site a tensor [rows, positions, width] in the dtype of the model.
+
+    Raises:
+        InputError: when no site is named, or the model has no such site.
     """
+    if not sites:
+        raise InputError("There is nothing to read: name at least one site, such as resid_post.9.")
     found: dict[Site, Tensor] = {}
     deepest = max(sites, key=lambda s: s.depth)
 
@@ -113,7 +119,7 @@ def capture(
     with torch.inference_mode(), watched(network, [(site, reader_of(site)) for site in sites]):
         try:
             # The base model leaves out the unembedding, the largest product of a small model.
-            network.base_model(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)  # type: ignore[operator,union-attr]
+            network.base_model(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)  # type: ignore[operator]
         except _DeepestSiteReached:
             pass
     return found

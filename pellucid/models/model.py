@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pellucid.core.errors import InputError
+from pellucid.core import files
+from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.models import families, hooks, weights
 
@@ -125,12 +127,11 @@ class Model:
         for token in token_ids:
             pending.append(int(token))
             text = self.decode([*before, *pending])
-            # Up to three trailing marks may be the first bytes of a character of four; earlier ones are the text's own.
-            marks = min(3, len(text) - len(text.rstrip(_MARK)))
-            until = max(given, len(text) - marks)
+            # Marks at the end may be the first bytes of a character: they wait for what follows.
+            until = max(given, len(text.rstrip(_MARK)))
             found.append(text[given:until])
             given = until
-            if not marks:
+            if not text.endswith(_MARK):
                 before, pending = pending, []
                 given = len(self.decode(before))
         if pending:
@@ -162,21 +163,49 @@ def load(reference: str = "smollm2", *, precision: Precision = "auto", device: s
     Raises:
         InputError, IntegrityError, UpstreamError: see `weights.locate`.
     """
+    found = weights.locate(reference)
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    network, tokenizer = _read(found.folder, resolve(precision, where))
+    return Model(network.eval().to(where), tokenizer, found.digest, reference)
+
+
+def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Network and tokenizer of a folder, every weight of which must be in it: transformers would make up the rest."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    found = weights.locate(reference)
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    was_shown = logging.is_progress_bar_enabled()
+    config = files.read_json(folder / "config.json")
+    family = families.named(config.get("model_type") if isinstance(config, dict) else None)
+    was_shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
-        network = AutoModelForCausalLM.from_pretrained(found.folder, dtype=resolve(precision, where))
-        tokenizer = AutoTokenizer.from_pretrained(found.folder)
+        network, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        detail = str(error).strip().splitlines()[:1]
+        raise IntegrityError(
+            f"The model {str(folder)!r} cannot be read: a file is missing or damaged ({''.join(detail)}). "
+            "Expected config.json, tokenizer.json and all .safetensors files. Fetch or make it again."
+        ) from error
     finally:
+        logging.set_verbosity(verbosity)
         if was_shown:
             logging.enable_progress_bar()
-    families.of(network)
-    return Model(network.eval().to(where), tokenizer, found.digest, reference)
+    wrong = {
+        "lacks": sorted(report["missing_keys"]),
+        "has in another size": sorted(str(key[0]) for key in report["mismatched_keys"]),
+        "has no place for": sorted(key for key in report["unexpected_keys"] if key.startswith(family.layers + ".")),
+    }
+    if any(wrong.values()):
+        told = "; ".join(f"{what} {', '.join(keys[:3])}" for what, keys in wrong.items() if keys)
+        raise IntegrityError(
+            f"The weights in {str(folder)!r} are not those of its config.json: the folder {told}. Fetch or make it again."
+        )
+    return network, tokenizer
 
 
 def resolve(precision: Precision, device: str = "cpu") -> torch.dtype:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import lzma
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pellucid.core import digests, files, paths
 from pellucid.core.errors import InputError, IntegrityError, UpstreamError
@@ -34,10 +37,10 @@ def fetch(reference: Reference) -> Path:
     folder = paths.home() / "packages" / name
     if not folder.exists():
         with files.new_folder(folder) as partial:
-            archive = _download(reference, partial)
-            files.write_json(partial / "package.json", {"file": archive.name, "digest": digests.of_file(archive)})
+            fetched = _download(reference, partial)
+            files.write_json(partial / "package.json", {"file": fetched.name, "digest": digests.of_file(fetched)})
     record = files.read_json(folder / "package.json")
-    archive = folder / record["file"]
+    archive: Path = folder / record["file"]
     if not archive.is_file() or digests.of_file(archive) != record["digest"]:
         raise IntegrityError(f"{str(archive)!r} is not what was fetched. Remove the folder {str(folder)!r} and repeat.")
     return archive
@@ -88,13 +91,19 @@ def extract(reference: Reference, target: Path) -> None:
     for name, stream in members(archive, reference.inside):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
-            shutil.copyfileobj(stream, partial, 1 << 22)
-        path = Path(partial.name)
-        found = digests.of_file(path)
-        if reference.digest is not None and found != reference.digest:
-            path.unlink()
-            raise IntegrityError(f"{name!r} of {str(reference)!r} has digest {found}, expected {reference.digest}.")
-        path.replace(target)
+            path = Path(partial.name)
+            try:
+                shutil.copyfileobj(stream, partial, 1 << 22)
+                partial.close()
+                found = digests.of_file(path)
+                if reference.digest is not None and found != reference.digest:
+                    raise IntegrityError(
+                        f"{name!r} of {str(reference)!r} has digest {found}, expected {reference.digest}."
+                    )
+                path.replace(target)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
         return
     inside = ", ".join(name for name, _ in zip(names(archive), range(8), strict=False))
     raise InputError(f"{archive.name!r} holds no file {reference.inside!r}. It holds, among others: {inside}.")
@@ -107,7 +116,12 @@ def names(archive: Path) -> Iterator[str]:
 
 
 def members(archive: Path, pattern: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """The files of an archive whose name matches a shell pattern (or equals it), in a fixed order."""
+    """The files of an archive whose name matches a shell pattern (or equals it), in a fixed order.
+
+    Raises:
+        InputError: when it is not an archive.
+        IntegrityError: when it is damaged; a stream raises it as well, where the damage lies in what it reads.
+    """
     name = archive.name
     try:
         if name.endswith((".whl", ".zip")):
@@ -115,17 +129,60 @@ def members(archive: Path, pattern: str) -> Iterator[tuple[str, IO[bytes]]]:
                 for entry in sorted(bundle.namelist()):
                     if not entry.endswith("/") and _matches(entry, pattern):
                         with bundle.open(entry) as stream:
-                            yield entry, stream
+                            yield entry, _checked(stream, archive)
         elif name.endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar")):
             with tarfile.open(archive) as tar:
-                yield from _tar_members(tar, pattern)
+                for entry, stream in _tar_members(tar, pattern):
+                    yield entry, _checked(stream, archive)
         elif name.endswith(".deb"):
             with tarfile.open(fileobj=io.BytesIO(_deb_data(archive))) as tar:
-                yield from _tar_members(tar, pattern)
+                for entry, stream in _tar_members(tar, pattern):
+                    yield entry, _checked(stream, archive)
         else:
             raise InputError(f"{name!r} is not an archive this knows: wheel, zip, tar or deb.")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise IntegrityError(f"The archive {str(archive)!r} is damaged ({error}). Remove it and fetch it again.") from error
+    except _DAMAGE as error:
+        raise _damaged(archive, error) from error
+
+
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    OverflowError,
+    NotImplementedError,  # a zip whose damaged header names a method or version that does not exist
+    struct.error,
+    UnicodeDecodeError,
+)
+"""What the standard library raises over damaged archives."""
+
+
+def _damaged(archive: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(f"The archive {str(archive)!r} is damaged ({error}). Remove it and fetch it again.")
+
+
+class _Checked(io.RawIOBase):
+    """A stream whose damage is told as ours, whoever reads it."""
+
+    def __init__(self, stream: IO[bytes], archive: Path) -> None:
+        self.stream, self.archive = stream, archive
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            found = self.stream.read(len(buffer))
+        except _DAMAGE as error:
+            raise _damaged(self.archive, error) from error
+        buffer[: len(found)] = found
+        return len(found)
+
+
+def _checked(stream: IO[bytes], archive: Path) -> IO[bytes]:
+    return io.BufferedReader(_Checked(stream, archive), 1 << 20)
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -151,8 +208,11 @@ def _deb_data(archive: Path) -> bytes:
         raise IntegrityError(f"{str(archive)!r} is not a Debian package. Remove it and fetch it again.")
     at = 8
     while at + 60 <= len(raw):
-        label, size = raw[at : at + 16].decode().strip(), int(raw[at + 48 : at + 58])
+        label, told = raw[at : at + 16].decode("ascii", "replace").strip(), raw[at + 48 : at + 58].strip()
+        size = int(told) if told.isdigit() else len(raw)
         body = raw[at + 60 : at + 60 + size]
+        if len(body) < size:
+            break
         if label.startswith("data.tar"):
             if label.rstrip("/").endswith(".zst"):
                 import pyarrow as pa
@@ -161,4 +221,4 @@ def _deb_data(archive: Path) -> bytes:
                     return bytes(stream.read())
             return body
         at += 60 + size + size % 2
-    raise IntegrityError(f"{str(archive)!r} holds no data. Remove it and fetch it again.")
+    raise IntegrityError(f"{str(archive)!r} is damaged: it holds no whole data. Remove it and fetch it again.")

@@ -169,7 +169,9 @@ def _convert(path: Path, target: Path, digest: str) -> None:
             files.write_json(
                 partial / "source.json", {"source": digest, "files": {p.name: digests.of_file(p) for p in kept}}
             )
-    except (ValueError, KeyError, IndexError, struct.error, OverflowError, RuntimeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, struct.error, OverflowError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, and not of what transformers read from it
         raise IntegrityError(f"{str(path)!r} cannot be read as GGUF ({error}). It may be truncated: fetch it again.") from error
     finally:
         if was_shown:

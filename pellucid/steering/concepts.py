@@ -266,3 +266,13 @@ NEUTRAL_PROMPTS: tuple[str, ...] = (
     "What would you like to learn?",
     "Describe someone you met.",
 )
+
+SEARCH_PROMPTS: tuple[str, ...] = (
+    "Say something about yourself.",
+    "Write a paragraph about anything.",
+    "What is new?",
+    "Give me an idea for this evening.",
+    "Tell me a short tale.",
+    "What matters to you?",
+)
+"""Prompts to choose features and strengths on, apart from those on which they are then judged."""

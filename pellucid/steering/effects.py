@@ -1,20 +1,19 @@
 """Measured effects: how often a concept appears in answers, and what steering costs in fluency.
 
-Whether an answer is about a concept is judged twice: by a fixed word list, and by the distance of the answer's embedding to two
-sets of texts. The price is the perplexity of the answers under the plain model. Rates stand with Wilson's 95 % interval.
+Whether an answer is about a concept is judged by a fixed word list, and by the distance of its embedding to two sets of texts
+(the embedding model is the caller's). The price is the perplexity of the answers under the plain model. Rates stand with Wilson's 95 % interval.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pellucid.core.sites import Site
 from pellucid.models import generation
 from pellucid.models.model import Model
 
@@ -54,37 +53,38 @@ def perplexity(model: Model, prompts: Sequence[Sequence[int]], written: Sequence
     return math.exp(total / count) if count else math.nan
 
 
-def embed(model: Model, texts: Sequence[str], site: Site) -> Tensor:
-    """[texts, D] unit vectors: the mean activation of each text's tokens but the first, centred on nothing."""
-    found = []
-    for text in texts:
-        tokens = torch.tensor([model.encode_text(text or " ")])
-        x = model.capture(tokens, [site])[site][0].float().cpu()
-        found.append((x[1:] if len(x) > 1 else x).mean(0))
-    return torch.nn.functional.normalize(torch.stack(found), dim=1)
+Embed = Callable[[Sequence[str]], Tensor]
+"""Texts in, unit vectors [texts, E] out."""
 
 
 @dataclass(frozen=True)
 class EmbeddingJudge:
-    """Judges by distance: nearer to the concept's texts than to the neutral ones, by more than held-out neutral texts are."""
+    """Judges by distance: whether a text lies nearer to a concept's texts than to other texts."""
 
-    model: Model
-    site: Site
-    direction: Tensor
-    """[D]"""
-    middle: Tensor
-    """[D] the mean of all reference texts."""
+    embed: Embed
+    concept: Tensor
+    """[E] the mean of the concept's texts."""
+    others: Tensor
+    """[M, E] texts that are not about it, one by one."""
     bar: float
+    """How much nearer to the concept than other texts usually are a text must be."""
 
     @classmethod
-    def fit(cls, model: Model, concept: Sequence[str], neutral: Sequence[str], *, site: Site) -> EmbeddingJudge:
-        """From texts about the concept and texts about other things; the bar lies midway between the two means."""
-        a, b = embed(model, concept, site), embed(model, neutral, site)
-        middle = torch.cat([a, b]).mean(0)
-        direction = torch.nn.functional.normalize(a.mean(0) - b.mean(0), dim=0)
-        return cls(model, site, direction, middle, float(((a.mean(0) + b.mean(0)) / 2 - middle) @ direction))
+    def fit(cls, embed: Embed, concept: Sequence[str], others: Sequence[str]) -> EmbeddingJudge:
+        """From texts about the concept and texts about other things.
+
+        The score of a text is its cosine with the concept's mean less that with the mean of the others. The bar lies midway between
+        the mean score of the concept's texts, each left out of its own mean, and that of the others.
+        """
+        a, b = embed(concept), embed(others)
+        rest = (a.sum(0) - a) / (len(a) - 1)
+        centre = b.mean(0)
+        own = ((a * rest).sum(1) - a @ centre).mean()
+        away = (b @ a.mean(0) - b @ centre).mean()
+        return cls(embed, a.mean(0), b, float((own + away) / 2))
 
     def __call__(self, texts: Sequence[str]) -> list[bool]:
         """Whether each text is about the concept."""
-        scores = (embed(self.model, texts, self.site) - self.middle) @ self.direction
+        x = self.embed(texts)
+        scores = x @ self.concept - x @ self.others.mean(0)
         return [bool(s > self.bar) for s in scores]

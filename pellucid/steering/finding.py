@@ -1,9 +1,9 @@
 """Finding features by contrast: a few sentences with a concept, a few without.
 
-Two kinds of evidence are kept apart. What switches a feature on: the share of sentences in which it fires strongly, with against
-without. What it does: how much its direction raises the words of the sentences over the words of the others, read through the unembedding.
-Features that write a concept are seldom the ones that fire most on it (arXiv 2505.20063: choosing by output score tripled the success of steering), so
-both lists give candidates, and `trial` lets the model itself decide.
+Two kinds of evidence are kept apart. What switches a feature on: how strongly it fires in sentences with the concept, against
+those without. What it does: how far turning it up raises the concept's words among all tokens (`atlas.promoted`). The features
+that write a concept are seldom those that fire most on it (arXiv 2505.20063: choosing by output score tripled the success of
+steering), so both lists give candidates, and `trial` lets the model itself decide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pellucid.models.model import Model
 from pellucid.steering import effects
 from pellucid.steering.edits import EditPlan, FeatureEdit
 
-_LEAST_SHARE = 0.1  # of its maximum: weaker firing says little about what a feature is for
+_MOST_ON_NEUTRAL = 0.3  # of its maximum: what fires on everything is not for the concept
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Candidate:
     on_neutral: float
     """The same over the other sentences."""
     output: float
-    """How far its direction raises the concept's words over the others', in standard deviations over all features."""
+    """How far turning it up raises the concept's words: their scores among its promoted tokens, summed, in nats."""
 
     @property
     def input(self) -> float:
@@ -50,6 +50,7 @@ def by_contrast(
     concept: Sequence[str],
     neutral: Sequence[str],
     *,
+    promoted: tuple[Tensor, Tensor],
     words: Sequence[str] = (),
     count: int = 12,
 ) -> list[Candidate]:
@@ -60,6 +61,7 @@ def by_contrast(
         dictionary: where to look; must hold its maxima.
         concept: sentences with the concept.
         neutral: sentences without.
+        promoted: ids [N, P] and scores [N, P] of the tokens each feature promotes, as an atlas keeps them.
         words: words that name the concept; none takes those the two sets differ in.
         count: how many to return.
 
@@ -73,18 +75,19 @@ def by_contrast(
     unit = dictionary.maximum.clamp(min=1e-6)
     with_it, without = (_peaks(model, dictionary, texts) / unit for texts in (concept, neutral))
     on_concept, on_neutral = with_it.mean(0), without.mean(0)
-    output = output_scores(model, dictionary, words or distinctive_words(concept, neutral), distinctive_words(neutral, concept))
-    alive = dictionary.maximum > 0
-    score = (on_concept - on_neutral).clamp(min=0) / 0.1 + output.clamp(min=0) / 4
-    score[~alive] = -1
+    output = output_scores(model, *promoted, words or distinctive_words(concept, neutral))
+    firing = on_concept - on_neutral
+    alive = (dictionary.maximum > 0) & (on_neutral < _MOST_ON_NEUTRAL)
+    score = torch.where(alive, firing.clamp(min=0) / 0.5 + output / 5, -1)
+    third = -(-count // 3)
     best = torch.cat(
         [
+            score.topk(count - third).indices,
+            torch.where(alive, output, -1).topk(third).indices,
             score.topk(count).indices,
-            torch.where(alive, on_concept - on_neutral, -1).topk(count // 3).indices,
-            torch.where(alive & (on_neutral < _LEAST_SHARE), output, -99).topk(count // 2).indices,
         ]
     )
-    kept = list(dict.fromkeys(best.tolist()))[: count + count // 3 + count // 2]
+    kept = list(dict.fromkeys(best.tolist()))[:count]
     found = [Candidate(f, float(on_concept[f]), float(on_neutral[f]), float(output[f])) for f in kept]
     return sorted(found, key=lambda c: -float(score[c.feature]))
 
@@ -104,22 +107,11 @@ def distinctive_words(texts: Sequence[str], others: Sequence[str]) -> list[str]:
     return sorted({w for t in texts for w in re.findall(r"\w{4,}", t.lower())} - away)
 
 
-def output_scores(model: Model, dictionary: Dictionary, words: Sequence[str], others: Sequence[str]) -> Tensor:
-    """[N] how far each direction raises the first tokens of some words over those of others, standardised over features."""
-
-    def tokens(of: Sequence[str]) -> Tensor:
-        ids = {model.tokenizer(f" {w.rstrip('*')}", add_special_tokens=False).input_ids[0] for w in of}
-        return torch.tensor(sorted(ids))
-
-    head = model.unembedding.detach().float().cpu()
-    gain = getattr(model.final_norm, "weight", torch.ones(head.shape[1])).detach().float().cpu()
-    wanted = (head[tokens(words)] if words else head[:0]) * gain
-    if len(wanted) == 0:
-        return torch.zeros(dictionary.num_features)
-    floor = (head[tokens(others)] if others else head).mean(0) * gain
-    raised = dictionary.decoder @ (wanted - floor).T
-    best = raised.topk(min(5, raised.shape[1]), dim=1).values.mean(1)
-    return (best - best.mean()) / best.std().clamp(min=1e-6)
+def output_scores(model: Model, ids: Tensor, scores: Tensor, words: Sequence[str]) -> Tensor:
+    """[N] the summed scores of those promoted tokens (ids and scores [N, P]) that are, or begin, one of the words."""
+    tokens = {int(i): model.decode([int(i)]).strip().lower() for i in ids.unique()}
+    named = torch.tensor([i for i, text in tokens.items() if len(text) > 1 and effects.mentions(text, words)])
+    return (torch.isin(ids, named) * scores.clamp(min=0)).sum(1).float()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ def test_the_home_is_where_the_environment_says(tmp_path: Path, monkeypatch: pyt
     assert paths.home().is_dir()
 
 
-def test_the_home_is_in_the_cache_of_the_user_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_is_in_the_cache_of_the_user_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PELLUCID_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert paths.home() == tmp_path / "cache" / "pellucid"

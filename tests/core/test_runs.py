@@ -61,7 +61,10 @@ def test_other_settings_are_refused_and_each_difference_is_named(
 
 def test_a_folder_with_files_but_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match="holds files but no run"), RunFolder.open(tmp_path, identity=IDENTITY):
+    with (
+        pytest.raises(InputError, match="holds files but no run"),
+        RunFolder.open(tmp_path, identity=IDENTITY),
+    ):
         pytest.fail("the block must not be entered")
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 

@@ -22,7 +22,7 @@ def test_a_site_is_read_back_from_how_it_is_written(site: Site) -> None:
 def test_sites_sort_in_the_order_of_the_forward_pass() -> None:
     layers = [f"{kind}.{layer}" for layer in range(12) for kind in LAYER_KINDS]
     in_order = [Site.parse(text) for text in ("embed", *layers, "resid_final")]
-    assert sorted(reversed(in_order), key=lambda site: site.depth) == in_order
+    assert sorted(in_order[::-1], key=lambda site: site.depth) == in_order
 
 
 def test_layers_sort_as_numbers_and_not_as_words() -> None:
@@ -31,7 +31,12 @@ def test_layers_sort_as_numbers_and_not_as_words() -> None:
 
 @pytest.mark.parametrize(
     ("text", "nearest"),
-    [("resid_pos.3", "resid_post"), ("resid.3", "resid_pre"), ("mlpout.0", "mlp_out"), ("embedding", "embed")],
+    [
+        ("resid_pos.3", "resid_post"),
+        ("resid.3", "resid_pre"),
+        ("mlpout.0", "mlp_out"),
+        ("embedding", "embed"),
+    ],
 )
 def test_an_unknown_site_suggests_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UnknownNameError, match=rf"Did you mean '{nearest}'") as caught:
@@ -52,7 +57,9 @@ def test_a_kind_without_layers_takes_none(text: str) -> None:
         Site.parse(text)
 
 
-@pytest.mark.parametrize("text", ["resid_post.", "resid_post.x", "resid_post.-1", "resid_post.1.2", "resid_post.1 "])
+@pytest.mark.parametrize(
+    "text", ["resid_post.", "resid_post.x", "resid_post.-1", "resid_post.1.2", "resid_post.1 "]
+)
 def test_a_malformed_layer_is_refused_with_the_form_and_what_came(text: str) -> None:
     with pytest.raises(InputError, match=r"written like 'resid_post\.9'; got '" + text.replace(".", r"\.")):
         Site.parse(text)

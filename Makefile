@@ -1,0 +1,59 @@
+# Every target sets up its own .venv first, from Python and pip alone. With another interpreter: make PYTHON=python3.11 test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit check docs bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(READY) ## see inside SmolLM2 and steer it: under 4 minutes, leaves demo/report.html
+	$(BIN)/pellucid demo
+
+test: $(READY) ## run all tests that this machine can run
+	$(BIN)/python -m pytest
+
+test-unit: $(READY) ## run the tests that need no weights, no accelerator and no network
+	$(BIN)/python -m pytest -m "not model and not gpu and not net"
+
+check: $(READY) ## lint, format, types, layers, and the code blocks of the docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/docs
+
+docs: $(READY) ## write docs/reference/cli.md from the command line's help, and check the other pages
+	$(BIN)/python tests/docs/test_docs.py
+	$(BIN)/python -m pytest tests/docs
+
+bench: $(VENV)/.bench ## run every script in benchmarks/, each beside its peers
+	@for script in benchmarks/*.py; do \
+	  if [ -e "$$script" ]; then echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+	  else echo "There is no script in benchmarks/."; fi; \
+	done
+
+clean: ## remove .venv and the caches of the tools; demo/ and runs/ are kept
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find pellucid tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and alone, so that the build named in constraints.txt is taken and nothing else chooses it.
+$(READY): pyproject.toml constraints.txt $(BIN)/python
+	$(PIP) torch
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(READY)
+	$(PIP) -e '.[dev,bench]'
+	@touch $@
+
+# Some systems ship venv without the pip that goes into it; then the system's own pip puts it there.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Pellucid needs Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install pip; }

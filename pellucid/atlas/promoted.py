@@ -1,0 +1,80 @@
+"""Promoted tokens: what a feature makes the model say next when it is turned up.
+
+Each feature is added at once its maximum, on a few neutral openings, and the rest of the model runs. A token's score is the mean over
+the openings of how far its log-probability rose, where probabilities below a floor count as the floor, so that tokens nobody would
+say do not win by rising from one part in a billion to one in a million.
+
+Reading the decoder direction straight through the unembedding, the usual short cut, fails in the middle of a model: in
+SmolLM2 at layer 13 it named word endings for a feature that in fact makes it say song, melody, chords, piano.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pellucid.core.progress import Progress, silent
+from pellucid.dictionaries.base import Dictionary
+from pellucid.models import hooks
+from pellucid.models.model import Model
+
+OPENINGS = ("I think the", "It was a", "She said that")
+_FLOOR = 1e-4
+_FEATURES_AT_ONCE = 128
+
+
+def promoted_tokens(
+    model: Model,
+    dictionary: Dictionary,
+    units: Tensor,
+    *,
+    features: Sequence[int] | None = None,
+    count: int = 32,
+    strength: float = 1.0,
+    progress: Progress = silent,
+) -> tuple[Tensor, Tensor]:
+    """The tokens that features promote most: ids [F, P] and scores [F, P] in nats, descending.
+
+    Costs a pass of the model over the openings for each feature: about two minutes for 16,384 features of SmolLM2 on two cores.
+
+    Args:
+        model: the dictionary's model.
+        dictionary: whose features.
+        units: [N] the maximum of each feature.
+        features: which ones; none means all.
+        count: tokens per feature.
+        strength: in multiples of the maximum.
+        progress: told of features done.
+    """
+    chosen = torch.arange(dictionary.num_features) if features is None else torch.tensor(list(features))
+    openings = [torch.tensor([model.encode_text(text)], device=model.device) for text in OPENINGS]
+    with torch.inference_mode():
+        plain = [_next(model, tokens, 1) for tokens in openings]
+        ids, scores = [], []
+        for at in range(0, len(chosen), _FEATURES_AT_ONCE):
+            part = chosen[at : at + _FEATURES_AT_ONCE]
+            added = (strength * units[part])[:, None] * dictionary.decoder[part]
+
+            def turn_up(x: Tensor, added: Tensor = added) -> Tensor:
+                raised = x + added[:, None].to(x)
+                raised[:, 0] = x[:, 0]  # the first position collects attention; moving it moves everything
+                return raised
+
+            rise = torch.zeros(len(part), plain[0].shape[1])
+            for tokens, before in zip(openings, plain, strict=True):
+                with hooks.edited(model.network, [(dictionary.site, turn_up)]):
+                    after = _next(model, tokens, len(part))
+                rise += (after + _FLOOR).log() - (before + _FLOOR).log()
+            best = (rise / len(openings)).topk(count, dim=1)
+            ids.append(best.indices)
+            scores.append(best.values)
+            progress("promoted tokens", min(len(chosen), at + _FEATURES_AT_ONCE), len(chosen))
+    return torch.cat(ids), torch.cat(scores)
+
+
+def _next(model: Model, tokens: Tensor, rows: int) -> Tensor:
+    """[rows, vocabulary] the probabilities of the next token."""
+    logits = model.network(input_ids=tokens.expand(rows, -1), use_cache=False, logits_to_keep=1).logits[:, -1]
+    return logits.float().softmax(-1).cpu()

@@ -1,0 +1,42 @@
+"""The command line: one file per verb, each of which parses, calls and prints. Nothing imports it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is printed in one line, without a traceback."""
+    from cyclopts import App
+
+    from pellucid import __version__
+    from pellucid.cli import printing
+    from pellucid.core.errors import PellucidError
+
+    app = App(
+        name="pellucid",
+        version=__version__,
+        help="See inside a language model, steer it, and prove that it is safe to ship.",
+        help_format="plaintext",
+    )
+    for verb, help_text in VERBS.items():
+        app.command(f"pellucid.cli.{verb}:app", name=verb, help=help_text)
+    try:
+        app()
+    except PellucidError as error:
+        printing.error(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        printing.note("Stopped. What was finished is kept; repeat the command to go on.")
+        sys.exit(130)
+
+
+VERBS = {
+    "models": "Fetch, check and describe models.",
+    "train": "Train a dictionary on what a model thinks while it reads text.",
+    "inspect": "Show a dictionary's card and quality, or measure it again.",
+    "atlas": "Build feature pages, look at one, find features by example sentences.",
+    "watch": "See features light up on a text, and on what the model then writes.",
+    "steer": "Answer a prompt plainly and with features turned up or down, side by side.",
+    "demo": "The whole journey in a few minutes, with a page to keep.",
+}

@@ -1,0 +1,223 @@
+"""`pellucid demo`: the whole journey in a few minutes, with a page to keep."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from pellucid.cli.session import Session
+
+app = App(name="demo", help_format="plaintext")
+
+_CONCEPTS = ("ocean", "music", "praise")
+
+
+@app.default
+def demo(
+    *,
+    out: Path = Path("demo"),
+    dictionary: str = "smollm2",
+    train: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Read a text, find features by example sentences, turn one up, measure what that did, and write a page about it.
+
+    Args:
+        out: the folder for report.html, and for the dictionary that --train makes.
+        dictionary: the name of a shipped dictionary, or a folder.
+        train: train a small dictionary from scratch first (under 20 minutes on two cores) and use that.
+        json: print what the page shows as JSON.
+    """
+    from pellucid.cli import journey, printing, report
+    from pellucid.cli.session import Session
+    from pellucid.core import files
+
+    started = time.monotonic()
+    if train:
+        dictionary = str(_train_small(out, quiet=json))
+    say = (lambda _text: None) if json else _heading
+    with printing.progress(quiet=json) as progress:
+        say("1  Load the model and its dictionary")
+        session = Session.open(dictionary)
+        if not json:
+            printing.console().print(_opening(session))
+        say("2  Read a text: every token tinted by its strongest feature")
+        reading = journey.read(session)
+        if not json:
+            _show_reading(session, reading)
+        say("3  Find features by example sentences")
+        found = journey.find(session, _CONCEPTS)
+        if not json:
+            _show_found(session, found)
+        say("4  Turn candidates up, and keep the one that writes its concept best")
+        chosen = journey.choose(session, found, progress)
+        steering = journey.turn_up(session, chosen[0], progress)
+    if not json:
+        _show_steering(steering)
+    features = [s["feature"] for s in reading["strongest"]] + [c.trial.candidate.feature for c in chosen]
+    features += [int(t[0]) for top in reading["tops"] for t in top[:2]]
+    data: dict[str, Any] = {
+        "title": "Inside a language model",
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": "pellucid demo" + (" --train" if train else ""),
+        "seconds": time.monotonic() - started,
+        "model": {
+            "name": session.card.get("model_reference"),
+            "digest": session.model.digest,
+            "layers": session.model.num_layers,
+            "width": session.model.width,
+            "precision": str(session.model.dtype).removeprefix("torch."),
+        },
+        "dictionary": {
+            "name": session.folder.name,
+            "site": str(session.dictionary.site),
+            "features": session.dictionary.num_features,
+            "tokens": session.card["tokens"],
+            "quality": _quality(session),
+        },
+        "reading": reading,
+        "features": journey.feature_pages(session, features),
+        "found": [
+            {
+                "concept": name,
+                "feature": c.feature,
+                "score": c.output,
+                "separation": {"for": c.on_concept, "against": c.on_neutral},
+                "promotes": session.promoted(c.feature),
+            }
+            for name, candidates in found.items()
+            for c in candidates[:3]
+        ],
+        "steering": steering,
+    }
+    page = out / "report.html"
+    files.write_text(page, report.render(data))
+    if json:
+        return printing.as_json(data)
+    _heading(f"5  The page: {page}   ({data['seconds']:.0f} s in all)")
+    return None
+
+
+def _train_small(out: Path, *, quiet: bool) -> Path:
+    """Train 4,096 features on 800,000 tokens; resumable, and used again if it is there."""
+    from pellucid.cli import printing
+    from pellucid.cli.train import train
+
+    run = out / "run"
+    if not quiet:
+        printing.note("training a small dictionary first; stop it at any moment, the same command goes on")
+    train(
+        out=run,
+        text=["pypi:sae-probes==0.4.2#sae_probes/data/cleaned_data/*.csv.zst?skip=*_hist_fig*|*_us_*|*_nyc_*&tokens=1.5M"],
+        features="4096",
+        tokens="800k",
+        atlas_tokens="150k",
+        json=quiet,
+    )
+    return run / "result"
+
+
+def _heading(text: str) -> None:
+    from pellucid.cli import printing
+
+    printing.console().print(f"\n{text}", style="bold")
+
+
+def _opening(session: Session) -> str:
+    return (
+        f"{session.card.get('model_reference')}: {session.model.num_layers} layers, width {session.model.width}, "
+        f"{session.model.dtype}. {session.dictionary.num_features:,} features at {session.dictionary.site}."
+    )
+
+
+def _show_reading(session: Session, reading: dict[str, Any]) -> None:
+    from pellucid.cli import printing
+
+    shares = [top[0][2] if top else 0.0 for top in reading["tops"]]
+    printing.console().print(printing.tinted(reading["pieces"], shares))
+    rows = []
+    for item in reading["strongest"][:8]:
+        where = max(
+            range(len(reading["tops"])),
+            key=lambda i: max((t[2] for t in reading["tops"][i] if t[0] == item["feature"]), default=0.0),
+        )
+        rows.append((item["feature"], f"{item['peak']:.2f}", reading["pieces"][where].strip(), " · ".join(session.promoted(item["feature"]))))
+    printing.console().print()
+    printing.table(["feature", "peak", "on", "promotes"], rows)
+
+
+def _show_found(session: Session, found: dict[str, Any]) -> None:
+    from pellucid.cli import printing
+
+    rows = [
+        (name, c.feature, f"{c.on_concept:.2f}", f"{c.on_neutral:.2f}", f"{c.output:.1f}", " · ".join(session.promoted(c.feature)))
+        for name, candidates in found.items()
+        for c in candidates[:3]
+    ]
+    printing.table(["concept", "feature", "fires with", "without", "writes it", "promotes"], rows)
+
+
+def _show_steering(steering: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from pellucid.cli import printing
+
+    out = printing.console()
+    effect, receipt = steering["effect"], steering["receipt"]
+    out.print(
+        f"feature {steering['feature']} ({' · '.join(steering['promotes'][:6])}) held at {steering['strength']:g} × its maximum\n",
+        style="dim",
+    )
+    out.print(f"[bold]{steering['prompt']}[/bold]")
+    columns = Table(box=None, expand=True, padding=(0, 3, 1, 0), header_style="dim")
+    columns.add_column("plain", ratio=1)
+    columns.add_column("steered", ratio=1)
+    columns.add_row(*(printing.tinted(steering[side]["pieces"], steering[side]["values"]) for side in ("plain", "steered")))
+    out.print(columns)
+    printing.table(
+        ["receipt", "before", "asked", "reached", "tokens", "KL (nats)"],
+        [(receipt["edit"], *(f"{receipt[k]:.2f}" for k in ("before", "asked", "reached")), receipt["tokens"], f"{receipt['kl']:.2f}")],
+    )
+    out.print()
+    vector, n = effect["mean_difference"], effect["samples"]
+    rows = [
+        ("plain", f"{effect['plain_hits']} of {n}", f"{effect['plain_low']:.0%} to {effect['plain_high']:.0%}", f"{effect['plain_perplexity']:.1f}"),
+        ("feature", f"{effect['steered_hits']} of {n}", f"{effect['steered_low']:.0%} to {effect['steered_high']:.0%}", f"{effect['steered_perplexity']:.1f}"),
+        ("mean-difference vector", f"{vector['hits']} of {n}", "", f"{vector['perplexity']:.1f}"),
+    ]
+    printing.table([f"answers about {steering['concept']}", "", "95 % interval", "perplexity"], rows)
+
+
+def _quality(session: Session) -> list[dict[str, Any]]:
+    """The card's figures in the form the page draws."""
+    from pellucid.cli.quality import FIGURES
+
+    q = session.card["quality"]
+    rows: list[dict[str, Any]] = []
+    for name, label, aim in FIGURES:
+        by = {m: q["methods"][m][name] for m in ("dictionary", "random", "pca")}
+        rows.append(
+            {
+                "name": label,
+                "value": by["dictionary"]["value"],
+                "low": by["dictionary"]["low"],
+                "high": by["dictionary"]["high"],
+                "random": by["random"]["value"],
+                "pca": by["pca"]["value"],
+                "better": aim,
+            }
+        )
+    rows.append(
+        {
+            "name": "silent features",
+            "value": q["methods"]["dictionary"]["dead"],
+            "random": q["methods"]["random"]["dead"],
+            "pca": None,
+            "better": "lower",
+        }
+    )
+    return rows

@@ -1,0 +1,193 @@
+"""The journey of the demonstration: what is measured on the way, as the JSON value that the report page draws.
+
+Read a text; find features by example sentences; try which of them write their concept when turned up; turn the best one up for good, and
+measure what that did, beside the plain model and beside a mean-difference vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pellucid.atlas.pages import snippets
+from pellucid.cli.session import Session
+from pellucid.core.progress import Progress
+from pellucid.models import generation
+from pellucid.models.generation import Generator, Sampling
+from pellucid.steering import effects, receipts, vectors
+from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS, Concept
+from pellucid.steering.edits import EditPlan, FeatureEdit, VectorEdit
+from pellucid.steering.finding import Candidate, Trial, by_contrast, trial
+
+TEXT = (
+    "The orchestra played by the sea while the tide came in. A judge, a nurse and two soldiers sat in the front row, eating "
+    "fresh bread with cheese. \"Magnificent!\" the conductor was told. \"Merci beaucoup,\" he said, and went home to write Python."
+)
+_STRENGTHS = (0.6, 1.0, 1.6, 2.5)
+_TRIAL_PROMPTS = 4
+_KEPT = 0.05  # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect
+_SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The feature that became the model's own Golden Gate."""
+
+    concept: Concept
+    trial: Trial
+
+
+def read(session: Session, text: str = TEXT, *, tops: int = 5) -> dict[str, Any]:
+    """The features on each token of a text, and the strongest of all."""
+    ids = session.model.encode_text(text)
+    site = session.dictionary.site
+    codes = session.dictionary.encode(session.model.capture(torch.tensor([ids]), [site])[site][0])
+    per_token: list[list[list[float]]] = [[]]
+    best: dict[int, float] = {}
+    for token in range(1, len(ids)):
+        features, values = codes.row(token)
+        found = sorted(
+            ([int(f), float(v), min(1.0, float(v) / session.unit(int(f)))] for f, v in zip(features, values, strict=True)),
+            key=lambda item: -item[2],
+        )
+        per_token.append(found[:tops])
+        for feature, _, share in found[:tops]:
+            best[int(feature)] = max(best.get(int(feature), 0.0), share)
+    strongest = sorted(best.items(), key=lambda item: -item[1])[:12]
+    return {
+        "pieces": session.model.pieces(ids),
+        "tops": per_token,
+        "strongest": [{"feature": f, "peak": p} for f, p in strongest],
+    }
+
+
+def find(session: Session, names: Sequence[str], *, count: int = 6) -> dict[str, list[Candidate]]:
+    """Candidates for some concepts."""
+    return {
+        name: by_contrast(
+            session.model,
+            session.dictionary,
+            CONCEPTS[name].sentences,
+            NEUTRAL_SENTENCES,
+            promoted=session.promotions,
+            words=CONCEPTS[name].words,
+            count=count,
+        )[:count]
+        for name in names
+    }
+
+
+def choose(session: Session, found: dict[str, list[Candidate]], progress: Progress) -> list[Chosen]:
+    """Turn every candidate up on a few prompts; the best of each concept, the best concept first."""
+    best = []
+    for number, (name, candidates) in enumerate(found.items()):
+        concept = CONCEPTS[name]
+        tried = trial(
+            session.model, session.dictionary, candidates, _STRENGTHS, SEARCH_PROMPTS[:_TRIAL_PROMPTS], concept.words
+        )
+        best.append(Chosen(concept, tried[0]))
+        progress("turn candidates up", number + 1, len(found))
+    return sorted(best, key=lambda c: -c.trial.score)
+
+
+def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, Any]:
+    """Steer twenty answers with the chosen feature, and measure: rates, perplexity, receipts, the vector beside it."""
+    model, dictionary = session.model, session.dictionary
+    feature, strength = chosen.trial.candidate.feature, chosen.trial.strength
+    prompts = list(NEUTRAL_PROMPTS)
+    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
+    edit = FeatureEdit("set", feature, strength)
+    plan = EditPlan.same(dictionary, [edit], len(tokens))
+    plain = generation.answers(Generator(model, tokens, _SAMPLING))
+    progress("measure the effect", 1, 4)
+    steered = generation.answers(Generator(model, tokens, _SAMPLING, editors=plan.editors))
+    progress("measure the effect", 2, 4)
+    texts = [[model.decode(a.token_ids) for a in answers] for answers in (plain, steered)]
+    hits = [[effects.mentions(t, chosen.concept.words) for t in side] for side in texts]
+    rates = [effects.Rate.of(sum(side), len(side)) for side in hits]
+    prices = [effects.perplexity(model, tokens, [a.token_ids for a in side]) for side in (plain, steered)]
+    progress("measure the effect", 3, 4)
+    vector = _vector_to_match(session, chosen.concept, tokens, rates[1].hits)
+    progress("measure the effect", 4, 4)
+    shown = next((i for i, (a, b) in enumerate(zip(*hits, strict=True)) if b and not a), 0)
+    receipt = receipts.prove(model, plan.part(shown, shown + 1), [tokens[shown]], [steered[shown]])[0][0]
+    return {
+        "concept": chosen.concept.name,
+        "feature": feature,
+        "strength": strength,
+        "promotes": session.promoted(feature, 8),
+        "prompt": prompts[shown],
+        "plain": _lit(session, feature, tokens[shown], plain[shown].token_ids),
+        "steered": _lit(session, feature, tokens[shown], steered[shown].token_ids),
+        "receipt": {
+            **asdict(receipt),
+            "asked": receipt.asked / session.unit(feature),
+            "reached": receipt.reached / session.unit(feature),
+            "before": receipt.before / session.unit(feature),
+            "tokens_edited": receipt.tokens,
+            "error_kept": receipt.kept < _KEPT,
+        },
+        "effect": {
+            "samples": len(prompts),
+            "plain_hits": rates[0].hits,
+            "plain_low": rates[0].low,
+            "plain_high": rates[0].high,
+            "steered_hits": rates[1].hits,
+            "steered_low": rates[1].low,
+            "steered_high": rates[1].high,
+            "plain_perplexity": prices[0],
+            "steered_perplexity": prices[1],
+            "mean_difference": vector,
+        },
+        "pairs": [{"prompt": p, "plain": a, "steered": b} for p, a, b in zip(prompts, *texts, strict=True)],
+    }
+
+
+def _lit(session: Session, feature: int, prompt: list[int], answer: list[int]) -> dict[str, Any]:
+    """An answer's pieces with the feature's activation as the plain model reads it, in shares of its maximum."""
+    model, site = session.model, session.dictionary.site
+    x = model.capture(torch.tensor([[*prompt, *answer]]), [site])[site]
+    values = session.dictionary.activations_of(x[0, len(prompt) :].float(), torch.tensor([feature]))[:, 0]
+    return {"pieces": model.pieces(answer), "values": (values / session.unit(feature)).tolist()}
+
+
+def _vector_to_match(session: Session, concept: Concept, tokens: list[list[int]], hits: int) -> dict[str, Any]:
+    """A mean-difference vector, at the least strength that reaches the steered rate (or at the best it reaches)."""
+    model = session.model
+    vector = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, session.dictionary.site)
+    best: dict[str, Any] = {}
+    for strength in (0.6, 0.9, 1.3, 1.8):
+        plan = EditPlan.same(session.dictionary, [VectorEdit(vector, strength)], len(tokens))
+        written = generation.answers(Generator(model, tokens, _SAMPLING, editors=plan.editors))
+        count = sum(effects.mentions(model.decode(a.token_ids), concept.words) for a in written)
+        if not best or count > best["hits"]:
+            price = effects.perplexity(model, tokens, [a.token_ids for a in written])
+            best = {"hits": count, "perplexity": price, "strength": strength}
+        if count >= hits:
+            break
+    return best
+
+
+def feature_pages(session: Session, features: Sequence[int], *, examples: int = 3) -> dict[str, Any]:
+    """What the report says of each feature."""
+    found = {}
+    for feature in dict.fromkeys(features):
+        shown: list[dict[str, Any]] = []
+        if session.atlas is not None and session.store is not None:
+            page = session.atlas.page(feature)
+            unit = max(page.maximum, 1e-9)
+            shown = [
+                {"pieces": s.pieces, "values": [v / unit for v in s.values]}
+                for s in snippets(page, session.store, session.model, session.dictionary, count=examples)
+            ]
+        dictionary = session.dictionary
+        found[str(feature)] = {
+            "promotes": session.promoted(feature, 8),
+            "frequency": float(dictionary.frequency[feature]) if dictionary.frequency is not None else None,
+            "max": session.unit(feature),
+            "examples": shown,
+        }
+    return found

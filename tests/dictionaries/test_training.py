@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pellucid.activations.text import TextSource
+from pellucid.activations.tokens import TokenStore
+from pellucid.core.errors import InputError
+from pellucid.core.runs import RunFolder
+from pellucid.core.sites import Site
+from pellucid.dictionaries import plain, training
+from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.training import Architecture, Trainer, TrainSettings, geometric_median, train
+from pellucid.testing import tiny_model
+
+WIDTH, HIDDEN, ACTIVE = 24, 40, 3
+
+
+@dataclass
+class Synthetic:
+    """Activations that are sums of a few known directions, with a centre of their own and a scale far from one."""
+
+    batch_tokens: int = 256
+    num_batches: int = 10**9
+    site: Site = field(default_factory=lambda: Site("resid_post", 1))
+    model_digest: str = "sha256:0"
+
+    def __post_init__(self) -> None:
+        generator = torch.Generator().manual_seed(11)
+        self.directions = torch.nn.functional.normalize(
+            torch.randn(HIDDEN, WIDTH, generator=generator), dim=1
+        )
+        self.centre = 30 * torch.randn(WIDTH, generator=generator)
+
+    def draw(self, tokens: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        which = torch.rand(tokens, HIDDEN, generator=generator).topk(ACTIVE, dim=1).indices
+        sizes = torch.rand(tokens, ACTIVE, generator=generator) + 0.5
+        codes = torch.zeros(tokens, HIDDEN).scatter_(1, which, sizes)
+        return 50 * (codes @ self.directions) + self.centre
+
+    def sample(self, tokens: int) -> Tensor:
+        return self.draw(min(tokens, 2048), 10**6)
+
+    def batches(self, position: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        for number in range(position[1], self.num_batches):
+            yield (0, number + 1), self.draw(self.batch_tokens, number)
+
+
+SETTINGS = TrainSettings(features=80, k=ACTIVE, tokens=256 * 600, batch_tokens=256, learning_rate=4e-3)
+
+
+def fvu(d: Dictionary, x: Tensor) -> float:
+    rest = d.decode(d.encode(x)) - x
+    return float(rest.square().sum() / (x - x.mean(0)).square().sum())
+
+
+@pytest.fixture(scope="module", params=["topk", "batchtopk"])
+def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    figures: list[dict[str, float]] = []
+    settings = replace(SETTINGS, architecture=request.param)
+
+    def listen(_stage: str, _done: float, _total: float, /, **told: float) -> None:
+        figures.append(told)
+
+    with RunFolder.open(tmp_path_factory.mktemp("learnt") / "run", identity={}) as run:
+        d = train(Synthetic(), settings, run, progress=listen)
+        return request.param, d, figures, run.events()
+
+
+def test_training_finds_the_directions_that_the_data_are_made_of(learnt: tuple[Any, ...]) -> None:
+    _, d, figures, _ = learnt
+    stream = Synthetic()
+    x = stream.draw(2000, seed=10**7)
+    found = (stream.directions @ d.decoder.T).max(1).values
+    assert float((found > 0.95).float().mean()) > 0.9
+    assert fvu(d, x) < 0.1
+    assert np.mean([f["fvu"] for f in figures[-20:]]) < figures[0]["fvu"] / 5
+    torch.testing.assert_close(d.decoder.norm(dim=1), torch.ones(80), rtol=1e-5, atol=1e-5)
+
+
+def test_every_weight_is_trained(learnt: tuple[Any, ...]) -> None:
+    architecture, d, _, _ = learnt
+    start = Trainer(replace(SETTINGS, architecture=architecture), Synthetic().sample(2048))
+    first = start.dictionary(d.site, d.model_digest)
+    for name in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
+        before, after = getattr(first, name), getattr(d, name)
+        assert float((after != before).float().mean()) > 0.95, name
+
+
+def test_as_many_features_are_active_as_were_asked_for(learnt: tuple[Any, ...]) -> None:
+    architecture, d, figures, _ = learnt
+    codes = d.encode(Synthetic().draw(2000, seed=10**7))
+    if architecture == "topk":
+        assert d.k == ACTIVE
+        assert int(codes.offsets.diff().max()) <= ACTIVE
+        assert all(f["l0"] <= ACTIVE for f in figures)
+    else:
+        assert d.activation == "jumprelu"
+    assert codes.mean_l0 == pytest.approx(ACTIVE, rel=0.1)
+    assert np.mean([f["l0"] for f in figures[-50:]]) == pytest.approx(ACTIVE, rel=0.02)
+
+
+def test_the_figures_of_a_run_are_logged(learnt: tuple[Any, ...]) -> None:
+    _, _, figures, events = learnt
+    assert [event["step"] for event in events] == list(range(50, 601, 50))
+    for event in events:
+        assert {k: event[k] for k in ("fvu", "l0", "silent", "rate")} == figures[event["step"] - 1]
+
+
+def test_the_fvu_told_is_that_of_the_batch_before_the_step() -> None:
+    stream = Synthetic()
+    trainer = Trainer(replace(SETTINGS, architecture="topk"), stream.sample(2048))
+    d = trainer.dictionary(stream.site, stream.model_digest)
+    x = stream.draw(256, seed=5)
+    told = trainer.train_on(x)["fvu"]
+    spread = (stream.sample(2048) - geometric_median(stream.sample(2048))).square().sum(1).mean()
+    expected = float((d.decode(d.encode(x)) - x).square().sum(1).mean() / spread)
+    assert told == pytest.approx(expected, rel=0.02)  # a token at the edge of bf16 may choose otherwise
+
+
+def test_a_step_is_that_of_autograd_and_adam() -> None:
+    """The whole step in scaled units: gradients by autograd through the entries the trainer chose."""
+    stream = Synthetic()
+    trainer = Trainer(replace(SETTINGS, architecture="topk"), stream.sample(2048))
+    names = ("encoder", "encoder_bias", "decoder", "decoder_bias")
+    weights = {name: torch.nn.Parameter(getattr(trainer, name).clone()) for name in names}
+    adam = torch.optim.Adam(weights.values(), betas=(0.9, 0.999), eps=6.25e-10)
+    for step in range(3):
+        x = stream.draw(256, seed=step)
+        scaled = x * trainer.scale
+        offsets, features, values = trainer._select(scaled)
+        rows = np.repeat(np.arange(len(x)), np.diff(offsets))
+        active = torch.zeros(len(x), 80, dtype=torch.bool)
+        active[rows, features] = torch.from_numpy(values > 0)
+        adam.zero_grad()
+        e, eb, d, db = weights.values()
+        plain.loss(scaled, e, eb, d, db, active, float(WIDTH)).backward()  # type: ignore[no-untyped-call]
+        assert d.grad is not None
+        d.grad -= (d.grad * d.data).sum(1, keepdim=True) * d.data
+        adam.param_groups[0]["lr"] = trainer.rate()
+        adam.step()
+        d.data = torch.nn.functional.normalize(d.data, dim=1)
+        trainer.train_on(x)
+        for name, weight in weights.items():
+            moved = getattr(trainer, name)
+            # Adam divides by the size of a gradient, so that one that is nearly zero has no steady sign.
+            close = torch.isclose(moved, weight.data, rtol=1e-4, atol=1e-4)
+            assert float(close.float().mean()) > 0.999, name
+            weight.data.copy_(moved)
+
+
+def test_the_gradients_of_the_auxiliary_loss_are_those_of_autograd() -> None:
+    stream = Synthetic()
+    settings = replace(SETTINGS, architecture="topk", silent_tokens=100)
+    trainer = Trainer(settings, stream.sample(2048))
+    silent = torch.tensor([3, 4, 10, 33, 34, 35, 60, 71, 72, 73, 74, 75, 76, 77, 79])
+    trainer.silent_for[silent] = 100
+    trainer.silent_for[5] = 99
+    x = stream.draw(64, seed=1) * trainer.scale
+    error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
+    (place, *found), count = trainer._auxiliary(x, error)
+    assert count == len(silent)
+    assert place[silent.numpy()].tolist() == list(range(count))
+    assert int((place >= 0).sum()) == count
+
+    encoder, bias, decoder = (
+        torch.nn.Parameter(w[silent].double())
+        for w in (trainer.encoder, trainer.encoder_bias, trainer.decoder)
+    )
+    scores = x.double() @ encoder.T + bias
+    values, chosen = scores.topk(WIDTH // 2, dim=1)
+    codes = torch.zeros_like(scores).scatter(1, chosen, values.relu())
+    loss = (codes @ decoder + error.double()).square().sum() / error.double().square().sum() / 32
+    loss.backward()  # type: ignore[no-untyped-call]
+    for mine, parameter in zip(found, (encoder, bias, decoder), strict=True):
+        assert parameter.grad is not None
+        scale = float(parameter.grad.abs().max())
+        np.testing.assert_allclose(mine, parameter.grad.numpy(), rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_no_silent_feature_gives_no_auxiliary_gradient() -> None:
+    trainer = Trainer(SETTINGS, Synthetic().sample(2048))
+    (place, encoder, bias, decoder), count = trainer._auxiliary(torch.ones(4, WIDTH), torch.ones(4, WIDTH))
+    assert count == 0
+    assert (place == -1).all()
+    assert len(encoder) == len(bias) == len(decoder) == 0
+
+
+def test_features_that_do_not_fire_are_counted_in_tokens() -> None:
+    stream = Synthetic()
+    trainer = Trainer(replace(SETTINGS, architecture="topk"), stream.sample(2048))
+    expected = torch.zeros(80, dtype=torch.int64)
+    for seed in range(4):
+        x = stream.draw(256, seed)
+        _, features, _ = trainer._select(x * trainer.scale)
+        trainer.train_on(x)
+        expected += 256
+        expected[np.unique(features)] = 0
+        assert torch.equal(trainer.silent_for, expected)
+
+
+def test_the_folded_dictionary_reads_raw_activations_as_the_trainer_reads_scaled_ones() -> None:
+    stream = Synthetic()
+    trainer = Trainer(replace(SETTINGS, architecture="topk"), stream.sample(2048))
+    for seed in range(20):
+        trainer.train_on(stream.draw(256, seed))
+    x = stream.draw(50, seed=99)
+    scaled = plain.select_per_row((x * trainer.scale) @ trainer.encoder.T + trainer.encoder_bias, ACTIVE)
+    d = trainer.dictionary(stream.site, stream.model_digest)
+    torch.testing.assert_close(d.encode(x).dense() * trainer.scale, scaled.dense(), rtol=1e-4, atol=1e-3)
+    expected = plain.decode(scaled, trainer.decoder, trainer.decoder_bias) / trainer.scale
+    torch.testing.assert_close(d.decode(d.encode(x)), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_the_scale_makes_the_mean_square_distance_the_width() -> None:
+    sample = Synthetic().sample(2048)
+    trainer = Trainer(SETTINGS, sample)
+    distances = (sample * trainer.scale - geometric_median(sample) * trainer.scale).square().sum(1)
+    assert float(distances.mean()) == pytest.approx(WIDTH, rel=1e-4)
+
+
+def test_the_rate_rises_holds_and_falls_to_zero() -> None:
+    settings = TrainSettings(
+        tokens=100, batch_tokens=1, learning_rate=1.0, warmup_steps=10, decay_fraction=0.2, features=4, k=1
+    )
+    trainer = Trainer(settings, torch.randn(50, 3, generator=torch.Generator().manual_seed(0)))
+    rates = []
+    for step in range(100):
+        trainer.step = step
+        rates.append(trainer.rate())
+    assert rates[:10] == pytest.approx([(n + 1) / 10 for n in range(10)])
+    assert rates[10:80] == [1.0] * 70
+    assert rates[80:] == pytest.approx([(20 - n) / 20 for n in range(20)])
+
+
+def test_settings_left_open_are_derived() -> None:
+    resolved = TrainSettings(features=2**14, tokens=40_960_000).resolved()
+    assert resolved.learning_rate == pytest.approx(6e-4)
+    assert resolved.warmup_steps == 500
+    assert resolved.silent_tokens == 4_096_000
+    assert resolved.steps == 10_000
+    assert resolved.resolved() == resolved
+    assert TrainSettings(features=512, tokens=4096).resolved().learning_rate == 1e-3
+    assert training.settings_as_json(TrainSettings(features=64))["features"] == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"k": 0}, "k must lie between 1 and the number of features"),
+        ({"features": 8, "k": 9}, r"features \(8\); got 9"),
+        ({"tokens": 0}, "must be positive; got 0"),
+        ({"batch_tokens": -1}, "must be positive"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, int], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        TrainSettings(**settings).resolved()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_one_clear_error(bad: float) -> None:
+    stream = Synthetic()
+    trainer = Trainer(SETTINGS, stream.sample(2048))
+    x = stream.draw(256, seed=0)
+    x[3, 3] = bad
+    with pytest.raises(InputError, match="loss is not a number at step 1"):
+        trainer.train_on(x)
+
+
+def test_text_that_runs_out_says_how_far_it_went(tmp_path: Path) -> None:
+    with (
+        RunFolder.open(tmp_path / "run", identity={}) as run,
+        pytest.raises(InputError, match=r"ran out after 7 of 600 steps.*about 1,792"),
+    ):
+        train(Synthetic(num_batches=7), SETTINGS, run)
+
+
+def test_the_geometric_median_has_the_least_summed_distance_and_ignores_outliers() -> None:
+    points = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    points[0] = 1e6
+    centre = geometric_median(points, iterations=100)
+
+    def total(at: Tensor) -> float:
+        return float((points.double() - at.double()).norm(dim=1).sum())
+
+    assert float(centre.norm()) < 1
+    for axis in torch.eye(5):
+        assert total(centre) <= min(total(centre + 0.01 * axis), total(centre - 0.01 * axis))
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+def test_a_trainer_put_down_and_taken_up_goes_on_with_the_same_bits(architecture: Architecture) -> None:
+    stream = Synthetic()
+    settings = replace(SETTINGS, architecture=architecture, silent_tokens=512)
+    whole = Trainer(settings, stream.sample(2048))
+    for seed in range(8):
+        whole.train_on(stream.draw(256, seed))
+        if seed == 3:
+            kept = {name: tensor.clone() for name, tensor in whole.state().items()}
+    again = Trainer.restore(settings, kept)
+    for seed in range(4, 8):
+        again.train_on(stream.draw(256, seed))
+    assert whole.state().keys() == again.state().keys()
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, again.state()[name]), name
+
+
+# Kills, in processes of their own.
+
+CHILD = Path(__file__).with_name("training_child.py")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    dice = random.Random(1)
+    words = [
+        "the",
+        "dog",
+        "fox",
+        "moon",
+        "rain",
+        "town",
+        "people",
+        "weather",
+        "language",
+        "token",
+        "time",
+        "world",
+        "quick",
+        "brown",
+        "lazy",
+    ]
+    for n in range(300):
+        path = folder / "text" / f"{n}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{n} " + " ".join(dice.choices(words, k=dice.randint(3, 25))))
+    model = tiny_model(layers=2, width=16)
+    made = TokenStore.build(
+        model, [TextSource.parse(str(folder / "text"))], length=16, folder=folder / "store"
+    )
+    return made.folder
+
+
+KILLS: dict[str, tuple[float, list[int]]] = {"batchtopk": (0.0, [5, -2, 9, -1]), "topk": (0.01, [7, -1, 1])}
+"""Seconds between checkpoints, and after how many batches (or in which checkpoint's write) each sitting is killed."""
+
+
+@pytest.fixture(scope="module")
+def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a whole and a killed run of each architecture."""
+    folder = tmp_path_factory.mktemp("runs")
+    sittings: list[tuple[str, float, int]] = []
+    expected: list[int] = []
+    for architecture, (checkpoint_s, kills) in KILLS.items():
+        sittings.append((str(folder / f"whole-{architecture}"), 1000.0, 0))
+        sittings += [(str(folder / f"killed-{architecture}"), checkpoint_s, kill) for kill in [*kills, 0]]
+        expected += [0, *[-signal.SIGKILL] * len(kills), 0]
+    done = subprocess.run(
+        [sys.executable, str(CHILD), str(store), json.dumps(sittings)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [str(int(code)) for code in expected], done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("architecture", KILLS)
+def test_a_run_killed_at_any_moment_ends_in_the_very_weights_of_one_that_was_not(
+    runs: Path, architecture: str
+) -> None:
+    whole, killed = runs / f"whole-{architecture}", runs / f"killed-{architecture}"
+    one, two = (load_file(folder / "weights.safetensors") for folder in (whole, killed))
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+    assert len(list((killed / "checkpoints").iterdir())) == 1, "what kills left behind is cleared away"
