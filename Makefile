@@ -6,10 +6,12 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit check docs bench clean
+.PHONY: help setup demo test test-unit check docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## make .venv with everything but the peers of the benchmarks
 
 demo: $(READY) ## see inside SmolLM2 and steer it: under 4 minutes, leaves demo/report.html
 	$(BIN)/pellucid demo

@@ -1,9 +1,9 @@
 """Test doubles: a tiny seeded model of every family, built in memory without weights.
 
 `tiny_model` gives a `Model` that behaves like a loaded one (sites, edits, chat template, digest) and takes
-milliseconds. It says nothing sensible: its weights are drawn from a generator seeded by the caller, wide enough that
-activations and logits differ from token to token. For the tests of this house and of whoever builds on it; no room
-imports it.
+milliseconds. It says nothing sensible: its weights are drawn from a generator seeded by the caller, wide
+enough that activations and logits differ from token to token. For the tests of this house and of whoever
+builds on it; no room imports it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pellucid.models.families import FAMILIES
 from pellucid.models.model import Model
 
 HEADS = 4
-"""Attention heads of every tiny model; the width is a multiple of twice as many, for rotary pairs in each head."""
+"""Attention heads of every tiny model; the width is a multiple of twice as many, for rotary pairs."""
 CONTEXT = 512
 """The longest row a tiny model reads."""
 
@@ -51,7 +51,7 @@ def tiny_model(
         family: an architecture of `pellucid.models.families`, such as `llama` or `gemma2`.
         layers: how many transformer layers.
         width: width of the residual stream, a multiple of 8.
-        vocabulary: at most so many tokens, at least 259: 256 bytes, 3 special tokens, and merged pieces of English.
+        vocabulary: at most so many tokens, 259 or more: bytes, 3 special tokens, merged pieces of English.
         seed: of the weights.
 
     Raises:

@@ -20,8 +20,8 @@ from pellucid.testing import tiny_model
 # Tiny tensors gain nothing from more threads, and wait at every barrier where the machine is busy.
 torch.set_num_threads(1)
 
-# The same examples in every run, and no clock: a busy machine is not a failure. Fixtures shared by the examples of one
-# test are folders and models that no example changes.
+# The same examples in every run, and no clock: a busy machine is not a failure. Fixtures shared by the
+# examples of one test are folders and models that no example changes.
 settings.register_profile(
     "house",
     deadline=None,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what the user can mend is printed in one line, without a traceback."""
     from cyclopts import App
 
@@ -22,7 +23,7 @@ def main() -> None:
     for verb, help_text in VERBS.items():
         app.command(f"pellucid.cli.{verb}:app", name=verb, help=help_text)
     try:
-        app()
+        app(sys.argv[1:] if arguments is None else list(arguments))
     except PellucidError as error:
         printing.error(error)
         sys.exit(1)

@@ -92,8 +92,13 @@ class TrainSettings:
 class ActivationStream(Protocol):
     """Batches of activations in a fixed order that can be taken up anywhere."""
 
-    site: Site
-    model_digest: str
+    @property
+    def site(self) -> Site:
+        """Where the activations are read."""
+
+    @property
+    def model_digest(self) -> str:
+        """The model they are read from."""
 
     def sample(self, tokens: int) -> Tensor:
         """[tokens, D] the first activations of the stream, always the same."""

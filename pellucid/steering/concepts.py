@@ -173,7 +173,7 @@ CONCEPTS: dict[str, Concept] = {
                 "Patients with asthma should carry an inhaler.",
             ),
             ("doctor*", "patient", "patients", "medic*", "hospital*", "disease*", "symptom*", "treatment*", "clinic*", "drug*",
-             "surg*", "cancer*", "therap*", "nurse*", "diagnos*", "infection*", "vaccin*", "illness*", "pain*", "blood"),
+             "surg*", "cancer*", "therap*", "nurse*", "diagnos*", "infection*", "vaccin*", "illness*", "pain", "painful", "blood"),
         ),
         Concept(
             "law",

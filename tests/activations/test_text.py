@@ -207,7 +207,7 @@ def test_a_compressed_file_is_read_as_what_it_holds(
 def test_html_loses_tags_scripts_and_entities(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         "<html><head><title>no</title></head><body><script>if (a < b) no()</script>"
-        "<style>p { no: 1 }</style><h1>One</h1>\n\n\n<p class='x'>2 &lt; 3 &amp; caf&eacute;</p></body></html>"
+        "<style>p { no: 1 }</style><h1>One</h1>\n\n\n<p class='x'>2 &lt; 3 &amp; caf&eacute;</p></html>"
     )
     (document,) = read(tmp_path / "a.html")
     assert isinstance(document, str)

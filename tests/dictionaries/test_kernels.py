@@ -181,7 +181,8 @@ def test_the_fused_update_is_autograd_then_adam_then_unit_rows(with_extra: bool,
         active = torch.zeros(rows, features, dtype=torch.bool)
         active[codes.rows, codes.features.long()] = True
         e, b, d = theirs
-        plain.loss(x.double(), e, b, d, decoder_bias.double(), active, variance).backward()  # type: ignore[no-untyped-call]
+        loss = plain.loss(x.double(), e, b, d, decoder_bias.double(), active, variance)
+        loss.backward()  # type: ignore[no-untyped-call]
         for weight, more in zip(theirs, extra, strict=True):
             assert weight.grad is not None
             for feature in (place >= 0).nonzero()[0]:

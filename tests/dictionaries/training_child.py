@@ -1,9 +1,10 @@
 """Sittings of training runs on a tiny model, for tests that kill them: `training_child.py STORE SITTINGS`.
 
-SITTINGS is a JSON list of [run folder, seconds between checkpoints, kill after]. Each sitting is a process of its
-own, forked after the imports, which take longer than the training. `kill after` is the number of batches after which
-it kills itself, counted in this sitting; in the middle of the write of so many checkpoints if it is negative; 0 for
-never. At the end it writes the weights into the run folder. Prints a line with the exit status of each sitting.
+SITTINGS is a JSON list of [run folder, seconds between checkpoints, kill after]. Each sitting is a process of
+its own, forked after the imports, which take longer than the training. `kill after` is the number of batches
+after which it kills itself, counted in this sitting; in the middle of the write of so many checkpoints if
+it is negative; 0 for never. At the end it writes the weights into the run folder. Prints the exit status of
+each.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import numba
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -50,6 +52,7 @@ class Mortal(Reader):
 
 
 def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_after: int) -> None:
+    numba.set_num_threads(1 if kill_after else 2)  # the bits do not depend on it
     architecture = "topk" if "topk" in run_folder.name else "batchtopk"
     settings = training.TrainSettings(**{**training.asdict(SETTINGS), "architecture": architecture})
     stream = Mortal(model, TokenStore.open(store), Site("resid_post", 1), 64, 16)

@@ -1,7 +1,7 @@
-"""The pages are held to the code: blocks run, commands parse, links lead somewhere, and nothing a user meets lacks a page.
+"""The pages are held to the code: blocks run, commands parse, links lead somewhere, names have a page.
 
-Run as a script (`make docs`), this file writes docs/reference/cli.md from the help of the command line; as a test it
-refuses a page that is stale. Only code and commands are read: whether a sentence is true is for its author to see.
+Run as a script (`make docs`), this file writes docs/reference/cli.md from the help of the command line; as a
+test it refuses a page that is stale. Whether a sentence is true is for its author to see.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CLI_PAGE = ROOT / "docs/reference/cli.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 SHELL = ("console", "bash", "sh")
+ENDS_A_CALL = ("|", ">", ">>", "&&", ";")
+CLI_NOTE = (
+    "<!-- Written by `make docs` from the help of the command line. Edit the docstrings, not this page. -->"
+)
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -61,7 +65,7 @@ def commands(page: Path, program: str) -> Iterator[tuple[str, list[str]]]:
             call = line.strip().removeprefix("$ ")
             if call.partition(" ")[0] == program:
                 words = shlex.split(call, comments=True)[1:]
-                end = next((i for i, word in enumerate(words) if word in ("|", ">", ">>", "&&", ";")), len(words))
+                end = next((i for i, word in enumerate(words) if word in ENDS_A_CALL), len(words))
                 yield f"{name_of(page)}:{block.line}: {call}", words[:end]
 
 
@@ -76,17 +80,18 @@ def app() -> cyclopts.App:
 
 def cli_page() -> str:
     """The reference page of the command line."""
-    with patch("sys.argv", ["pellucid"]):  # cyclopts writes the name of the running program into some lines of usage
+    # cyclopts writes the arguments of the running program into some lines of usage.
+    with patch("sys.argv", ["pellucid"]):
         text = app().generate_docs().replace("# pellucid\n", "# The command line\n", 1)
-    return f"<!-- Written by `make docs` from the help of the command line. Edit the docstrings, not this page. -->\n\n{text.strip()}\n"
+    return f"{CLI_NOTE}\n\n{text.strip()}\n"
 
 
-def subjects(shown: cyclopts.App, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], cyclopts.App]]:
-    """Every verb with its subcommands."""
+def subjects(shown: cyclopts.App, path: str = "pellucid") -> Iterator[tuple[str, cyclopts.App]]:
+    """Every verb and subcommand, with the words that call it."""
     for name in shown:
         if not name.startswith("-"):
-            yield (*path, name), shown[name]
-            yield from subjects(shown[name], (*path, name))
+            yield f"{path} {name}", shown[name]
+            yield from subjects(shown[name], f"{path} {name}")
 
 
 def own_errors(root: type[PellucidError] = PellucidError) -> Iterator[type[PellucidError]]:
@@ -113,7 +118,10 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(source, name_of(page), "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p != CLI_PAGE and any(commands(p, "pellucid"))], ids=name_of)
+CALLING = [p for p in PAGES if p != CLI_PAGE and any(commands(p, "pellucid"))]
+
+
+@pytest.mark.parametrize("page", CALLING, ids=name_of)
 def test_pellucid_commands_parse(page: Path) -> None:
     for where, words in commands(page, "pellucid"):
         try:
@@ -131,14 +139,14 @@ def test_make_targets_exist(page: Path) -> None:
 
 
 def test_the_page_of_the_command_line_is_fresh() -> None:
-    assert CLI_PAGE.read_text(encoding="utf-8") == cli_page(), "docs/reference/cli.md is stale: run `make docs`"
+    assert CLI_PAGE.read_text(encoding="utf-8") == cli_page(), "the page is stale: run `make docs`"
 
 
 def test_every_verb_and_option_is_on_its_page() -> None:
     text = CLI_PAGE.read_text(encoding="utf-8")
-    sections = {m[1]: m[2] for m in re.finditer(r"^#+ (pellucid .+)\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)}
+    sections = dict(re.findall(r"^#+ (pellucid .+)\n((?:[^#\n].*\n|\n)*)", text, re.MULTILINE))
     for path, shown in subjects(app()):
-        section = sections.get(" ".join(("pellucid", *path)))
+        section = sections.get(path)
         assert section is not None, f"{path} has no section"
         if shown.default_command is not None:
             options = {n for a in shown.assemble_argument_collection() for n in a.names if n.startswith("--")}
@@ -179,7 +187,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         other = (page.parent / path).resolve() if path else page
         assert other.exists(), f"{name_of(page)} points to {target!r}, which does not exist"
         if heading:
-            assert heading in slugs(other), f"{name_of(page)} points to {target!r}, and the page has no such heading"
+            assert heading in slugs(other), f"{name_of(page)} points to {target!r}: no such heading"
 
 
 if __name__ == "__main__":

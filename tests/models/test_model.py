@@ -25,7 +25,7 @@ def with_tokenizer(model: Model, tokenizer: Any) -> Model:
 
 
 def sentencepiece_like(*, strips: bool) -> Any:
-    """Words with a mark for the space before them, and bytes where a character is unknown, as in Llama 2 and Gemma."""
+    """Words with a mark for the space before them, and bytes for the unknown, as in Llama 2 and Gemma."""
     words = ["▁The", "▁dog", "▁", "s", "a", "T", "h", "e", "▁a"]
     vocabulary = {
         piece: n for n, piece in enumerate([*words, "<unk>", *(f"<0x{b:02X}>" for b in range(256))])

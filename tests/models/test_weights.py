@@ -124,7 +124,7 @@ def test_a_gguf_file_with_a_flipped_bit_loads_as_another_model_or_is_one_clear_e
 ) -> None:
     raw, dice = tiny_gguf.read_bytes(), random.Random(5)
     header = raw.index(b"tokenizer.ggml.tokens")
-    for number in range(24):
+    for number in range(8):
         damaged = bytearray(raw)
         damaged[dice.randrange(4, header)] ^= 1 << dice.randrange(8)
         path = tmp_path / f"{number}.gguf"

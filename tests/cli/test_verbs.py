@@ -1,0 +1,173 @@
+"""Every verb on a tiny model and dictionary: what it prints, and that wrong input is one clear line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pellucid import cli
+from pellucid.cli.watch import span_of
+from pellucid.models.model import Model
+
+
+@pytest.fixture(scope="module")
+def places(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model on disk, text, and a trained dictionary with its atlas."""
+    folder = tmp_path_factory.mktemp("cli")
+    model = folder / "model"
+    tiny.network.save_pretrained(model)  # type: ignore[operator]
+    tiny.tokenizer.save_pretrained(model)
+    text = folder / "text"
+    text.mkdir()
+    for number in range(400):
+        words = ["the rain", "dogs bark", "a model reads", "people talk", "the moon", "in the morning"]
+        picked = torch.randint(len(words), (60,), generator=torch.Generator().manual_seed(number)).tolist()
+        (text / f"{number}.txt").write_text(" ".join(words[i] for i in picked))
+    return {"model": model, "text": text, "run": folder / "run", "dictionary": folder / "run" / "result"}
+
+
+def run(*words: object) -> int:
+    """Run the command line as a shell would; returns its exit code."""
+    try:
+        cli.main([str(w) for w in words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def trained(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Path]:
+    """The places, with the dictionary trained (once: the run folder is resumed)."""
+    monkeypatch.setenv("PELLUCID_HOME", str(places["run"].parent / "home"))
+    monkeypatch.setenv("COLUMNS", "160")
+    code = run(
+        "train", "--out", places["run"], "--text", places["text"], "--model", places["model"],
+        "--site", "resid_post.1", "--features", 64, "--k", 4, "--tokens", 20_000, "--batch-tokens", 256, "--atlas-tokens", 8000,
+    )  # fmt: skip
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    assert "random directions" in " ".join(printed.out.split())
+    return places
+
+
+def test_train_inspect_and_models_agree(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("inspect", trained["dictionary"], "--json") == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["features"] == 64
+    assert card["site"] == "resid_post.1"
+    assert set(card["quality"]["methods"]) == {"dictionary", "random", "pca"}
+    assert run("models", trained["model"], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == card["model"]
+
+
+def test_watch_lists_every_token_it_reads_and_writes(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "the rain came and dogs bark"
+    words = ("watch", text, "--dictionary", trained["dictionary"], "--max-tokens", 5)
+    assert run(*words, "--json") == 0
+    tokens = json.loads(capsys.readouterr().out)["tokens"]
+    assert "".join(t["piece"] for t in tokens if t["role"] == "reads").strip() == text
+    written = [t for t in tokens if t["role"] == "writes"]
+    assert 1 <= len(written) <= 5
+    assert all(t["logprob"] < 0 for t in written)
+    assert any(t["features"] for t in written)
+    assert run(*words) == 0
+    assert "promotes" in capsys.readouterr().out
+
+
+def test_steer_prints_both_answers_and_receipts(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("inspect", trained["dictionary"], "--json") == 0
+    capsys.readouterr()
+    words = ("steer", "the rain", "--set", "3=6", "--dictionary", trained["dictionary"], "--max-tokens", 6)
+    assert run(*words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0]["receipts"][0]["feature"] == 3
+    assert found[0]["receipts"][0]["kl"] > 0
+    assert run(*words) == 0
+    assert "receipt" in capsys.readouterr().out
+
+
+def test_atlas_shows_and_finds(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("atlas", "show", 3, "--dictionary", trained["dictionary"], "--json") == 0
+    page = json.loads(capsys.readouterr().out)
+    assert page["feature"] == 3
+    assert page["promoted"]
+    assert run("atlas", "show", 3, "--dictionary", trained["dictionary"]) == 0
+    capsys.readouterr()
+    words = ("atlas", "find", "--with", "dogs bark", "the moon", "--without", "people talk", "--dictionary", trained["dictionary"])
+    assert run(*words, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) > 0
+    assert run(*words) == 0
+    capsys.readouterr()
+    out = trained["run"].parent / "second"
+    code = run("atlas", "build", trained["dictionary"], "--text", trained["text"], "--out", out, "--tokens", 4000)
+    assert code == 0
+    assert run("atlas", "build", trained["dictionary"], "--text", trained["text"], "--out", out) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("watch", "hello", "--dictionary", "nosuch"), "no dictionary 'nosuch'"),
+        (("watch", "  ", "--dictionary", "D"), "prompt is empty"),
+        (("watch", "hello", "--feature", "64", "--dictionary", "D"), "0 to 63"),
+        (("steer", "hello", "--set", "64=5", "--dictionary", "D"), "0 to 63"),
+        (("steer", "hello", "--set", "3", "--dictionary", "D"), "FEATURE=STRENGTH"),
+        (("steer", "hello", "--dictionary", "D"), "at least one edit"),
+        (("steer", "hello", "--scale", "3=1", "--dictionary", "D", "--max-tokens", "3"), "changed nothing"),
+        (("steer", "hello", "--set", "3=5", "--samples", "2", "--dictionary", "D"), "temperature"),
+        (("atlas", "show", "64", "--dictionary", "D"), "0 to 63"),
+        (("models", "nosuch"), "no model 'nosuch'"),
+        (("models", "pypi:broken"), "pypi:package==version"),
+        (("inspect", "./nowhere"), "no dictionary"),
+        (("train", "--out", "O", "--text", "nowhere.txt", "--model", "M", "--site", "resid_post.1"), "no file or folder"),
+        (("train", "--out", "O", "--text", "T", "--model", "M", "--site", "resid_post.9"), "no site"),
+        (("train", "--out", "O", "--text", "T", "--model", "M", "--site", "resid_pos.1"), "Did you mean 'resid_post'"),
+        (("train", "--out", "O", "--text", "T", "--model", "M", "--tokens", "lots"), "Expected a count"),
+        (("train", "--out", "O", "--text", "T", "--model", "M", "--site", "resid_post.1", "--tokens", "9M"), "ran out"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(
+    trained: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    stands = {"D": trained["dictionary"], "M": trained["model"], "T": trained["text"], "O": tmp_path / "out"}
+    assert run(*(stands.get(w, w) for w in words)) == 1
+    printed = capsys.readouterr()
+    last = printed.err[printed.err.index("error: ") :]
+    assert says in last
+    assert "Traceback" not in printed.err + printed.out
+    assert last.strip().count("\n") == 0
+
+
+def test_another_command_on_a_run_folder_is_refused_and_changes_nothing(
+    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.read_bytes() for p in trained["dictionary"].rglob("*") if p.is_file()}
+    code = run(
+        "train", "--out", trained["run"], "--text", trained["text"], "--model", trained["model"],
+        "--site", "resid_post.1", "--features", 128, "--k", 4, "--tokens", 20_000, "--batch-tokens", 256,
+    )  # fmt: skip
+    assert code == 1
+    assert "settings.features was 64, now 128" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in trained["dictionary"].rglob("*") if p.is_file()} == before
+
+
+def test_the_span_of_a_text_among_pieces() -> None:
+    pieces = ["<s>", "user", "\n", "the", " rain", " came", "<e>"]
+    assert span_of(pieces, "the rain") == (3, 5)
+    assert span_of(pieces, "nowhere") == (0, 7)

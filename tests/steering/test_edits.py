@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pellucid.core.errors import InputError
+from pellucid.dictionaries.base import Dictionary
+from pellucid.models.generation import Pass
+from pellucid.models.model import Model
+from pellucid.steering.edits import Edit, EditPlan, FeatureEdit, VectorEdit, parse_assignment
+
+ROWS, POSITIONS = 3, 5
+
+
+def activations(model: Model) -> torch.Tensor:
+    return torch.randn(ROWS, POSITIONS, model.width, generator=torch.Generator().manual_seed(1)) * 2
+
+
+def everywhere(phase: str = "answer") -> Pass:
+    return Pass(phase, torch.ones(ROWS, POSITIONS, dtype=torch.bool))  # type: ignore[arg-type]
+
+
+def run(dictionary: Dictionary, x: torch.Tensor, *edits: Edit) -> torch.Tensor:
+    return EditPlan.same(dictionary, edits, ROWS)(x, everywhere())
+
+
+@pytest.mark.parametrize(
+    ("edit", "wanted"),
+    [
+        (FeatureEdit("set", 7, 5.0), lambda a, m: torch.full_like(a, 5 * m)),
+        (FeatureEdit("scale", 7, 3.0), lambda a, m: 3 * a),
+        (FeatureEdit("ablate", 7), lambda a, m: 0 * a),
+        (FeatureEdit("cap", 7, 0.2), lambda a, m: a.clamp(max=0.2 * m)),
+        (FeatureEdit("add", 7, 2.0), lambda a, m: a + 2 * m),
+    ],
+)
+def test_an_edit_moves_along_its_direction_by_what_was_asked_and_no_other_way(
+    tiny: Model, dictionary: Dictionary, edit: FeatureEdit, wanted: object
+) -> None:
+    x = activations(tiny)
+    score = x @ dictionary.encoder[7]
+    a = torch.where(score > 0.2, score, 0.0)
+    assert dictionary.maximum is not None
+    expected = x + (wanted(a, dictionary.maximum[7]) - a)[..., None] * dictionary.decoder[7]  # type: ignore[operator]
+    torch.testing.assert_close(run(dictionary, x, edit), expected)
+
+
+def test_setting_a_feature_to_what_it_is_changes_nothing(tiny: Model, dictionary: Dictionary) -> None:
+    x = activations(tiny)
+    torch.testing.assert_close(run(dictionary, x, FeatureEdit("scale", 3, 1.0)), x)
+
+
+def test_edits_are_per_row_and_rows_without_edits_keep_every_bit(tiny: Model, dictionary: Dictionary) -> None:
+    x = activations(tiny)
+    plan = EditPlan(dictionary, ((FeatureEdit("set", 1, 2.0),), (), (FeatureEdit("set", 2, 2.0),)))
+    y = plan(x, everywhere())
+    assert torch.equal(y[1], x[1])
+    for row, feature in ((0, 1), (2, 2)):
+        alone = run(dictionary, x, FeatureEdit("set", feature, 2.0))
+        torch.testing.assert_close(y[row], alone[row])
+
+
+def test_scopes_choose_the_phase_and_padding_is_left_alone(tiny: Model, dictionary: Dictionary) -> None:
+    x = activations(tiny)
+    plan = EditPlan.same(dictionary, [FeatureEdit("set", 1, 2.0, "answer")], ROWS)
+    assert torch.equal(plan(x, everywhere("prompt")), x)
+    assert not torch.equal(plan(x, everywhere("answer")), x)
+    real = torch.ones(ROWS, POSITIONS, dtype=torch.bool)
+    real[:, :2] = False
+    y = plan(x, Pass("answer", real))
+    assert torch.equal(y[:, :2], x[:, :2])
+    assert not torch.equal(y[:, 2:], x[:, 2:])
+
+
+def test_a_raw_vector_is_added(tiny: Model, dictionary: Dictionary) -> None:
+    x, v = activations(tiny), torch.randn(tiny.width)
+    torch.testing.assert_close(run(dictionary, x, VectorEdit(v, 1.5)), x + 1.5 * v)
+
+
+def test_what_means_nothing_is_refused(dictionary: Dictionary) -> None:
+    last = dictionary.num_features - 1
+    for edit, message in (
+        (FeatureEdit("set", last + 1, 1.0), "does not exist"),
+        (FeatureEdit("set", -1, 1.0), "does not exist"),
+        (FeatureEdit("set", last, 1.0), "never active"),
+        (FeatureEdit("set", 0, float("nan")), "must be a number"),
+    ):
+        with pytest.raises(InputError, match=message):
+            EditPlan.same(dictionary, [edit], 1)
+
+
+def test_assignments_are_read() -> None:
+    assert parse_assignment("512=5", "set") == FeatureEdit("set", 512, 5.0)
+    assert parse_assignment("3=-2.5", "add", "prompt") == FeatureEdit("add", 3, -2.5, "prompt")
+    assert parse_assignment("9", "ablate") == FeatureEdit("ablate", 9)
+    for wrong in ("512", "a=1", "5=", "=5", "5=x"):
+        with pytest.raises(InputError, match="is written"):
+            parse_assignment(wrong, "set")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pellucid.models import generation
+from pellucid.models.model import Model
+from pellucid.steering import effects
+from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS
+
+
+def test_wilsons_interval_has_its_published_values() -> None:
+    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, and 0 of 20.
+    rate = effects.Rate.of(81, 263)
+    assert (rate.low, rate.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    rate = effects.Rate.of(0, 20)
+    assert (rate.low, rate.high) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+@given(st.integers(1, 200), st.data())
+def test_an_interval_holds_its_share(total: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, total))
+    rate = effects.Rate.of(hits, total)
+    assert 0 <= rate.low <= hits / total + 1e-12
+    assert hits / total - 1e-12 <= rate.high <= 1
+
+
+def test_words_match_whole_and_stems_match_beginnings() -> None:
+    assert effects.mentions("The OCEAN is wide", ["ocean*"])
+    assert effects.mentions("many melodies", ["melod*"])
+    assert not effects.mentions("a warning toward", ["war", "wars"])
+    assert not effects.mentions("", ["war"])
+
+
+def test_perplexity_equals_the_loss_of_one_pass(tiny: Model) -> None:
+    prompt, answer = tiny.encode_text("The rain came"), tiny.encode_text(" in the morning")
+    logits = tiny.network(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+    losses = [-float(logits[len(prompt) - 1 + i, t].detach()) for i, t in enumerate(answer)]
+    assert effects.perplexity(tiny, [prompt], [answer]) == pytest.approx(
+        math.exp(sum(losses) / len(losses)), rel=1e-4
+    )
+    assert math.isnan(effects.perplexity(tiny, [prompt], [[]]))
+    assert len(generation.logprobs_of(tiny, [prompt], [[]])[0]) == 0
+
+
+def test_the_embedding_judge_tells_two_clusters_apart() -> None:
+    g = torch.Generator().manual_seed(0)
+    centres = {"a": torch.randn(16, generator=g), "b": torch.randn(16, generator=g)}
+
+    def embed(texts: object) -> torch.Tensor:
+        rows = [centres[t[0]] + 0.2 * torch.randn(16, generator=g) for t in texts]  # type: ignore[attr-defined]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=1)
+
+    judge = effects.EmbeddingJudge.fit(embed, ["a"] * 8, ["b"] * 8)
+    assert judge(["a"] * 10) == [True] * 10
+    assert judge(["b"] * 10) == [False] * 10
+
+
+def test_concepts_are_whole_and_what_is_neutral_names_none_of_them() -> None:
+    assert len(CONCEPTS) == 12
+    assert len(NEUTRAL_PROMPTS) == 20
+    assert not set(SEARCH_PROMPTS) & set(NEUTRAL_PROMPTS)
+    for concept in CONCEPTS.values():
+        assert len(concept.sentences) >= 10
+        if concept.name not in ("praise", "code"):
+            named = sum(effects.mentions(s, concept.words) for s in concept.sentences)
+            assert named >= 0.7 * len(concept.sentences), concept.name
+        assert not any(effects.mentions(s, concept.words) for s in (*NEUTRAL_SENTENCES, *NEUTRAL_PROMPTS)), concept.name
