@@ -51,7 +51,9 @@ def load_judge() -> effects.Embed:
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def embed(texts: Sequence[str]) -> Tensor:
-        batch = tokenizer([t or " " for t in texts], padding=True, truncation=True, max_length=128, return_tensors="pt")
+        batch = tokenizer(
+            [t or " " for t in texts], padding=True, truncation=True, max_length=128, return_tensors="pt"
+        )
         with torch.inference_mode():
             hidden = network(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None]
@@ -63,10 +65,15 @@ def load_judge() -> effects.Embed:
 def answer(session: Session, edits: Sequence[Edit], tokens: list[list[int]]) -> list[list[int]]:
     """Token ids of the answers to the evaluation prompts."""
     plan = EditPlan.same(session.dictionary, edits, len(tokens))
-    return [a.token_ids for a in generation.answers(Generator(session.model, tokens, SAMPLING, editors=plan.editors))]
+    return [
+        a.token_ids
+        for a in generation.answers(Generator(session.model, tokens, SAMPLING, editors=plan.editors))
+    ]
 
 
-def measure(session: Session, concept: Concept, embed: effects.Embed, plain: list[list[int]], calm: list[str]) -> dict[str, Any]:
+def measure(
+    session: Session, concept: Concept, embed: effects.Embed, plain: list[list[int]], calm: list[str]
+) -> dict[str, Any]:
     """One concept's row."""
     model = session.model
     candidates = by_contrast(
@@ -96,7 +103,11 @@ def measure(session: Session, concept: Concept, embed: effects.Embed, plain: lis
         written = answer(session, [VectorEdit(vector, strength)], tokens)
         found = hits(written)
         if not peer or min(found) > min(peer["hits"]):
-            peer = {"strength": strength, "hits": found, "perplexity": effects.perplexity(model, tokens, written)}
+            peer = {
+                "strength": strength,
+                "hits": found,
+                "perplexity": effects.perplexity(model, tokens, written),
+            }
         if min(found) >= min(steered_hits):
             break
     ok = min(steered_hits) >= 12 and max(plain_hits) <= 2 and price <= 1.5 * peer["perplexity"]
@@ -130,9 +141,23 @@ def main() -> None:
     rows = []
     for name in given.concepts.split(","):
         rows.append(measure(session, CONCEPTS[name], embed, plain, calm))
-        printing.note(f"{name}: {rows[-1]['steered']} of 20, plain {rows[-1]['plain']}, feature {rows[-1]['feature']}")
+        printing.note(
+            f"{name}: {rows[-1]['steered']} of 20, plain {rows[-1]['plain']}, feature {rows[-1]['feature']}"
+        )
     printing.table(
-        ["concept", "feature", "strength", "plain", "steered", "perplexity", "vector", "its perplexity", "ratio", "bar", "promotes"],
+        [
+            "concept",
+            "feature",
+            "strength",
+            "plain",
+            "steered",
+            "perplexity",
+            "vector",
+            "its perplexity",
+            "ratio",
+            "bar",
+            "promotes",
+        ],
         [
             (
                 r["concept"],
@@ -152,7 +177,9 @@ def main() -> None:
     )
     plain_price = effects.perplexity(session.model, tokens, plain)
     print(f"hits of 20 answers: by words / by embedding. Perplexity of the plain answers: {plain_price:.1f}")
-    print(f"met by {sum(r['ok'] for r in rows)} of {len(rows)} concepts (bar: 7 of 12). {time.monotonic() - started:.0f} s")
+    print(
+        f"met by {sum(r['ok'] for r in rows)} of {len(rows)} concepts (bar: 7 of 12). {time.monotonic() - started:.0f} s"
+    )
     if given.out:
         given.out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -48,4 +48,6 @@ def precision_error(model: Model, reference: str, store: TokenStore, site: Site)
     b = exact.capture(tokens, [site])[site][:, 1:].float().flatten(0, 1)
     relative = (a - b).norm(dim=1) / b.norm(dim=1)
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
-    return PrecisionError(name, site, float(relative.median()), float(relative.max()), float(cosine.mean()), len(a))
+    return PrecisionError(
+        name, site, float(relative.median()), float(relative.max()), float(cosine.mean()), len(a)
+    )

@@ -51,7 +51,9 @@ class Reader:
     def __post_init__(self) -> None:
         self.model.check_site(self.site)
         if self.store.record["request"]["model"] != self.model.digest:
-            raise InputError("The token store was made with another model's tokenizer. Build it for this model.")
+            raise InputError(
+                "The token store was made with another model's tokenizer. Build it for this model."
+            )
 
     @property
     def model_digest(self) -> str:
@@ -71,7 +73,9 @@ class Reader:
         norms = activations[:, 1:].float().norm(dim=-1).flatten()
         norms = norms[torch.isfinite(norms)]
         if len(norms) == 0:
-            raise InputError(f"Every activation at {self.site} is NaN or infinite. Read the model in fp32, or check its weights.")
+            raise InputError(
+                f"Every activation at {self.site} is NaN or infinite. Read the model in fp32, or check its weights."
+            )
         return _SINK_FACTOR * float(norms.median())
 
     def _forward(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -87,7 +91,9 @@ class Reader:
     def _workers(self) -> ThreadPoolExecutor:
         if self.model.device.type != "cpu":
             return ThreadPoolExecutor(1, "forward")
-        return ThreadPoolExecutor(torch.get_num_threads(), "forward", initializer=torch.set_num_threads, initargs=(1,))
+        return ThreadPoolExecutor(
+            torch.get_num_threads(), "forward", initializer=torch.set_num_threads, initargs=(1,)
+        )
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Activations of token rows with what is left out marked.
@@ -140,7 +146,9 @@ class Reader:
             ahead: Future[Tensor] | None = None
             while block < self.num_blocks:
                 activations = ahead.result() if ahead is not None else self.block(block)
-                ahead = pool.submit(self.block, block + 1) if overlapped and block + 1 < self.num_blocks else None
+                ahead = (
+                    pool.submit(self.block, block + 1) if overlapped and block + 1 < self.num_blocks else None
+                )
                 while (batch + 1) * self.batch_tokens <= len(activations):
                     values = activations[batch * self.batch_tokens : (batch + 1) * self.batch_tokens]
                     batch += 1

@@ -70,7 +70,9 @@ class TextSource:
         options = dict(part.partition("=")[::2] for part in query.split("&")) if mark else {}
         unknown = options.keys() - {"field", "tokens", "skip"}
         if unknown:
-            raise InputError(f"A text source takes the options field=, tokens=, skip=; got {sorted(unknown)} in {spec!r}.")
+            raise InputError(
+                f"A text source takes the options field=, tokens=, skip=; got {sorted(unknown)} in {spec!r}."
+            )
         limit = parse_count(options["tokens"]) if "tokens" in options else None
         skip = tuple(options["skip"].split("|")) if "skip" in options else ()
         return cls(spec, references.parse(body), options.get("field"), limit, skip)
@@ -104,7 +106,11 @@ class TextSource:
 def _local(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if not path.exists():
         raise InputError(f"There is no file or folder {str(path)!r} to read text from.")
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    found = (
+        [path]
+        if path.is_file()
+        else sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    )
     for file in found:
         with file.open("rb") as stream:
             yield str(file), stream
@@ -118,9 +124,13 @@ def _hub_data(ref: references.Reference) -> Path:
     except ImportError as error:
         raise MissingDependencyError("huggingface-hub", "hub", "An 'hf:' text source") from error
     try:
-        folder = snapshot_download(ref.name, repo_type="dataset", revision=ref.version, allow_patterns=ref.inside)
+        folder = snapshot_download(
+            ref.name, repo_type="dataset", revision=ref.version, allow_patterns=ref.inside
+        )
     except Exception as error:
-        raise UpstreamError(f"The hub did not deliver {str(ref)!r}: {type(error).__name__}. Check name and network.") from error
+        raise UpstreamError(
+            f"The hub did not deliver {str(ref)!r}: {type(error).__name__}. Check name and network."
+        ) from error
     return Path(folder)
 
 
@@ -156,7 +166,9 @@ def _read(name: str, stream: IO[bytes], field: str | None) -> Iterator[Document]
     except (OSError, EOFError, ValueError, csv.Error, lzma.LZMAError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise IntegrityError(f"The text file {name!r} cannot be read ({type(error).__name__}: {error}).") from error
+        raise IntegrityError(
+            f"The text file {name!r} cannot be read ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _decompressed(name: str, stream: IO[bytes]) -> tuple[str, IO[bytes]]:
@@ -176,7 +188,9 @@ def _column(names: Sequence[str], field: str | None, where: str) -> str:
     usual = [n for n in _FIELDS if n in names]
     wanted = field if field is not None else (usual[0] if usual else None)
     if wanted is None or wanted not in names:
-        raise InputError(f"{where!r} has no column {wanted or 'text'!r}; it has {', '.join(names)}. Name one with ?field=.")
+        raise InputError(
+            f"{where!r} has no column {wanted or 'text'!r}; it has {', '.join(names)}. Name one with ?field=."
+        )
     return wanted
 
 
@@ -198,7 +212,11 @@ def _document(value: Any) -> Document | None:
     """A string, or a chat given as messages."""
     if isinstance(value, str):
         return value if value.strip() else None
-    if isinstance(value, list) and value and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value)
+    ):
         return [{"role": str(m["role"]), "content": str(m["content"])} for m in value]
     return None
 
@@ -223,4 +241,3 @@ def _plain(raw: bytes, suffix: str) -> Iterator[str]:
         text = _ROFF.sub("", text)
     if text.strip():
         yield text
-

@@ -76,10 +76,14 @@ class TokenStore:
                 np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "heldout", "sources")
             )
         except (OSError, ValueError, EOFError) as error:
-            raise IntegrityError(f"The token store {str(folder)!r} is damaged ({error}). Remove the folder and repeat.") from error
+            raise IntegrityError(
+                f"The token store {str(folder)!r} is damaged ({error}). Remove the folder and repeat."
+            ) from error
         shape = (len(sources), record["request"]["length"])
         if _digest([tokens, heldout, sources]) != record["digest"] or tokens.shape != shape:
-            raise IntegrityError(f"The token store {str(folder)!r} has changed since it was made. Remove the folder and repeat.")
+            raise IntegrityError(
+                f"The token store {str(folder)!r} has changed since it was made. Remove the folder and repeat."
+            )
         return cls(folder, tokens, heldout, sources, record)
 
     @classmethod
@@ -167,7 +171,9 @@ class _Packer:
         ends = [model.bos_id, vocabulary.get("<|endoftext|>"), model.tokenizer.eos_token_id]
         separator = next((i for i in ends if i is not None), None)
         if separator is None:
-            raise InputError("The model's tokenizer has no token that ends a text, so that documents cannot be parted.")
+            raise InputError(
+                "The model's tokenizer has no token that ends a text, so that documents cannot be parted."
+            )
         self.separator = int(separator)
         self.dtype = np.uint16 if len(vocabulary) <= 2**16 else np.int32
         self.rows: list[np.ndarray] = []
@@ -218,7 +224,9 @@ class _Packer:
             raise InputError(
                 "The text holds chats, and the model's tokenizer has no chat template. Name a field of text with ?field=."
             )
-        texts = [d if isinstance(d, str) else tokenizer.apply_chat_template(d, tokenize=False) for d in documents]
+        texts = [
+            d if isinstance(d, str) else tokenizer.apply_chat_template(d, tokenize=False) for d in documents
+        ]
         ids = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False).input_ids
         return [list(i) for i in ids]
 

@@ -49,7 +49,7 @@ def build(
     rows: np.ndarray,
     folder: Path,
     *,
-    settings: AtlasSettings = AtlasSettings(),  # noqa: B008  frozen
+    settings: AtlasSettings = AtlasSettings(),
     progress: Progress = silent,
 ) -> None:
     """Read rows [rows, positions] of the reader's store, given by their numbers, and write a new atlas folder.
@@ -66,7 +66,9 @@ def build(
         InputError: when the dictionary and the reader are not for the same model and site, or there are no rows.
     """
     if dictionary.model_digest != reader.model.digest or dictionary.site != reader.site:
-        raise InputError(f"The dictionary is for {dictionary.site} of another model than the one read at {reader.site}.")
+        raise InputError(
+            f"The dictionary is for {dictionary.site} of another model than the one read at {reader.site}."
+        )
     if len(rows) == 0:
         raise InputError("There is no text to build an atlas from.")
     tally = Tally(dictionary.num_features, settings.examples)
@@ -75,10 +77,20 @@ def build(
         activations, keep = reader.read(np.asarray(reader.store.tokens[numbers]))
         row_of, position_of = keep.nonzero(as_tuple=True)
         codes = dictionary.encode(activations[keep])
-        tally.add(codes.offsets.numpy(), codes.features.numpy(), codes.values.numpy(), numbers[row_of.numpy()], position_of.numpy())
-        progress("atlas", min(len(rows), at + _ROWS_AT_ONCE) * reader.store.length, len(rows) * reader.store.length)
+        tally.add(
+            codes.offsets.numpy(),
+            codes.features.numpy(),
+            codes.values.numpy(),
+            numbers[row_of.numpy()],
+            position_of.numpy(),
+        )
+        progress(
+            "atlas", min(len(rows), at + _ROWS_AT_ONCE) * reader.store.length, len(rows) * reader.store.length
+        )
     units = torch.from_numpy(tally.values[:, 0].copy()) if dictionary.maximum is None else dictionary.maximum
-    promoted, scores = promoted_tokens(reader.model, dictionary, units, count=settings.promoted, progress=progress)
+    promoted, scores = promoted_tokens(
+        reader.model, dictionary, units, count=settings.promoted, progress=progress
+    )
     with files.new_folder(folder) as partial:
         save_file(
             {
@@ -122,7 +134,12 @@ class Tally:
         self.tokens = 0
 
     def add(
-        self, offsets: np.ndarray, features: np.ndarray, values: np.ndarray, rows: np.ndarray, positions: np.ndarray
+        self,
+        offsets: np.ndarray,
+        features: np.ndarray,
+        values: np.ndarray,
+        rows: np.ndarray,
+        positions: np.ndarray,
     ) -> None:
         """Take in the codes of T tokens (compressed rows), each at a row and position of the token store."""
         self.tokens += len(rows)
@@ -178,5 +195,3 @@ def rows_of(total: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:
     """Numbers of rows to read: all, or so many at random."""
     numbers = np.random.default_rng(seed).permutation(total)
     return numbers if wanted is None else numbers[:wanted]
-
-

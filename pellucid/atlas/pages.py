@@ -65,9 +65,13 @@ class Atlas:
             raise InputError(f"There is no atlas in {str(folder)!r}. Build one with 'pellucid atlas build'.")
         record = files.read_json(folder / "atlas.json")
         if record.get("format") != FORMAT:
-            raise IntegrityError(f"The atlas in {str(folder)!r} is not of format {FORMAT}. A newer Pellucid may have written it.")
+            raise IntegrityError(
+                f"The atlas in {str(folder)!r} is not of format {FORMAT}. A newer Pellucid may have written it."
+            )
         if digests.of_file(folder / "atlas.safetensors") != record["digest"]:
-            raise IntegrityError(f"The atlas in {str(folder)!r} is damaged: its digest differs. Build it again.")
+            raise IntegrityError(
+                f"The atlas in {str(folder)!r} is damaged: its digest differs. Build it again."
+            )
         if dictionary is not None and record["dictionary"] != decoder_digest(dictionary):
             raise InputError(f"The atlas in {str(folder)!r} belongs to another dictionary.")
         return cls(folder, record)
@@ -77,7 +81,9 @@ class Atlas:
         try:
             return safe_open(self.folder / "atlas.safetensors", framework="np")
         except SafetensorError as error:
-            raise IntegrityError(f"The atlas in {str(self.folder)!r} is damaged ({error}). Build it again.") from error
+            raise IntegrityError(
+                f"The atlas in {str(self.folder)!r} is damaged ({error}). Build it again."
+            ) from error
 
     def column(self, name: str) -> np.ndarray:
         """A whole column, such as `frequency` or `maximum`, [N]."""
@@ -90,14 +96,22 @@ class Atlas:
             InputError: when there is no such feature.
         """
         if not 0 <= feature < self.record["features"]:
-            raise InputError(f"Feature {feature} does not exist: the atlas has features 0 to {self.record['features'] - 1}.")
+            raise InputError(
+                f"Feature {feature} does not exist: the atlas has features 0 to {self.record['features'] - 1}."
+            )
 
         def cut(name: str) -> Any:
             return self._file.get_slice(name)[feature : feature + 1][0]
 
         values, rows, positions = cut("example_values"), cut("example_rows"), cut("example_positions")
-        found = [Example(float(v), int(r), int(p)) for v, r, p in zip(values, rows, positions, strict=True) if r >= 0]
-        return Page(feature, float(cut("frequency")), float(cut("maximum")), [int(t) for t in cut("promoted")], found)
+        found = [
+            Example(float(v), int(r), int(p))
+            for v, r, p in zip(values, rows, positions, strict=True)
+            if r >= 0
+        ]
+        return Page(
+            feature, float(cut("frequency")), float(cut("maximum")), [int(t) for t in cut("promoted")], found
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,14 @@ class Snippet:
 
 
 def snippets(
-    page: Page, store: TokenStore, model: Model, dictionary: Dictionary, *, count: int = 5, before: int = 24, after: int = 8
+    page: Page,
+    store: TokenStore,
+    model: Model,
+    dictionary: Dictionary,
+    *,
+    count: int = 5,
+    before: int = 24,
+    after: int = 8,
 ) -> list[Snippet]:
     """The text around a page's examples, read again by the model to show where in it the feature is active.
 

@@ -10,7 +10,11 @@ from cyclopts import App, Parameter
 if TYPE_CHECKING:
     from pellucid.cli.session import Session
 
-app = App(name="atlas", help="Build feature pages, look at one, find features by example sentences.", help_format="plaintext")
+app = App(
+    name="atlas",
+    help="Build feature pages, look at one, find features by example sentences.",
+    help_format="plaintext",
+)
 
 
 @app.command
@@ -83,9 +87,15 @@ def show(
     session = Session.open(dictionary)
     session.dictionary.check_feature(feature)
     if session.atlas is None:
-        raise InputError(f"The dictionary {dictionary!r} has no atlas in its folder. Build one with 'pellucid atlas build'.")
+        raise InputError(
+            f"The dictionary {dictionary!r} has no atlas in its folder. Build one with 'pellucid atlas build'."
+        )
     page = session.atlas.page(feature)
-    found = snippets(page, session.store, session.model, session.dictionary, count=examples) if session.store else []
+    found = (
+        snippets(page, session.store, session.model, session.dictionary, count=examples)
+        if session.store
+        else []
+    )
     promoted = session.promoted(feature, 12)
     if json:
         return printing.as_json(
@@ -113,7 +123,9 @@ def show(
         out.print()
         out.print(printing.tinted([p.replace("\n", "⏎") for p in snippet.pieces], shares))
     if not found:
-        printing.note("no examples: the feature fired nowhere in the atlas's text, or that text is not at hand")
+        printing.note(
+            "no examples: the feature fired nowhere in the atlas's text, or that text is not at hand"
+        )
     return None
 
 
@@ -173,9 +185,17 @@ def find(
             ]
         )
     rows = [
-        (c.feature, f"{c.on_concept:.2f}", f"{c.on_neutral:.2f}", f"{c.output:.1f}", " · ".join(session.promoted(c.feature)))
+        (
+            c.feature,
+            f"{c.on_concept:.2f}",
+            f"{c.on_neutral:.2f}",
+            f"{c.output:.1f}",
+            " · ".join(session.promoted(c.feature)),
+        )
         for c in found
     ]
     printing.table(["feature", "fires with", "without", "writes it", "promotes"], rows)
-    printing.note("fires: mean peak activation as a share of the feature's maximum. writes: rise of the concept's words when it is turned up, nats")
+    printing.note(
+        "fires: mean peak activation as a share of the feature's maximum. writes: rise of the concept's words when it is turned up, nats"
+    )
     return None

@@ -112,7 +112,9 @@ def _train_small(out: Path, *, quiet: bool) -> Path:
         printing.note("training a small dictionary first; stop it at any moment, the same command goes on")
     train(
         out=run,
-        text=["pypi:sae-probes==0.4.2#sae_probes/data/cleaned_data/*.csv.zst?skip=*_hist_fig*|*_us_*|*_nyc_*&tokens=1.5M"],
+        text=[
+            "pypi:sae-probes==0.4.2#sae_probes/data/cleaned_data/*.csv.zst?skip=*_hist_fig*|*_us_*|*_nyc_*&tokens=1.5M"
+        ],
         features="4096",
         tokens="800k",
         atlas_tokens="150k",
@@ -145,7 +147,14 @@ def _show_reading(session: Session, reading: dict[str, Any]) -> None:
             range(len(reading["tops"])),
             key=lambda i: max((t[2] for t in reading["tops"][i] if t[0] == item["feature"]), default=0.0),
         )
-        rows.append((item["feature"], f"{item['peak']:.2f}", reading["pieces"][where].strip(), " · ".join(session.promoted(item["feature"]))))
+        rows.append(
+            (
+                item["feature"],
+                f"{item['peak']:.2f}",
+                reading["pieces"][where].strip(),
+                " · ".join(session.promoted(item["feature"])),
+            )
+        )
     printing.console().print()
     printing.table(["feature", "peak", "on", "promotes"], rows)
 
@@ -154,7 +163,14 @@ def _show_found(session: Session, found: dict[str, Any]) -> None:
     from pellucid.cli import printing
 
     rows = [
-        (name, c.feature, f"{c.on_concept:.2f}", f"{c.on_neutral:.2f}", f"{c.output:.1f}", " · ".join(session.promoted(c.feature)))
+        (
+            name,
+            c.feature,
+            f"{c.on_concept:.2f}",
+            f"{c.on_neutral:.2f}",
+            f"{c.output:.1f}",
+            " · ".join(session.promoted(c.feature)),
+        )
         for name, candidates in found.items()
         for c in candidates[:3]
     ]
@@ -176,17 +192,39 @@ def _show_steering(steering: dict[str, Any]) -> None:
     columns = Table(box=None, expand=True, padding=(0, 3, 1, 0), header_style="dim")
     columns.add_column("plain", ratio=1)
     columns.add_column("steered", ratio=1)
-    columns.add_row(*(printing.tinted(steering[side]["pieces"], steering[side]["values"]) for side in ("plain", "steered")))
+    columns.add_row(
+        *(
+            printing.tinted(steering[side]["pieces"], steering[side]["values"])
+            for side in ("plain", "steered")
+        )
+    )
     out.print(columns)
     printing.table(
         ["receipt", "before", "asked", "reached", "tokens", "KL (nats)"],
-        [(receipt["edit"], *(f"{receipt[k]:.2f}" for k in ("before", "asked", "reached")), receipt["tokens"], f"{receipt['kl']:.2f}")],
+        [
+            (
+                receipt["edit"],
+                *(f"{receipt[k]:.2f}" for k in ("before", "asked", "reached")),
+                receipt["tokens"],
+                f"{receipt['kl']:.2f}",
+            )
+        ],
     )
     out.print()
     vector, n = effect["mean_difference"], effect["samples"]
     rows = [
-        ("plain", f"{effect['plain_hits']} of {n}", f"{effect['plain_low']:.0%} to {effect['plain_high']:.0%}", f"{effect['plain_perplexity']:.1f}"),
-        ("feature", f"{effect['steered_hits']} of {n}", f"{effect['steered_low']:.0%} to {effect['steered_high']:.0%}", f"{effect['steered_perplexity']:.1f}"),
+        (
+            "plain",
+            f"{effect['plain_hits']} of {n}",
+            f"{effect['plain_low']:.0%} to {effect['plain_high']:.0%}",
+            f"{effect['plain_perplexity']:.1f}",
+        ),
+        (
+            "feature",
+            f"{effect['steered_hits']} of {n}",
+            f"{effect['steered_low']:.0%} to {effect['steered_high']:.0%}",
+            f"{effect['steered_perplexity']:.1f}",
+        ),
         ("mean-difference vector", f"{vector['hits']} of {n}", "", f"{vector['perplexity']:.1f}"),
     ]
     printing.table([f"answers about {steering['concept']}", "", "95 % interval", "perplexity"], rows)

@@ -24,11 +24,13 @@ from pellucid.steering.finding import Candidate, Trial, by_contrast, trial
 
 TEXT = (
     "The orchestra played by the sea while the tide came in. A judge, a nurse and two soldiers sat in the front row, eating "
-    "fresh bread with cheese. \"Magnificent!\" the conductor was told. \"Merci beaucoup,\" he said, and went home to write Python."
+    'fresh bread with cheese. "Magnificent!" the conductor was told. "Merci beaucoup," he said, and went home to write Python.'
 )
 _STRENGTHS = (0.6, 1.0, 1.6, 2.5)
 _TRIAL_PROMPTS = 4
-_KEPT = 0.05  # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect
+_KEPT = (
+    0.05  # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect
+)
 _SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9)
 
 
@@ -50,7 +52,10 @@ def read(session: Session, text: str = TEXT, *, tops: int = 5) -> dict[str, Any]
     for token in range(1, len(ids)):
         features, values = codes.row(token)
         found = sorted(
-            ([int(f), float(v), min(1.0, float(v) / session.unit(int(f)))] for f, v in zip(features, values, strict=True)),
+            (
+                [int(f), float(v), min(1.0, float(v) / session.unit(int(f)))]
+                for f, v in zip(features, values, strict=True)
+            ),
             key=lambda item: -item[2],
         )
         per_token.append(found[:tops])
@@ -86,7 +91,12 @@ def choose(session: Session, found: dict[str, list[Candidate]], progress: Progre
     for number, (name, candidates) in enumerate(found.items()):
         concept = CONCEPTS[name]
         tried = trial(
-            session.model, session.dictionary, candidates, _STRENGTHS, SEARCH_PROMPTS[:_TRIAL_PROMPTS], concept.words
+            session.model,
+            session.dictionary,
+            candidates,
+            _STRENGTHS,
+            SEARCH_PROMPTS[:_TRIAL_PROMPTS],
+            concept.words,
         )
         best.append(Chosen(concept, tried[0]))
         progress("turn candidates up", number + 1, len(found))
@@ -154,7 +164,9 @@ def _lit(session: Session, feature: int, prompt: list[int], answer: list[int]) -
     return {"pieces": model.pieces(answer), "values": (values / session.unit(feature)).tolist()}
 
 
-def _vector_to_match(session: Session, concept: Concept, tokens: list[list[int]], hits: int) -> dict[str, Any]:
+def _vector_to_match(
+    session: Session, concept: Concept, tokens: list[list[int]], hits: int
+) -> dict[str, Any]:
     """A mean-difference vector, at the least strength that reaches the steered rate (or at the best it reaches)."""
     model = session.model
     vector = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, session.dictionary.site)

@@ -28,7 +28,11 @@ def models(
 
     if reference is None:
         folder = paths.home() / "models"
-        cached = sorted(p.name for p in folder.iterdir() if (p / "source.json").is_file()) if folder.is_dir() else []
+        cached = (
+            sorted(p.name for p in folder.iterdir() if (p / "source.json").is_file())
+            if folder.is_dir()
+            else []
+        )
         if json:
             return printing.as_json({"aliases": references.ALIASES, "cached": cached})
         printing.table(["alias", "stands for"], [(a, r.split("!")[0]) for a, r in references.ALIASES.items()])

@@ -65,7 +65,9 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str |
     from rich.table import Table
     from rich.text import Text
 
-    found = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    found = Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
     for index, header in enumerate(headers):
         numeric = bool(rows) and all(isinstance(r[index], int | float) or _is_number(r[index]) for r in rows)
         found.add_column(header, justify="right" if numeric else "left")
@@ -75,7 +77,16 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str |
 
 
 def _is_number(cell: Any) -> bool:
-    return str(cell).replace(",", "").replace(".", "").replace("%", "").replace("−", "").replace("×", "").strip().isdigit()
+    return (
+        str(cell)
+        .replace(",", "")
+        .replace(".", "")
+        .replace("%", "")
+        .replace("−", "")
+        .replace("×", "")
+        .strip()
+        .isdigit()
+    )
 
 
 @contextmanager
@@ -95,8 +106,15 @@ def _bars() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, TextColumn("{task.fields[figures]}", style="dim"), console=console(stderr=True)) as bars:
+    columns = (
+        "[progress.description]{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(
+        *columns, TextColumn("{task.fields[figures]}", style="dim"), console=console(stderr=True)
+    ) as bars:
         tasks: dict[str, Any] = {}
 
         def show(stage: str, done: float, total: float, /, **figures: float) -> None:

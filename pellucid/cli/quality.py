@@ -30,7 +30,10 @@ def print_quality(card: Card) -> None:
         ("loss, nats", f"{q['ce_plain']:.3f} plain, {q['ce_zero']:.3f} with the site set to zero"),
     ]
     printing.table(["", ""], facts)
-    rows = [[label, *(_figure(q["methods"][m][name]) for m in ("dictionary", "random", "pca")), aim] for name, label, aim in FIGURES]
+    rows = [
+        [label, *(_figure(q["methods"][m][name]) for m in ("dictionary", "random", "pca")), aim]
+        for name, label, aim in FIGURES
+    ]
     dead = [q["methods"][m]["dead"] for m in ("dictionary", "random", "pca")]
     rows.append(["silent features", *("n/a" if d is None else f"{d:.2%}" for d in dead), "lower"])
     printing.console().print()

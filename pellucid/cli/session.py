@@ -89,7 +89,9 @@ class Session:
         from pellucid.core.errors import InputError
 
         if self.dictionary.maximum is None:
-            raise InputError("The dictionary holds no maxima, the unit of steering. Train it with this version.")
+            raise InputError(
+                "The dictionary holds no maxima, the unit of steering. Train it with this version."
+            )
         return promoted_tokens(self.model, self.dictionary, self.dictionary.maximum, features=features)
 
     def unit(self, feature: int) -> float:

@@ -66,13 +66,18 @@ def steer(
     if not edits:
         raise InputError("Nothing to steer: give at least one edit, such as --set 512=5.")
     if samples > 1 and temperature == 0:
-        raise InputError("Several samples at temperature 0 would all be the same. Give --temperature, such as 0.7.")
+        raise InputError(
+            "Several samples at temperature 0 would all be the same. Give --temperature, such as 0.7."
+        )
     session = Session.open(dictionary)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     found = steering.steer(session.model, session.dictionary, [prompt] * samples, edits, sampling=sampling)
     if json:
         return printing.as_json(
-            [{"plain": s.plain, "steered": s.steered, "receipts": [asdict(r) for r in s.receipts]} for s in found]
+            [
+                {"plain": s.plain, "steered": s.steered, "receipts": [asdict(r) for r in s.receipts]}
+                for s in found
+            ]
         )
     from rich.table import Table
 
@@ -94,6 +99,15 @@ def print_receipts(receipts: list[Receipt]) -> None:
     from pellucid.cli import printing
 
     rows = [
-        (r.edit, f"{r.before:.2f}", f"{r.asked:.2f}", f"{r.reached:.2f}", r.tokens, f"{r.kl:.2f}", f"{r.kept:.1e}") for r in receipts
+        (
+            r.edit,
+            f"{r.before:.2f}",
+            f"{r.asked:.2f}",
+            f"{r.reached:.2f}",
+            r.tokens,
+            f"{r.kl:.2f}",
+            f"{r.kept:.1e}",
+        )
+        for r in receipts
     ]
     printing.table(["receipt", "before", "asked", "reached", "tokens", "KL (nats)", "change elsewhere"], rows)

@@ -100,7 +100,9 @@ def train(
                     "settings": training.settings_as_json(settings),
                     "quality": measured.as_json(),
                 }
-                files.save(dictionary, run.result, card=card, fixture=reader.sample(32).float(), compact=compact)
+                files.save(
+                    dictionary, run.result, card=card, fixture=reader.sample(32).float(), compact=compact
+                )
             trained, loaded = files.load(run.result, model_digest=network.digest)
             if not (run.result / "atlas").exists():
                 rows = building.rows_of(len(store.tokens), -(-parse_count(atlas_tokens) // store.length))

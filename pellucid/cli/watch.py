@@ -71,7 +71,13 @@ def watch(
         return printing.as_json({"dictionary": session.folder.name, "tokens": seen.tokens})
     out.print("\n")
     rows = [
-        (number, f"{share:.2f}", where, f"{session.dictionary.frequency[number]:.3%}" if session.dictionary.frequency is not None else "", " · ".join(session.promoted(number)))
+        (
+            number,
+            f"{share:.2f}",
+            where,
+            f"{session.dictionary.frequency[number]:.3%}" if session.dictionary.frequency is not None else "",
+            " · ".join(session.promoted(number)),
+        )
         for number, share, where in seen.strongest(strongest)
     ]
     printing.table(["feature", "peak", "on", "active on", "promotes"], rows)
@@ -102,10 +108,13 @@ class Seen:
 
     def _append(self, role: str, piece: str, token: int, row: Any, logprob: float | None) -> None:
         shares = sorted(
-            ((float(v) / self.session.unit(int(f)), int(f), float(v)) for f, v in zip(*row, strict=True)), reverse=True
+            ((float(v) / self.session.unit(int(f)), int(f), float(v)) for f, v in zip(*row, strict=True)),
+            reverse=True,
         )
         features = [{"feature": f, "value": v, "share": s} for s, f, v in shares]
-        self.tokens.append({"role": role, "piece": piece, "token": token, "logprob": logprob, "features": features})
+        self.tokens.append(
+            {"role": role, "piece": piece, "token": token, "logprob": logprob, "features": features}
+        )
 
     def _share(self, token: dict[str, Any]) -> float:
         kept = [f["share"] for f in token["features"] if self.only in (None, f["feature"])]

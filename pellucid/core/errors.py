@@ -45,7 +45,9 @@ class MissingDependencyError(PellucidError, ImportError):
     """An optional library is not installed; the message carries the install line."""
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {library!r}, which is not installed. Run: pip install 'pellucid[{extra}]'")
+        super().__init__(
+            f"{purpose} needs {library!r}, which is not installed. Run: pip install 'pellucid[{extra}]'"
+        )
 
 
 class UpstreamError(PellucidError):

@@ -47,7 +47,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{str(path)!r} is not readable as JSON ({error}). Make or fetch it again.") from error
+        raise IntegrityError(
+            f"{str(path)!r} is not readable as JSON ({error}). Make or fetch it again."
+        ) from error
 
 
 @contextmanager

@@ -16,7 +16,9 @@ def parse_count(text: str | int) -> int:
         InputError: when it is not one.
     """
     match = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?)([kKmMbBgG]?)", str(text).strip())
-    value = round(float(match[1].replace("_", "").replace(",", "")) * _UNITS[match[2].lower()]) if match else 0
+    value = (
+        round(float(match[1].replace("_", "").replace(",", "")) * _UNITS[match[2].lower()]) if match else 0
+    )
     if value < 1:
         raise InputError(f"Expected a count such as 4096, 500k or 25M; got {text!r}.")
     return value

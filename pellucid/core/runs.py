@@ -34,7 +34,9 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, *, identity: dict[str, Any], facts: dict[str, Any] | None = None) -> Iterator[RunFolder]:
+    def open(
+        cls, path: Path, *, identity: dict[str, Any], facts: dict[str, Any] | None = None
+    ) -> Iterator[RunFolder]:
         """Create the folder, or go on in it.
 
         Args:
@@ -55,7 +57,9 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise InputError(f"Another process is working in {str(path)!r}. Wait for it, or stop it.") from error
+                raise InputError(
+                    f"Another process is working in {str(path)!r}. Wait for it, or stop it."
+                ) from error
             if record.exists():
                 changed = list(_differences(files.read_json(record)["identity"], identity))
                 if changed:
@@ -120,5 +124,3 @@ def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
             yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
     elif old != new:
         yield f"{where} was {old!r}, now {new!r}"
-
-

@@ -59,7 +59,9 @@ class Dictionary:
         if (self.activation == "topk") != (self.k is not None):
             raise InputError(f"A {self.activation} dictionary with k = {self.k}: k belongs to topk alone.")
         if (self.activation == "jumprelu") != (self.threshold is not None):
-            raise InputError(f"A {self.activation} dictionary {'without' if self.threshold is None else 'with'} threshold.")
+            raise InputError(
+                f"A {self.activation} dictionary {'without' if self.threshold is None else 'with'} threshold."
+            )
 
     @property
     def num_features(self) -> int:
@@ -78,7 +80,9 @@ class Dictionary:
             InputError: when it does not.
         """
         if not 0 <= feature < self.num_features:
-            raise InputError(f"Feature {feature} does not exist: the dictionary has features 0 to {self.num_features - 1}.")
+            raise InputError(
+                f"Feature {feature} does not exist: the dictionary has features 0 to {self.num_features - 1}."
+            )
         return feature
 
     @cached_property
@@ -120,11 +124,17 @@ class Dictionary:
             rows = np.repeat(np.arange(len(x)), counts)
             features = torch.from_numpy(chosen[np.arange(self.k)[None] < counts[:, None]]).long()
             offsets = np.concatenate([[0], counts.cumsum()])
-            values = torch.from_numpy(kernels.dots(x.numpy(), self.encoder.numpy(), offsets, features.int().numpy()))
+            values = torch.from_numpy(
+                kernels.dots(x.numpy(), self.encoder.numpy(), offsets, features.int().numpy())
+            )
             values += self.encoder_bias[features]
             keep = values > 0
             return Codes.from_entries(
-                torch.from_numpy(rows)[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
+                torch.from_numpy(rows)[keep],
+                features[keep],
+                values[keep],
+                tokens=len(x),
+                num_features=self.num_features,
             )
         scores = torch.addmm(self.encoder_bias, x, self.encoder.T)
         if self.activation == "topk":

@@ -56,12 +56,16 @@ class ByComponents:
         return codes @ self.components + self.mean, torch.full((len(x),), len(self.components))
 
 
-def random_dictionary(sample: Tensor, *, features: int, k: int, site: Site, model_digest: str, seed: int = 0) -> Dictionary:
+def random_dictionary(
+    sample: Tensor, *, features: int, k: int, site: Site, model_digest: str, seed: int = 0
+) -> Dictionary:
     """Random directions with everything else done well: the sample's mean as bias, the k best per token, the length that
     reconstructs the sample best (least squares).
     """  # noqa: D205
     generator = torch.Generator().manual_seed(seed)
-    directions = torch.nn.functional.normalize(torch.randn(features, sample.shape[1], generator=generator), dim=1)
+    directions = torch.nn.functional.normalize(
+        torch.randn(features, sample.shape[1], generator=generator), dim=1
+    )
     mean = sample.mean(0)
 
     def scaled(factor: float) -> Dictionary:

@@ -30,10 +30,14 @@ class Codes:
     def from_dense(cls, dense: Tensor) -> Codes:
         """Codes of a [T, N] tensor; what is not positive is left out."""
         rows, columns = (dense > 0).nonzero(as_tuple=True)
-        return cls.from_entries(rows, columns, dense[rows, columns], tokens=dense.shape[0], num_features=dense.shape[1])
+        return cls.from_entries(
+            rows, columns, dense[rows, columns], tokens=dense.shape[0], num_features=dense.shape[1]
+        )
 
     @classmethod
-    def from_entries(cls, rows: Tensor, features: Tensor, values: Tensor, *, tokens: int, num_features: int) -> Codes:
+    def from_entries(
+        cls, rows: Tensor, features: Tensor, values: Tensor, *, tokens: int, num_features: int
+    ) -> Codes:
         """Codes from entries in any order, each (row, feature) at most once."""
         by_value = torch.argsort(values, descending=True, stable=True)
         order = by_value[torch.argsort(rows[by_value], stable=True)]

@@ -64,7 +64,12 @@ def save(
     codes = stored.encode(fixture)
     with files.new_folder(folder) as partial:
         save_file(tensors, partial / "dictionary.safetensors")
-        parts = {"inputs": fixture.float(), "offsets": codes.offsets, "features": codes.features, "values": codes.values}
+        parts = {
+            "inputs": fixture.float(),
+            "offsets": codes.offsets,
+            "features": codes.features,
+            "values": codes.values,
+        }
         save_file({name: t.contiguous() for name, t in parts.items()}, partial / "fixture.safetensors")
         files.write_json(
             partial / "card.json",
@@ -76,7 +81,9 @@ def save(
                 "k": dictionary.k,
                 "site": str(dictionary.site),
                 "model": dictionary.model_digest,
-                "digests": {n: digests.of_file(partial / n) for n in ("dictionary.safetensors", "fixture.safetensors")},
+                "digests": {
+                    n: digests.of_file(partial / n) for n in ("dictionary.safetensors", "fixture.safetensors")
+                },
                 **card,
             },
         )
@@ -96,21 +103,31 @@ def load(folder: str | Path, *, model_digest: str | None = None) -> tuple[Dictio
     """
     folder = Path(folder).expanduser()
     if not (folder / "card.json").is_file():
-        raise InputError(f"There is no dictionary in {str(folder)!r}: a dictionary is a folder with card.json.")
+        raise InputError(
+            f"There is no dictionary in {str(folder)!r}: a dictionary is a folder with card.json."
+        )
     values = files.read_json(folder / "card.json")
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise IntegrityError(f"The card in {str(folder)!r} is not of format {FORMAT}. A newer Pellucid may have written it.")
+        raise IntegrityError(
+            f"The card in {str(folder)!r} is not of format {FORMAT}. A newer Pellucid may have written it."
+        )
     for name, expected in values["digests"].items():
         if not (folder / name).is_file() or digests.of_file(folder / name) != expected:
-            raise IntegrityError(f"{str(folder / name)!r} is missing or damaged: its digest is not the card's. Fetch it again.")
+            raise IntegrityError(
+                f"{str(folder / name)!r} is missing or damaged: its digest is not the card's. Fetch it again."
+            )
     if model_digest is not None:
         check_model(Card(values), model_digest)
     try:
         tensors = load_file(folder / "dictionary.safetensors")
         proof = load_file(folder / "fixture.safetensors")
-        dictionary = _unpacked(tensors, Site.parse(values["site"]), values["model"], values["activation"], values["k"])
+        dictionary = _unpacked(
+            tensors, Site.parse(values["site"]), values["model"], values["activation"], values["k"]
+        )
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise IntegrityError(f"The dictionary in {str(folder)!r} cannot be read ({error}). Fetch or train it again.") from error
+        raise IntegrityError(
+            f"The dictionary in {str(folder)!r} cannot be read ({error}). Fetch or train it again."
+        ) from error
     prove(dictionary, proof, folder)
     return dictionary, Card(values)
 
@@ -160,7 +177,9 @@ def _packed(dictionary: Dictionary, compact: bool) -> dict[str, Tensor]:
     return {name: t.contiguous() for name, t in tensors.items()}
 
 
-def _unpacked(tensors: dict[str, Tensor], site: Site, model: str, activation: Any, k: int | None) -> Dictionary:
+def _unpacked(
+    tensors: dict[str, Tensor], site: Site, model: str, activation: Any, k: int | None
+) -> Dictionary:
     def matrix(name: str) -> Tensor:
         raw = tensors[name]
         return raw.float() * tensors[f"{name}.scale"][:, None] if raw.dtype == torch.int8 else raw

@@ -28,7 +28,13 @@ def decode(codes: Codes, decoder: Tensor, bias: Tensor) -> Tensor:
 
 
 def loss(
-    x: Tensor, encoder: Tensor, encoder_bias: Tensor, decoder: Tensor, decoder_bias: Tensor, active: Tensor, variance: float
+    x: Tensor,
+    encoder: Tensor,
+    encoder_bias: Tensor,
+    decoder: Tensor,
+    decoder_bias: Tensor,
+    active: Tensor,
+    variance: float,
 ) -> Tensor:
     """The fraction of variance unexplained, through autograd, with the active entries given as a mask [B, N]."""
     codes = torch.where(active, x @ encoder.T + encoder_bias, 0)

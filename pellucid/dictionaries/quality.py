@@ -113,7 +113,11 @@ def measure(
     sample = reader.sample(16_384).float()
     k = max(1, round(ByDictionary(dictionary).reconstruct(sample[:2048])[1].double().mean().item()))
     randoms = random_dictionary(
-        sample, features=dictionary.num_features, k=k, site=dictionary.site, model_digest=dictionary.model_digest
+        sample,
+        features=dictionary.num_features,
+        k=k,
+        site=dictionary.site,
+        model_digest=dictionary.model_digest,
     )
     methods: Mapping[str, Reconstructor] = {
         "dictionary": ByDictionary(dictionary),

@@ -11,7 +11,9 @@ _FOLDER = Path(__file__).parent / "shipped"
 
 def names() -> list[str]:
     """The names of the shipped dictionaries."""
-    return sorted(p.name for p in _FOLDER.iterdir() if (p / "card.json").is_file()) if _FOLDER.is_dir() else []
+    return (
+        sorted(p.name for p in _FOLDER.iterdir() if (p / "card.json").is_file()) if _FOLDER.is_dir() else []
+    )
 
 
 def resolve(name: str | Path) -> Path:

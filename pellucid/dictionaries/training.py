@@ -37,7 +37,9 @@ _AUXILIARY_WEIGHT = 1 / 32  # Gao et al. 2024, A.2
 _AUXILIARY_ROWS = 1024  # silent features are few: a quarter of the batch shows them the error well enough
 _ADAM_BETAS = (0.9, 0.999)
 _ADAM_EPSILON = 6.25e-10  # Gao et al. 2024: the default of 1e-8 is large beside these gradients
-_THRESHOLD_DECAY = 0.99  # of the last bars; a slower average lags while bars still fall, and saves a dictionary too sparse
+_THRESHOLD_DECAY = (
+    0.99  # of the last bars; a slower average lags while bars still fall, and saves a dictionary too sparse
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,13 @@ class TrainSettings:
             InputError: when a number makes no sense.
         """
         if not 1 <= self.k <= self.features:
-            raise InputError(f"k must lie between 1 and the number of features ({self.features}); got {self.k}.")
+            raise InputError(
+                f"k must lie between 1 and the number of features ({self.features}); got {self.k}."
+            )
         if min(self.tokens, self.batch_tokens) < 1:
-            raise InputError(f"tokens and batch_tokens must be positive; got {self.tokens} and {self.batch_tokens}.")
+            raise InputError(
+                f"tokens and batch_tokens must be positive; got {self.tokens} and {self.batch_tokens}."
+            )
         return replace(
             self,
             learning_rate=self.learning_rate or min(1e-3, 6e-4 / math.sqrt(self.features / 2**14)),
@@ -137,13 +143,19 @@ class Trainer:
         self._match_length(sample[: settings.batch_tokens] * self.scale)
 
     def _zeros(self) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.zeros_like(self.encoder), torch.zeros_like(self.encoder_bias), torch.zeros_like(self.decoder)
+        return (
+            torch.zeros_like(self.encoder),
+            torch.zeros_like(self.encoder_bias),
+            torch.zeros_like(self.decoder),
+        )
 
     def _match_length(self, x: Tensor) -> None:
         """Scale the encoder so that the first reconstructions have the best length (least squares)."""
         offsets, features, values = self._select(x)
         aim = (x - self.decoder_bias).numpy()
-        shape = kernels.decode(offsets, features, values, self.decoder.numpy(), np.zeros(x.shape[1], np.float32))
+        shape = kernels.decode(
+            offsets, features, values, self.decoder.numpy(), np.zeros(x.shape[1], np.float32)
+        )
         factor = float((aim * shape).sum() / max(1e-9, (shape * shape).sum()))
         self.encoder *= factor
         self.encoder_bias *= factor
@@ -316,7 +328,16 @@ class Trainer:
         self = cls.__new__(cls)
         self.settings = settings.resolved()
         names = ("encoder", "encoder_bias", "decoder")
-        for name in (*names, "decoder_bias", "bias_first", "bias_second", "silent_for", "peak", "fired", "threshold"):
+        for name in (
+            *names,
+            "decoder_bias",
+            "bias_first",
+            "bias_second",
+            "silent_for",
+            "peak",
+            "fired",
+            "threshold",
+        ):
             setattr(self, name, state[name])
         self.first = tuple(state[f"first.{name}"] for name in names)  # type: ignore[assignment]
         self.second = tuple(state[f"second.{name}"] for name in names)  # type: ignore[assignment]

@@ -47,7 +47,9 @@ FAMILIES: dict[str, Family] = {
     "gemma2": _GEMMA2,
     "gemma3_text": _GEMMA2,
     "gpt2": Family("transformer.wte", "transformer.h", "transformer.ln_f", "attn", "mlp", "mlp"),
-    "gpt_neox": Family("gpt_neox.embed_in", "gpt_neox.layers", "gpt_neox.final_layer_norm", "attention", "mlp", "mlp"),
+    "gpt_neox": Family(
+        "gpt_neox.embed_in", "gpt_neox.layers", "gpt_neox.final_layer_norm", "attention", "mlp", "mlp"
+    ),
 }
 
 
@@ -97,7 +99,9 @@ def hook_point(network: nn.Module, site: Site) -> HookPoint:
         return HookPoint(network.get_submodule(family.final), "output")
     count = num_layers(network)
     if site.layer is None or site.layer >= count:
-        raise InputError(f"There is no site '{site}': the model has layers 0 to {count - 1}. Kinds: {', '.join(KINDS)}.")
+        raise InputError(
+            f"There is no site '{site}': the model has layers 0 to {count - 1}. Kinds: {', '.join(KINDS)}."
+        )
     layer = network.get_submodule(f"{family.layers}.{site.layer}")
     if site.kind == "resid_pre":
         return HookPoint(layer, "input")
@@ -105,4 +109,6 @@ def hook_point(network: nn.Module, site: Site) -> HookPoint:
         return HookPoint(layer, "output")
     if site.kind == "mlp_in":
         return HookPoint(layer.get_submodule(family.mlp_in), "input")
-    return HookPoint(layer.get_submodule(family.attn_out if site.kind == "attn_out" else family.mlp_out), "output")
+    return HookPoint(
+        layer.get_submodule(family.attn_out if site.kind == "attn_out" else family.mlp_out), "output"
+    )

@@ -98,7 +98,7 @@ class Generator(Generic[C]):
         self,
         model: Model,
         prompts: Sequence[Sequence[int]],
-        sampling: Sampling = Sampling(),  # noqa: B008  frozen
+        sampling: Sampling = Sampling(),
         *,
         watch: Sequence[Watcher[C]] = (),
         editors: Sequence[tuple[Site, Editor]] = (),
@@ -136,7 +136,10 @@ class Generator(Generic[C]):
         end = min(self.model.end_ids, default=0)
         logits, seen = self._forward(self._tokens, Pass("prompt", self._mask))
         yield PromptRead(
-            [[w.encode(x[r][self._mask[r]]) for r in range(rows)] for w, x in zip(self.watch, seen, strict=True)]
+            [
+                [w.encode(x[r][self._mask[r]]) for r in range(rows)]
+                for w, x in zip(self.watch, seen, strict=True)
+            ]
         )
         live = [True] * rows
         for number in range(self.sampling.max_tokens):
@@ -149,7 +152,12 @@ class Generator(Generic[C]):
                 step = torch.tensor(ids, device=self.model.device)[:, None]
                 self._mask = torch.cat([self._mask, self._mask.new_ones(rows, 1)], dim=1)
                 logits, seen = self._forward(step, Pass("answer", self._mask[:, -1:]))
-            yield Step(ids, logprobs.tolist(), live, [w.encode(x[:, -1]) for w, x in zip(self.watch, seen, strict=True)])
+            yield Step(
+                ids,
+                logprobs.tolist(),
+                live,
+                [w.encode(x[:, -1]) for w, x in zip(self.watch, seen, strict=True)],
+            )
             live = counted
             if not any(live):
                 return
@@ -218,7 +226,9 @@ def answers(generator: Generator[Any]) -> list[Answer]:
             continue
         if not found:
             found = [Answer([], []) for _ in event.token_ids]
-        for row, (token, logprob, live) in enumerate(zip(event.token_ids, event.logprobs, event.live, strict=True)):
+        for row, (token, logprob, live) in enumerate(
+            zip(event.token_ids, event.logprobs, event.live, strict=True)
+        ):
             if live and token not in generator.model.end_ids:
                 found[row].token_ids.append(token)
                 found[row].logprobs.append(logprob)
@@ -244,7 +254,9 @@ def logprobs_of(
         end = min(model.end_ids, default=0)
         rows = [[end] * (longest - len(h) - len(t)) + [*h, *t] for h, t in zip(heads, tails, strict=True)]
         tokens = torch.tensor(rows, device=model.device)
-        lengths = torch.tensor([len(h) + len(t) for h, t in zip(heads, tails, strict=True)], device=model.device)
+        lengths = torch.tensor(
+            [len(h) + len(t) for h, t in zip(heads, tails, strict=True)], device=model.device
+        )
         mask = torch.arange(longest, device=model.device)[None] >= longest - lengths[:, None]
         depth = max(map(len, tails)) + 1
         answer = torch.zeros_like(mask)

@@ -198,7 +198,9 @@ def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     wrong = {
         "lacks": sorted(report["missing_keys"]),
         "has in another size": sorted(str(key[0]) for key in report["mismatched_keys"]),
-        "has no place for": sorted(key for key in report["unexpected_keys"] if key.startswith(family.layers + ".")),
+        "has no place for": sorted(
+            key for key in report["unexpected_keys"] if key.startswith(family.layers + ".")
+        ),
     }
     if any(wrong.values()):
         told = "; ".join(f"{what} {', '.join(keys[:3])}" for what, keys in wrong.items() if keys)
@@ -218,5 +220,7 @@ def resolve(precision: Precision, device: str = "cpu") -> torch.dtype:
 
 def has_bf16_arithmetic() -> bool:
     """Whether this processor multiplies bf16 in hardware; without it bf16 is slower than fp32."""
-    found = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends.cpu, "get_cpu_capability") else ""
+    found = (
+        torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends.cpu, "get_cpu_capability") else ""
+    )
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) or "SVE" in found

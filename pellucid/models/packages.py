@@ -33,16 +33,22 @@ def fetch(reference: Reference) -> Path:
         UpstreamError: when the registry does not deliver, or its client is not installed.
         IntegrityError: when the cached archive has changed since it was fetched.
     """
-    name = f"{reference.scheme}-{reference.name}-{reference.version or 'newest'}".replace("/", "+").replace(":", "+")
+    name = f"{reference.scheme}-{reference.name}-{reference.version or 'newest'}".replace("/", "+").replace(
+        ":", "+"
+    )
     folder = paths.home() / "packages" / name
     if not folder.exists():
         with files.new_folder(folder) as partial:
             fetched = _download(reference, partial)
-            files.write_json(partial / "package.json", {"file": fetched.name, "digest": digests.of_file(fetched)})
+            files.write_json(
+                partial / "package.json", {"file": fetched.name, "digest": digests.of_file(fetched)}
+            )
     record = files.read_json(folder / "package.json")
     archive: Path = folder / record["file"]
     if not archive.is_file() or digests.of_file(archive) != record["digest"]:
-        raise IntegrityError(f"{str(archive)!r} is not what was fetched. Remove the folder {str(folder)!r} and repeat.")
+        raise IntegrityError(
+            f"{str(archive)!r} is not what was fetched. Remove the folder {str(folder)!r} and repeat."
+        )
     return archive
 
 
@@ -56,7 +62,9 @@ def _download(reference: Reference, folder: Path) -> Path:
     }  # fmt: skip
     command = commands[reference.scheme]
     if shutil.which(command[0]) is None:
-        raise UpstreamError(f"Fetching {str(reference)!r} needs the program {command[0]!r}, which is not installed.")
+        raise UpstreamError(
+            f"Fetching {str(reference)!r} needs the program {command[0]!r}, which is not installed."
+        )
     terminal = sys.stderr.isatty()
     print(f"fetching {reference}", file=sys.stderr)
     done = subprocess.run(
@@ -106,7 +114,9 @@ def extract(reference: Reference, target: Path) -> None:
                 raise
         return
     inside = ", ".join(name for name, _ in zip(names(archive), range(8), strict=False))
-    raise InputError(f"{archive.name!r} holds no file {reference.inside!r}. It holds, among others: {inside}.")
+    raise InputError(
+        f"{archive.name!r} holds no file {reference.inside!r}. It holds, among others: {inside}."
+    )
 
 
 def names(archive: Path) -> Iterator[str]:
@@ -221,4 +231,6 @@ def _deb_data(archive: Path) -> bytes:
                     return bytes(stream.read())
             return body
         at += 60 + size + size % 2
-    raise IntegrityError(f"{str(archive)!r} is damaged: it holds no whole data. Remove it and fetch it again.")
+    raise IntegrityError(
+        f"{str(archive)!r} is damaged: it holds no whole data. Remove it and fetch it again."
+    )

@@ -44,15 +44,23 @@ def locate(reference: str | Reference) -> LocalWeights:
     if ref.scheme == "path":
         path = Path(ref.name).expanduser()
         if not path.exists():
-            hint = f" (a name that is not a path must be one of: {', '.join(references.ALIASES)})" if "/" not in ref.name else ""
+            hint = (
+                f" (a name that is not a path must be one of: {', '.join(references.ALIASES)})"
+                if "/" not in ref.name
+                else ""
+            )
             raise InputError(f"There is no model {ref.name!r}: no such file or folder{hint}.")
         if path.is_dir():
             return _checked_folder(path, ref.digest)
         return _from_file(path, ref.digest)
     if ref.scheme != "pypi":
-        raise InputError(f"A model cannot come from {ref.scheme!r}; use hf:, pypi:, a folder, a .gguf file or an alias.")
+        raise InputError(
+            f"A model cannot come from {ref.scheme!r}; use hf:, pypi:, a folder, a .gguf file or an alias."
+        )
     if ref.inside is None or not ref.inside.endswith(".gguf"):
-        raise InputError(f"{str(ref)!r} must name the .gguf file inside the package, as in {references.SMOLLM2!r}.")
+        raise InputError(
+            f"{str(ref)!r} must name the .gguf file inside the package, as in {references.SMOLLM2!r}."
+        )
     if ref.digest is not None and _converted(ref.digest).exists():
         return _checked_conversion(ref.digest)
     target = paths.home() / "files" / digests.short(digests.of_json(str(ref))) / Path(ref.inside).name
@@ -76,7 +84,9 @@ def _from_hub(ref: Reference) -> Path:
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
-        raise UpstreamError(f"The hub did not deliver {str(ref)!r}: {type(error).__name__}. Check name and network.") from error
+        raise UpstreamError(
+            f"The hub did not deliver {str(ref)!r}: {type(error).__name__}. Check name and network."
+        ) from error
 
 
 def _checked_folder(folder: Path, expected: str | None) -> LocalWeights:
@@ -101,12 +111,18 @@ def _checked_folder(folder: Path, expected: str | None) -> LocalWeights:
 
 def _from_file(path: Path, expected: str | None) -> LocalWeights:
     if path.suffix in _PICKLES:
-        raise InputError(f"{str(path)!r} is a pickle, which can run code when read and is never loaded. Use safetensors or GGUF.")
+        raise InputError(
+            f"{str(path)!r} is a pickle, which can run code when read and is never loaded. Use safetensors or GGUF."
+        )
     if path.suffix != ".gguf":
-        raise InputError(f"{str(path)!r} is not a model: expected a folder with safetensors, or a .gguf file.")
+        raise InputError(
+            f"{str(path)!r} is not a model: expected a folder with safetensors, or a .gguf file."
+        )
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise IntegrityError(f"{str(path)!r} is not a GGUF file (its first four bytes differ). Fetch it again.")
+            raise IntegrityError(
+                f"{str(path)!r} is not a GGUF file (its first four bytes differ). Fetch it again."
+            )
     digest = digests.of_file(path)
     _expect(digest, expected, path)
     folder = _converted(digest)
@@ -117,7 +133,9 @@ def _from_file(path: Path, expected: str | None) -> LocalWeights:
 
 def _expect(found: str, expected: str | None, where: Path) -> None:
     if expected is not None and found != expected:
-        raise IntegrityError(f"{str(where)!r} has digest {found}, expected {expected}. Remove it and fetch it again.")
+        raise IntegrityError(
+            f"{str(where)!r} has digest {found}, expected {expected}. Remove it and fetch it again."
+        )
 
 
 def _converted(digest: str) -> Path:
@@ -133,7 +151,9 @@ def _checked_conversion(digest: str) -> LocalWeights:
                 f"The cached model file {str(folder / name)!r} is damaged. Remove the folder {str(folder)!r} and repeat."
             )
     if record["source"] != digest:
-        raise IntegrityError(f"The cached model {str(folder)!r} came from another file. Remove the folder and repeat.")
+        raise IntegrityError(
+            f"The cached model {str(folder)!r} came from another file. Remove the folder and repeat."
+        )
     return LocalWeights(folder, digest)
 
 
@@ -159,7 +179,9 @@ def _convert(path: Path, target: Path, digest: str) -> None:
         missing, unexpected = network.load_state_dict(tensors, strict=False)
         tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
         if set(missing) - tied or unexpected:
-            raise IntegrityError(f"{str(path)!r} lacks weights {sorted(set(missing) - tied)[:4]} or has unknown {unexpected[:4]}.")
+            raise IntegrityError(
+                f"{str(path)!r} lacks weights {sorted(set(missing) - tied)[:4]} or has unknown {unexpected[:4]}."
+            )
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
         # Non-persistent buffers (rotary tables) are not in the file; a model built off `meta` computes them at load.
         with files.new_folder(target) as partial:
@@ -167,12 +189,24 @@ def _convert(path: Path, target: Path, digest: str) -> None:
             tokenizer.save_pretrained(partial)
             kept = sorted(p for p in partial.iterdir() if p.is_file())
             files.write_json(
-                partial / "source.json", {"source": digest, "files": {p.name: digests.of_file(p) for p in kept}}
+                partial / "source.json",
+                {"source": digest, "files": {p.name: digests.of_file(p) for p in kept}},
             )
-    except (ValueError, KeyError, IndexError, TypeError, struct.error, OverflowError, RuntimeError, OSError) as error:
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        struct.error,
+        OverflowError,
+        RuntimeError,
+        OSError,
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, and not of what transformers read from it
-        raise IntegrityError(f"{str(path)!r} cannot be read as GGUF ({error}). It may be truncated: fetch it again.") from error
+        raise IntegrityError(
+            f"{str(path)!r} cannot be read as GGUF ({error}). It may be truncated: fetch it again."
+        ) from error
     finally:
         if was_shown:
             logging.enable_progress_bar()
@@ -190,4 +224,6 @@ def check_safetensors(path: Path) -> None:
         with safe_open(path, framework="np"):
             pass
     except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{str(path)!r} is truncated or damaged ({error}). Fetch or make it again.") from error
+        raise IntegrityError(
+            f"{str(path)!r} is truncated or damaged ({error}). Fetch or make it again."
+        ) from error

@@ -59,11 +59,13 @@ class FeatureEdit:
     def unit(self, dictionary: Dictionary) -> float:
         """The feature's maximum."""
         if dictionary.maximum is None:
-            raise InputError("The dictionary holds no maxima, the unit of steering. Measure them with 'pellucid inspect'.")
+            raise InputError(
+                "The dictionary holds no maxima, the unit of steering. Measure them with 'pellucid inspect'."
+            )
         return float(dictionary.maximum[self.feature])
 
     def wanted(self, activation: Tensor, dictionary: Dictionary) -> Tensor:
-        """a' for a tensor of a."""
+        """A' for a tensor of a."""
         if self.kind == "scale":
             return activation * self.strength
         if self.kind == "ablate":

@@ -46,7 +46,9 @@ class NoEffectError(InputError):
     """An edit changed nothing."""
 
 
-def prove(model: Model, plan: EditPlan, prompts: list[list[int]], written: list[Answer]) -> list[list[Receipt]]:
+def prove(
+    model: Model, plan: EditPlan, prompts: list[list[int]], written: list[Answer]
+) -> list[list[Receipt]]:
     """Receipts of every edit of every row.
 
     Raises:
@@ -68,15 +70,23 @@ def prove(model: Model, plan: EditPlan, prompts: list[list[int]], written: list[
         receipts = []
         directions = torch.stack([_direction(e, plan.dictionary) for e in edits])
         basis = torch.linalg.qr(directions.T).Q
-        outside = float((moved - moved @ basis @ basis.T).norm(dim=1).max() / moved.norm(dim=1).max().clamp(min=1e-9))
+        outside = float(
+            (moved - moved @ basis @ basis.T).norm(dim=1).max() / moved.norm(dim=1).max().clamp(min=1e-9)
+        )
         for edit, direction in zip(edits, directions, strict=True):
-            on = torch.ones(len(phase), dtype=torch.bool) if edit.scope == "all" else phase == (edit.scope == "answer")
+            on = (
+                torch.ones(len(phase), dtype=torch.bool)
+                if edit.scope == "all"
+                else phase == (edit.scope == "answer")
+            )
             if isinstance(edit, FeatureEdit):
                 index = torch.tensor([edit.feature])
                 was = plan.dictionary.activations_of(before[on], index)[:, 0]
                 became = plan.dictionary.activations_of(after[on], index)[:, 0]
                 asked = edit.wanted(was, plan.dictionary)
-                name = f"{edit.kind} {edit.feature}" + ("" if edit.kind == "ablate" else f" = {edit.strength:g}")
+                name = f"{edit.kind} {edit.feature}" + (
+                    "" if edit.kind == "ablate" else f" = {edit.strength:g}"
+                )
             else:
                 was, became = before[on] @ direction, after[on] @ direction
                 asked = was + edit.strength * edit.vector.float().norm()
@@ -118,7 +128,5 @@ def _read(model: Model, plan: EditPlan, prompt: list[int], tail: list[int]) -> t
     tokens = torch.tensor([[*prompt, *tail]], device=model.device)
     x = model.capture(tokens, [site])[site]
     answer = torch.arange(tokens.shape[1], device=model.device)[None] >= len(prompt)
-    edited = torch.where(
-        answer[..., None], plan(x, Pass("answer", answer)), plan(x, Pass("prompt", ~answer))
-    )
+    edited = torch.where(answer[..., None], plan(x, Pass("answer", answer)), plan(x, Pass("prompt", ~answer)))
     return x[0].float().cpu(), edited[0].float().cpu(), answer[0].cpu()

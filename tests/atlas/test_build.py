@@ -41,7 +41,7 @@ def dictionary(tiny: Model) -> Dictionary:
 
 @pytest.fixture
 def reader(tiny: Model, tmp_path: Path) -> Reader:
-    words = "the rain dogs moon model reads token after another people town weather".split()
+    words = ["the", "rain", "dogs", "moon", "model", "reads", "token", "after", "another", "people", "town", "weather"]
     picks = np.random.default_rng(0).choice(words, (60, 40))
     text = tmp_path / "text"
     text.mkdir()
@@ -51,9 +51,13 @@ def reader(tiny: Model, tmp_path: Path) -> Reader:
     return Reader(tiny, store, SITE)
 
 
-def test_statistics_and_examples_equal_brute_force(tiny: Model, dictionary: Dictionary, reader: Reader, tmp_path: Path) -> None:
+def test_statistics_and_examples_equal_brute_force(
+    tiny: Model, dictionary: Dictionary, reader: Reader, tmp_path: Path
+) -> None:
     rows = building.rows_of(len(reader.store.tokens), None)
-    building.build(dictionary, reader, rows, tmp_path / "atlas", settings=building.AtlasSettings(examples=5, promoted=4))
+    building.build(
+        dictionary, reader, rows, tmp_path / "atlas", settings=building.AtlasSettings(examples=5, promoted=4)
+    )
     atlas = Atlas.open(tmp_path / "atlas", dictionary=dictionary)
     activations, keep = reader.read(np.asarray(reader.store.tokens))
     dense = torch.zeros(*keep.shape, N)
@@ -64,7 +68,9 @@ def test_statistics_and_examples_equal_brute_force(tiny: Model, dictionary: Dict
         assert page.frequency == pytest.approx(float((mine > 0).sum() / keep.sum()))
         assert page.maximum == pytest.approx(float(mine.max()), rel=1e-5)
         per_row = mine.max(1).values.sort(descending=True).values[:5]
-        assert [e.value for e in page.examples] == pytest.approx([v for v in per_row.tolist() if v > 0], rel=1e-4)
+        assert [e.value for e in page.examples] == pytest.approx(
+            [v for v in per_row.tolist() if v > 0], rel=1e-4
+        )
         assert len({e.row for e in page.examples}) == len(page.examples)
         for e in page.examples:
             assert float(mine[e.row, e.position]) == pytest.approx(e.value, rel=1e-4)
@@ -103,7 +109,9 @@ def test_snippets_show_the_peak_where_the_pointer_says(
         assert "".join(snippet.pieces) in tiny.decode(reader.store.tokens[example.row].tolist())
 
 
-def test_what_does_not_fit_is_refused(tiny: Model, dictionary: Dictionary, reader: Reader, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(
+    tiny: Model, dictionary: Dictionary, reader: Reader, tmp_path: Path
+) -> None:
     rows = building.rows_of(len(reader.store.tokens), 8)
     with pytest.raises(InputError, match="no text"):
         building.build(dictionary, reader, rows[:0], tmp_path / "atlas")

@@ -39,7 +39,9 @@ def run(*words: object) -> int:
 
 
 @pytest.fixture
-def trained(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Path]:
+def trained(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> dict[str, Path]:
     """The places, with the dictionary trained (once: the run folder is resumed)."""
     monkeypatch.setenv("PELLUCID_HOME", str(places["run"].parent / "home"))
     monkeypatch.setenv("COLUMNS", "160")
@@ -53,9 +55,7 @@ def trained(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: py
     return places
 
 
-def test_train_inspect_and_models_agree(
-    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train_inspect_and_models_agree(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect", trained["dictionary"], "--json") == 0
     card = json.loads(capsys.readouterr().out)
     assert card["features"] == 64
@@ -95,22 +95,32 @@ def test_steer_prints_both_answers_and_receipts(
     assert "receipt" in capsys.readouterr().out
 
 
-def test_atlas_shows_and_finds(
-    trained: dict[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_atlas_shows_and_finds(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("atlas", "show", 3, "--dictionary", trained["dictionary"], "--json") == 0
     page = json.loads(capsys.readouterr().out)
     assert page["feature"] == 3
     assert page["promoted"]
     assert run("atlas", "show", 3, "--dictionary", trained["dictionary"]) == 0
     capsys.readouterr()
-    words = ("atlas", "find", "--with", "dogs bark", "the moon", "--without", "people talk", "--dictionary", trained["dictionary"])
+    words = (
+        "atlas",
+        "find",
+        "--with",
+        "dogs bark",
+        "the moon",
+        "--without",
+        "people talk",
+        "--dictionary",
+        trained["dictionary"],
+    )
     assert run(*words, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) > 0
     assert run(*words) == 0
     capsys.readouterr()
     out = trained["run"].parent / "second"
-    code = run("atlas", "build", trained["dictionary"], "--text", trained["text"], "--out", out, "--tokens", 4000)
+    code = run(
+        "atlas", "build", trained["dictionary"], "--text", trained["text"], "--out", out, "--tokens", 4000
+    )
     assert code == 0
     assert run("atlas", "build", trained["dictionary"], "--text", trained["text"], "--out", out) == 1
     assert "exists already" in capsys.readouterr().err
@@ -131,11 +141,32 @@ def test_atlas_shows_and_finds(
         (("models", "nosuch"), "no model 'nosuch'"),
         (("models", "pypi:broken"), "pypi:package==version"),
         (("inspect", "./nowhere"), "no dictionary"),
-        (("train", "--out", "O", "--text", "nowhere.txt", "--model", "M", "--site", "resid_post.1"), "no file or folder"),
+        (
+            ("train", "--out", "O", "--text", "nowhere.txt", "--model", "M", "--site", "resid_post.1"),
+            "no file or folder",
+        ),
         (("train", "--out", "O", "--text", "T", "--model", "M", "--site", "resid_post.9"), "no site"),
-        (("train", "--out", "O", "--text", "T", "--model", "M", "--site", "resid_pos.1"), "Did you mean 'resid_post'"),
+        (
+            ("train", "--out", "O", "--text", "T", "--model", "M", "--site", "resid_pos.1"),
+            "Did you mean 'resid_post'",
+        ),
         (("train", "--out", "O", "--text", "T", "--model", "M", "--tokens", "lots"), "Expected a count"),
-        (("train", "--out", "O", "--text", "T", "--model", "M", "--site", "resid_post.1", "--tokens", "9M"), "ran out"),
+        (
+            (
+                "train",
+                "--out",
+                "O",
+                "--text",
+                "T",
+                "--model",
+                "M",
+                "--site",
+                "resid_post.1",
+                "--tokens",
+                "9M",
+            ),
+            "ran out",
+        ),
     ],
 )
 def test_wrong_input_is_one_clear_line(

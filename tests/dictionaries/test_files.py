@@ -73,7 +73,9 @@ def test_a_truncated_or_changed_file_is_refused(tmp_path: Path) -> None:
             files.load(tmp_path / "d")
 
 
-def test_weights_that_do_not_do_what_the_fixture_says_are_refused_even_with_a_mended_digest(tmp_path: Path) -> None:
+def test_weights_that_do_not_do_what_the_fixture_says_are_refused_even_with_a_mended_digest(
+    tmp_path: Path,
+) -> None:
     saved(tmp_path / "d")
     weights = tmp_path / "d" / "dictionary.safetensors"
     tensors = load_file(weights)

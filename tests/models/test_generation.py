@@ -73,7 +73,9 @@ def test_logprobs_are_those_of_one_pass_over_prompt_and_answer(tiny: Model) -> N
     written = generation.answers(Generator(tiny, prompts, Sampling(max_tokens=7, temperature=1.0, seed=3)))
     whole = generation.logprobs_of(tiny, prompts, [a.token_ids for a in written])
     for answer, logprobs in zip(written, whole, strict=True):
-        again = logprobs[torch.arange(len(answer.token_ids)), torch.tensor(answer.token_ids, dtype=torch.long)]
+        again = logprobs[
+            torch.arange(len(answer.token_ids)), torch.tensor(answer.token_ids, dtype=torch.long)
+        ]
         assert answer.logprobs == pytest.approx(again.tolist(), abs=1e-4)
 
 
@@ -114,7 +116,9 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another(tiny: Mode
     prompt = prompts_of(tiny, "The rain came")
 
     def write(seed: int) -> list[int]:
-        return generation.answers(Generator(tiny, prompt, Sampling(max_tokens=20, temperature=1.0, seed=seed)))[0].token_ids
+        return generation.answers(
+            Generator(tiny, prompt, Sampling(max_tokens=20, temperature=1.0, seed=seed))
+        )[0].token_ids
 
     assert write(1) == write(1)
     assert write(1) != write(2)

@@ -69,4 +69,6 @@ def test_concepts_are_whole_and_what_is_neutral_names_none_of_them() -> None:
         if concept.name not in ("praise", "code"):
             named = sum(effects.mentions(s, concept.words) for s in concept.sentences)
             assert named >= 0.7 * len(concept.sentences), concept.name
-        assert not any(effects.mentions(s, concept.words) for s in (*NEUTRAL_SENTENCES, *NEUTRAL_PROMPTS)), concept.name
+        assert not any(effects.mentions(s, concept.words) for s in (*NEUTRAL_SENTENCES, *NEUTRAL_PROMPTS)), (
+            concept.name
+        )

@@ -27,7 +27,14 @@ def test_a_feature_planted_along_the_concept_is_found_first(tiny: Model, diction
     bias = dictionary.encoder_bias.clone()
     peaks = {
         name: [
-            float((tiny.capture(torch.tensor([tiny.encode_text(t)]), [dictionary.site])[dictionary.site][0, 1:] @ direction).max())
+            float(
+                (
+                    tiny.capture(torch.tensor([tiny.encode_text(t)]), [dictionary.site])[dictionary.site][
+                        0, 1:
+                    ]
+                    @ direction
+                ).max()
+            )
             for t in texts
         ]
         for name, texts in (("concept", CONCEPT), ("neutral", NEUTRAL))
@@ -59,7 +66,9 @@ def test_output_scores_sum_the_named_tokens(tiny: Model) -> None:
 
 def test_trials_are_ranked_by_hits_and_price(tiny: Model, dictionary: Dictionary) -> None:
     candidates = [finding.Candidate(f, 0.5, 0.0, 0.0) for f in (3, 4)]
-    found = finding.trial(tiny, dictionary, candidates, (1.0, 4.0), ["The rain", "Dogs"], ["e*"], max_tokens=4)
+    found = finding.trial(
+        tiny, dictionary, candidates, (1.0, 4.0), ["The rain", "Dogs"], ["e*"], max_tokens=4
+    )
     assert len(found) == 4
     assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
     assert all(t.total == 2 for t in found)

@@ -1,0 +1,159 @@
+"""Reading activations to a layer: Pellucid beside plain transformers with an early exit, nnsight and TransformerLens, in one run.
+
+All read the same token rows of SmolLM2 in bf16 and must agree on the activations. The limit is what the matrix products alone would take
+at the speed this machine multiplies bf16 matrices of those shapes, measured in the same run. Peers that are not installed are named and
+skipped (`make bench` installs nnsight; TransformerLens is measured where it installs).
+
+    python benchmarks/reading.py [--layer 15] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.activations.reading import RowPool
+from pellucid.cli import printing
+from pellucid.core.sites import Site
+from pellucid.models.model import Model, load
+
+ROWS, LENGTH = 64, 256
+
+
+def plain(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
+    """Transformers with one hook that leaves early, sixteen rows at a time."""
+
+    class Stop(Exception):
+        pass
+
+    def read(tokens: Tensor) -> Tensor:
+        found: list[Tensor] = []
+
+        def hook(_module: object, _args: object, output: Tensor) -> None:
+            found.append(output)
+            raise Stop
+
+        handle = model.network.get_submodule(f"model.layers.{layer}").register_forward_hook(hook)
+        try:
+            for part in tokens.split(16):
+                try:
+                    with torch.inference_mode():
+                        model.network.model(input_ids=part, use_cache=False)  # type: ignore[operator,union-attr]
+                except Stop:
+                    pass
+        finally:
+            handle.remove()
+        return torch.cat(found)
+
+    return read
+
+
+def ours(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
+    """The reader of `pellucid.activations`."""
+    pool = RowPool(model, Site("resid_post", layer))
+    return lambda tokens: pool.read(tokens)
+
+
+def by_nnsight(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
+    """nnsight: a trace that saves the layer's output and stops there."""
+    from nnsight import NNsight
+
+    wrapped = NNsight(model.network)
+
+    def read(tokens: Tensor) -> Tensor:
+        found = []
+        for part in tokens.split(16):
+            with torch.inference_mode(), wrapped.trace(input_ids=part, use_cache=False) as tracer:
+                output = wrapped.model.layers[layer].output.save()
+                tracer.stop()
+            found.append(output[0] if isinstance(output, tuple) else output)
+        return torch.cat(found)
+
+    return read
+
+
+def by_transformer_lens(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
+    """TransformerLens: its bridge over the same network, stopped after the layer."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    bridge = TransformerBridge.boot_transformers("HuggingFaceTB/SmolLM2-135M-Instruct", hf_model=model.network)
+    name = f"blocks.{layer}.hook_out"
+
+    def read(tokens: Tensor) -> Tensor:
+        found = []
+        for part in tokens.split(16):
+            with torch.inference_mode():
+                _, cache = bridge.run_with_cache(part, names_filter=[name], stop_at_layer=layer + 1)
+            found.append(cache[name])
+        return torch.cat(found)
+
+    return read
+
+
+def limit(model: Model, layer: int) -> float:
+    """Tokens per second if only the matrix products of the layers were computed, at this machine's speed for them."""
+    tokens = 4096
+    seconds = 0.0
+    for module in model.network.get_submodule("model.layers.0").modules():
+        if isinstance(module, torch.nn.Linear):
+            x = torch.randn(tokens, module.in_features, dtype=model.dtype)
+            with torch.inference_mode():
+                module(x)
+                times = []
+                for _ in range(5):
+                    started = time.perf_counter()
+                    module(x)
+                    times.append(time.perf_counter() - started)
+            seconds += min(times)
+    return tokens / (seconds * (layer + 1))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layer", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    model = load("smollm2", precision="bf16")
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(3, 49_000, (ROWS, LENGTH)))
+    makers = {
+        "pellucid": ours,
+        "transformers, early exit": plain,
+        "nnsight": by_nnsight,
+        "TransformerLens": by_transformer_lens,
+    }
+    readers: dict[str, Callable[[Tensor], Tensor]] = {}
+    for name, make in makers.items():
+        try:
+            readers[name] = make(model, given.layer)
+            readers[name](tokens[:16])
+        except Exception as error:  # noqa: BLE001  a peer may fail in any way: it is named and left out
+            readers.pop(name, None)
+            printing.note(f"{name} is left out: {type(error).__name__}: {str(error)[:120]}")
+    reference = readers["transformers, early exit"](tokens[:16]).float()
+    times: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(given.rounds):
+        for name, read in readers.items():
+            started = time.perf_counter()
+            read(tokens)
+            times[name].append(ROWS * LENGTH / (time.perf_counter() - started))
+    ceiling = limit(model, given.layer)
+    rows = []
+    for name, rates in times.items():
+        found = readers[name](tokens[:16]).float()
+        apart = float((found - reference).norm() / reference.norm())
+        rate = statistics.median(rates)
+        rows.append((name, f"{rate:,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", f"{rate / ceiling:.0%}", f"{apart:.1e}"))
+    printing.table(["", "tokens/s", "spread", "of the limit", "difference"], rows)
+    print(f"limit: {ceiling:,.0f} tokens/s, the matrix products of {given.layer + 1} layers alone at this machine's measured speed")
+    print("the rest: attention, norms, rotary embedding and the activation function, which read and write memory")
+
+
+if __name__ == "__main__":
+    main()
