@@ -1,8 +1,10 @@
-"""Reading activations to a layer: Pellucid beside plain transformers with an early exit, nnsight and TransformerLens, in one run.
+"""Reading activations to a layer, by several tools in one run.
 
-All read the same token rows of SmolLM2 in bf16 and must agree on the activations. The limit is what the matrix products alone would take
-at the speed this machine multiplies bf16 matrices of those shapes, measured in the same run. Peers that are not installed are named and
-skipped (`make bench` installs nnsight; TransformerLens is measured where it installs).
+Pellucid stands beside plain transformers with an early exit, nnsight and TransformerLens. All read the same
+token rows of SmolLM2 in bf16 and must agree on the activations. The limit is what the matrix products alone
+would take at the speed this machine multiplies bf16 matrices of those shapes, measured in the same run. Peers
+that are not installed are named and skipped (`make bench` installs nnsight; TransformerLens is measured where
+it installs).
 
     python benchmarks/reading.py [--layer 15] [--rounds 3]
 """
@@ -29,7 +31,7 @@ ROWS, LENGTH = 64, 256
 def plain(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
     """Transformers with one hook that leaves early, sixteen rows at a time."""
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def read(tokens: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ def plain(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
 
         def hook(_module: object, _args: object, output: Tensor) -> None:
             found.append(output)
-            raise Stop
+            raise StopError
 
         handle = model.network.get_submodule(f"model.layers.{layer}").register_forward_hook(hook)
         try:
@@ -45,7 +47,7 @@ def plain(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
                 try:
                     with torch.inference_mode():
                         model.network.model(input_ids=part, use_cache=False)  # type: ignore[operator,union-attr]
-                except Stop:
+                except StopError:
                     pass
         finally:
             handle.remove()
@@ -57,7 +59,7 @@ def plain(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
 def ours(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
     """The reader of `pellucid.activations`."""
     pool = RowPool(model, Site("resid_post", layer))
-    return lambda tokens: pool.read(tokens)
+    return pool.read
 
 
 def by_nnsight(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
@@ -82,7 +84,9 @@ def by_transformer_lens(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
     """TransformerLens: its bridge over the same network, stopped after the layer."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    bridge = TransformerBridge.boot_transformers("HuggingFaceTB/SmolLM2-135M-Instruct", hf_model=model.network)
+    bridge = TransformerBridge.boot_transformers(
+        "HuggingFaceTB/SmolLM2-135M-Instruct", hf_model=model.network
+    )
     name = f"blocks.{layer}.hook_out"
 
     def read(tokens: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ def by_transformer_lens(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
 
 
 def limit(model: Model, layer: int) -> float:
-    """Tokens per second if only the matrix products of the layers were computed, at this machine's speed for them."""
+    """Tokens per second if only the matrix products of the layers were computed, at this machine's speed."""
     tokens = 4096
     seconds = 0.0
     for module in model.network.get_submodule("model.layers.0").modules():
@@ -133,7 +137,7 @@ def main() -> None:
         try:
             readers[name] = make(model, given.layer)
             readers[name](tokens[:16])
-        except Exception as error:  # noqa: BLE001  a peer may fail in any way: it is named and left out
+        except Exception as error:  # a peer may fail in any way: it is named and left out
             readers.pop(name, None)
             printing.note(f"{name} is left out: {type(error).__name__}: {str(error)[:120]}")
     reference = readers["transformers, early exit"](tokens[:16]).float()
@@ -149,10 +153,17 @@ def main() -> None:
         found = readers[name](tokens[:16]).float()
         apart = float((found - reference).norm() / reference.norm())
         rate = statistics.median(rates)
-        rows.append((name, f"{rate:,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", f"{rate / ceiling:.0%}", f"{apart:.1e}"))
+        spread = f"{min(rates):,.0f} to {max(rates):,.0f}"
+        rows.append((name, f"{rate:,.0f}", spread, f"{rate / ceiling:.0%}", f"{apart:.1e}"))
     printing.table(["", "tokens/s", "spread", "of the limit", "difference"], rows)
-    print(f"limit: {ceiling:,.0f} tokens/s, the matrix products of {given.layer + 1} layers alone at this machine's measured speed")
-    print("the rest: attention, norms, rotary embedding and the activation function, which read and write memory")
+    print(
+        f"limit: {ceiling:,.0f} tokens/s, the matrix products of {given.layer + 1} layers alone "
+        "at this machine's measured speed"
+    )
+    print(
+        "the rest: attention, norms, rotary embedding and the activation function, "
+        "which read and write memory"
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Does a feature, turned up, write its concept? Twelve everyday concepts, each beside a mean-difference vector.
+"""Does a feature, turned up, write its concept?
 
-For each concept: candidates by contrast (`steering.finding`), tried at several strengths on prompts kept for that; the winner then
-answers twenty other neutral prompts, as does the plain model. An answer is about the concept by a fixed word list, and by the embedding
-of an independent model (all-MiniLM-L6-v2). The price is the perplexity of the answers under the plain model, beside that of a
-mean-difference vector at the least strength that reaches the same rate.
+Twelve everyday concepts, each beside a mean-difference vector.
 
-The bar: at least seven of twelve concepts with 12 of 20 answers steered and at most 2 of 20 plain, by both judges, at a perplexity no
-worse than 1.5 times the vector's.
+For each concept: candidates by contrast (`steering.finding`), tried at several strengths on prompts kept for
+that; the winner then answers twenty other neutral prompts, as does the plain model. An answer is about the
+concept by a fixed word list, and by the embedding of an independent model (all-MiniLM-L6-v2). The price is
+the perplexity of the answers under the plain model, beside that of a mean-difference vector at the least
+strength that reaches the same rate.
+
+The bar: at least seven of twelve concepts with 12 of 20 answers steered and at most 2 of 20 plain, by both
+judges, at a perplexity no worse than 1.5 times the vector's.
 
     python benchmarks/steering.py [DICTIONARY] [--concepts ocean,music] [--out FILE.json]
 """
@@ -178,7 +181,8 @@ def main() -> None:
     plain_price = effects.perplexity(session.model, tokens, plain)
     print(f"hits of 20 answers: by words / by embedding. Perplexity of the plain answers: {plain_price:.1f}")
     print(
-        f"met by {sum(r['ok'] for r in rows)} of {len(rows)} concepts (bar: 7 of 12). {time.monotonic() - started:.0f} s"
+        f"met by {sum(r['ok'] for r in rows)} of {len(rows)} concepts (bar: 7 of 12). "
+        f"{time.monotonic() - started:.0f} s"
     )
     if given.out:
         given.out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -32,8 +32,9 @@ class PrecisionError:
         if self.dtype == "float32":
             return "The model is read in fp32."
         return (
-            f"The model is read in {self.dtype}: against fp32 the activations at {self.site} are off by {self.median_relative:.2%} "
-            f"(median of {self.tokens} tokens; worst {self.worst_relative:.1%}; mean cosine {self.cosine:.5f})."
+            f"The model is read in {self.dtype}: against fp32 the activations at {self.site} are off by "
+            f"{self.median_relative:.2%} (median of {self.tokens} tokens; worst {self.worst_relative:.1%}; "
+            f"mean cosine {self.cosine:.5f})."
         )
 
 

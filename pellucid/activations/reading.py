@@ -1,16 +1,18 @@
 """Reading: a model runs over stored tokens, and its activations at a site come out shuffled, token by token.
 
-The order is fixed by the seed and can be taken up at any batch. Rows are permuted over the whole store; a block of rows is
-read, its tokens are permuted (the shuffle buffer), and cut into batches; what does not fill the last batch of a block is dropped.
-A position is (block, batch): to resume there, the block is read again, to the same bits.
+The order is fixed by the seed and can be taken up at any batch. Rows are permuted over the whole store; a
+block of rows is read, its tokens are permuted (the shuffle buffer), and cut into batches; what does not fill
+the last batch of a block is dropped. A position is (block, batch): to resume there, the block is read again,
+to the same bits.
 
-Left out: the first position of each row (the opening token, or whatever stands in its place, collects attention), the
-separators, and attention sinks, whose norm is many times the median (in SmolLM2's layer 15, four tokens in ten thousand have norms up to 29,652
-against a median of 155).
+Left out: the first position of each row (the opening token, or whatever stands in its place, collects
+attention), the separators, and attention sinks, whose norm is many times the median (in SmolLM2's layer 15,
+four tokens in ten thousand have norms up to 29,652 against a median of 155).
 
-On processors each thread runs the model by itself on a few rows: nothing waits at a barrier, a busy machine costs no more than its
-share, and the bits do not depend on the number of cores. On an accelerator the next block is read while one is trained on; on a
-processor that would only divide the same cores (measured: benchmarks/LOG.md).
+On processors each thread runs the model by itself on a few rows: nothing waits at a barrier, a busy machine
+costs no more than its share, and the bits do not depend on the number of cores. On an accelerator the next
+block is read while one is trained on; on a processor that would only divide the same cores (measured:
+benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -32,6 +34,28 @@ from pellucid.models.model import Model
 _SINK_FACTOR = 5.0
 _PROBE_ROWS = 32
 _ROWS_AT_ONCE = 8
+
+
+class RowPool:
+    """Runs a model over token rows to one site, a few rows at a time, one thread per core."""
+
+    def __init__(self, model: Model, site: Site) -> None:
+        self.model, self.site = model, site
+        if model.device.type == "cpu":
+            # Within each thread a product runs on one core.
+            cores = torch.get_num_threads()
+            self._threads = ThreadPoolExecutor(cores, "forward", torch.set_num_threads, (1,))
+        else:
+            self._threads = ThreadPoolExecutor(1, "forward")
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Activations [rows, positions, D] of token ids [rows, positions]."""
+
+        def forward(part: Tensor) -> Tensor:
+            return self.model.capture(part, [self.site])[self.site].cpu()
+
+        parts = [tokens[at : at + _ROWS_AT_ONCE] for at in range(0, len(tokens), _ROWS_AT_ONCE)]
+        return torch.cat(list(self._threads.map(forward, parts)))
 
 
 @dataclass(frozen=True)
@@ -69,31 +93,19 @@ class Reader:
     def sink_norm(self) -> float:
         """Activations longer than this are left out; measured on the first rows of the order."""
         rows = self.store.tokens[np.sort(self.order[:_PROBE_ROWS])]
-        activations, _ = self._forward(np.asarray(rows))
+        activations = self._pool.read(torch.from_numpy(np.asarray(rows).astype(np.int64)))
         norms = activations[:, 1:].float().norm(dim=-1).flatten()
         norms = norms[torch.isfinite(norms)]
         if len(norms) == 0:
             raise InputError(
-                f"Every activation at {self.site} is NaN or infinite. Read the model in fp32, or check its weights."
+                f"Every activation at {self.site} is NaN or infinite. "
+                "Read the model in fp32, or check its weights."
             )
         return _SINK_FACTOR * float(norms.median())
 
-    def _forward(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Activations [rows, positions, D] and the tokens they belong to."""
-        tokens = torch.from_numpy(rows.astype(np.int64))
-
-        def forward(at: int) -> Tensor:
-            return self.model.capture(tokens[at : at + _ROWS_AT_ONCE], [self.site])[self.site].cpu()
-
-        return torch.cat(list(self._workers.map(forward, range(0, len(tokens), _ROWS_AT_ONCE)))), tokens
-
     @cached_property
-    def _workers(self) -> ThreadPoolExecutor:
-        if self.model.device.type != "cpu":
-            return ThreadPoolExecutor(1, "forward")
-        return ThreadPoolExecutor(
-            torch.get_num_threads(), "forward", initializer=torch.set_num_threads, initargs=(1,)
-        )
+    def _pool(self) -> RowPool:
+        return RowPool(self.model, self.site)
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Activations of token rows with what is left out marked.
@@ -102,16 +114,19 @@ class Reader:
             rows: [rows, positions] token ids.
 
         Returns:
-            The activations [rows, positions, D] in the dtype of the model, and a mask [rows, positions] of those to use.
+            The activations [rows, positions, D] in the dtype of the model, and a mask [rows, positions] of
+            those to use.
 
         Raises:
             InputError: when an activation is NaN.
         """
-        activations, tokens = self._forward(rows)
+        tokens = torch.from_numpy(rows.astype(np.int64))
+        activations = self._pool.read(tokens)
         norms = activations.float().norm(dim=-1)
         if bool(norms.isnan().any()):
             raise InputError(
-                f"{int(norms.isnan().sum())} activations at {self.site} are NaN. Read the model in fp32, or check its weights."
+                f"{int(norms.isnan().sum())} activations at {self.site} are NaN. "
+                "Read the model in fp32, or check its weights."
             )
         keep = (norms < self.sink_norm) & (tokens != self.store.separator)
         keep[:, 0] = False

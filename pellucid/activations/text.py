@@ -9,9 +9,10 @@
     npm:package@version#*.txt
     deb:package#usr/share/doc/*.html
 
-After `?` come options, joined by `&`: `field=NAME` (the column, or the path of a JSON field, such as `examples.input`),
-`tokens=2M` (at most so many), `skip=*/tests/*` (files to leave out; several patterns are parted by `|`). Compressed files (.gz,
-.zst, .bz2, .xz) are read as what they hold. HTML and XML lose their tags. A document is a string, or a chat: a list of messages.
+After `?` come options, joined by `&`: `field=NAME` (the column, or the path of a JSON field, such as
+`examples.input`), `tokens=2M` (at most so many), `skip=*/tests/*` (files to leave out; several patterns are
+parted by `|`). Compressed files (.gz, .zst, .bz2, .xz) are read as what they hold. HTML and XML lose their
+tags. A document is a string, or a chat: a list of messages.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from pellucid.models import packages, references
 Document = str | list[dict[str, str]]
 
 _TABLES = (".jsonl", ".parquet", ".csv", ".tsv", ".json")
-_NOT_TEXT = (".png", ".jpg", ".gif", ".svg", ".ico", ".woff", ".woff2", ".so", ".pyc", ".safetensors", ".gguf", ".npy", ".npz",
-             ".pdf", ".zip", ".bin", ".pt", ".pkl", ".whl", ".lock", ".map", ".mo", ".db")  # fmt: skip
+_NOT_TEXT = (".png", ".jpg", ".gif", ".svg", ".ico", ".woff", ".woff2", ".so", ".pyc", ".safetensors",
+             ".gguf", ".npy", ".npz", ".pdf", ".zip", ".bin", ".pt", ".pkl", ".whl", ".lock",
+             ".map", ".mo", ".db")  # fmt: skip
 _FIELDS = ("text", "prompt", "content", "messages", "body", "sentence", "document", "article", "review")
 
 
@@ -195,7 +197,7 @@ def _column(names: Sequence[str], field: str | None, where: str) -> str:
 
 
 def _json_documents(value: Any, field: str | None, where: str) -> Iterator[Document]:
-    """The documents in a JSON value: itself, or what lies at the path of a field, in lists as in single values."""
+    """The documents in a JSON value: itself, or what lies at the path of a field; lists are gone through."""
     if isinstance(value, dict):
         step, _, rest = (field or _column(list(value), None, where)).partition(".")
         yield from _json_documents(value[_column(list(value), step, where)], rest or None, where)

@@ -1,15 +1,17 @@
 """The token store: text as packed rows of token ids, on disk, mapped into memory.
 
-Rows have one length, no padding, and are read by the model as independent sequences. A row opens with the model's
-opening token where it has one, and holds documents of one source, each followed by a separator. Documents that occur twice are
-kept once. Whole documents are set aside as held-out text by a digest of their words, so that no document is on both sides.
+Rows have one length, no padding, and are read by the model as independent sequences. A row opens with the
+model's opening token where it has one, and holds documents of one source, each followed by a separator.
+Documents that occur twice are kept once. Whole documents are set aside as held-out text by a digest of their
+words, so that no document is on both sides.
 
     tokens.npy     [rows, length] of training text
     heldout.npy    [rows, length] of held-out text
     sources.npy    [rows] which source a training row comes from
     store.json     how it was made, counts per source, digests
 
-A pointer (row, position) names a token for as long as the store's digest is the same; the atlas keeps pointers, not text.
+A pointer (row, position) names a token for as long as the store's digest is the same; the atlas keeps
+pointers, not text.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from pellucid.models.model import Model
 
 _HELD_OUT_OF = 256
 """A document whose digest falls on 0 of these (or the first few of them) is held out."""
+_FEW_ROWS = 8
 _DOCUMENTS_AT_ONCE = 256
 _PIECE_CHARS = 100_000
 _VERSION = 1
@@ -82,7 +85,8 @@ class TokenStore:
         shape = (len(sources), record["request"]["length"])
         if _digest([tokens, heldout, sources]) != record["digest"] or tokens.shape != shape:
             raise IntegrityError(
-                f"The token store {str(folder)!r} has changed since it was made. Remove the folder and repeat."
+                f"The token store {str(folder)!r} has changed since it was made. "
+                "Remove the folder and repeat."
             )
         return cls(folder, tokens, heldout, sources, record)
 
@@ -129,7 +133,8 @@ class TokenStore:
         rows = packer.finish()
         if not len(rows["tokens"]):
             raise InputError(
-                f"The text fills no row of {length} tokens: it has {packer.total}. Give more text, or a smaller length."
+                f"The text fills no row of {length} tokens: it has {packer.total}. "
+                "Give more text, or a smaller length."
             )
         with files.new_folder(target) as partial:
             for name, array in rows.items():
@@ -222,7 +227,8 @@ class _Packer:
         tokenizer = self.model.tokenizer
         if tokenizer.chat_template is None and any(not isinstance(d, str) for d in documents):
             raise InputError(
-                "The text holds chats, and the model's tokenizer has no chat template. Name a field of text with ?field=."
+                "The text holds chats, and the model's tokenizer has no chat template. "
+                "Name a field of text with ?field=."
             )
         texts = [
             d if isinstance(d, str) else tokenizer.apply_chat_template(d, tokenize=False) for d in documents
@@ -246,11 +252,13 @@ class _Packer:
     def finish(self) -> dict[str, np.ndarray]:
         """All rows."""
         empty = np.zeros((0, self.length), self.dtype)
-        return {
-            "tokens": np.concatenate([empty, *self.rows]),
-            "heldout": np.concatenate([empty, *self.held]),
-            "sources": np.concatenate([np.zeros(0, np.uint16), *self.row_sources]),
-        }
+        tokens, held = np.concatenate([empty, *self.rows]), np.concatenate([empty, *self.held])
+        sources = np.concatenate([np.zeros(0, np.uint16), *self.row_sources])
+        if not len(held) and len(tokens) >= _FEW_ROWS:
+            # Too few documents for chance to have picked one: the last rows are held out instead.
+            kept = len(tokens) - max(1, len(tokens) // 64)
+            tokens, held, sources = tokens[:kept], tokens[kept:], sources[:kept]
+        return {"tokens": tokens, "heldout": held, "sources": sources}
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

@@ -2,12 +2,13 @@
 
 N features, M examples each. The folder:
 
-    atlas.safetensors    frequency [N], maximum [N], example_values [N, M] (descending, 0 where there are fewer),
-                         example_rows [N, M], example_positions [N, M] (pointers into the token store, -1 where none),
-                         promoted [N, P] token ids and promoted_scores [N, P], nats
+    atlas.safetensors    frequency [N], maximum [N], example_values [N, M] (descending, 0 where there are
+                         fewer), example_rows [N, M], example_positions [N, M] (pointers into the token store,
+                         -1 where none), promoted [N, P] token ids and promoted_scores [N, P], nats
     atlas.json           format, digests of dictionary, model and token store, tokens read
 
-Examples of one feature come from different rows. Promoted tokens are measured, not read off the unembedding: see `promoted`.
+Examples of one feature come from different rows. Promoted tokens are measured, not read off the unembedding:
+see `promoted`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
 from safetensors.torch import save_file
 
 from pellucid.activations.reading import Reader
+from pellucid.atlas.kernels import insert_best
 from pellucid.atlas.promoted import promoted_tokens
 from pellucid.core import digests, files
 from pellucid.core.errors import InputError
@@ -52,7 +53,7 @@ def build(
     settings: AtlasSettings = AtlasSettings(),
     progress: Progress = silent,
 ) -> None:
-    """Read rows [rows, positions] of the reader's store, given by their numbers, and write a new atlas folder.
+    """Read rows [rows, positions] of the reader's store, given by their numbers, and write an atlas folder.
 
     Args:
         dictionary: whose features.
@@ -63,7 +64,8 @@ def build(
         progress: told of tokens read.
 
     Raises:
-        InputError: when the dictionary and the reader are not for the same model and site, or there are no rows.
+        InputError: when the dictionary and the reader are not for the same model and site, or there are no
+            rows.
     """
     if dictionary.model_digest != reader.model.digest or dictionary.site != reader.site:
         raise InputError(
@@ -120,7 +122,7 @@ def build(
 
 def decoder_digest(dictionary: Dictionary) -> str:
     """Names the features of a dictionary by their decoder directions."""
-    return digests.of_bytes(memoryview(dictionary.decoder.contiguous().numpy()).cast("B"))
+    return digests.of_bytes(memoryview(dictionary.decoder.contiguous().numpy().data).cast("B"))
 
 
 class Tally:
@@ -146,7 +148,7 @@ class Tally:
         token_of = np.repeat(np.arange(len(rows)), np.diff(offsets))
         starts, order = kernels.by_feature(features, len(self.counts))
         self.counts += np.diff(starts)
-        _insert(
+        insert_best(
             starts,
             order,
             values,
@@ -154,41 +156,6 @@ class Tally:
             positions[token_of].astype(np.int16),
             (self.values, self.rows, self.positions),
         )
-
-
-@njit(parallel=True, cache=True)
-def _insert(
-    starts: np.ndarray,
-    order: np.ndarray,
-    values: np.ndarray,
-    rows: np.ndarray,
-    positions: np.ndarray,
-    kept: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
-    """Put each entry among the best of its feature, one per row, descending."""
-    best, best_rows, best_positions = kept
-    room = best.shape[1]
-    for i in prange(len(starts) - 1):
-        for at in range(starts[i], starts[i + 1]):
-            e = order[at]
-            value, row = values[e], rows[e]
-            if value <= best[i, room - 1]:
-                continue
-            place = room - 1
-            for j in range(room):
-                if best_rows[i, j] == row:
-                    place = j
-                    break
-            if best_rows[i, place] == row and value <= best[i, place]:
-                continue
-            while place > 0 and best[i, place - 1] < value:
-                best[i, place] = best[i, place - 1]
-                best_rows[i, place] = best_rows[i, place - 1]
-                best_positions[i, place] = best_positions[i, place - 1]
-                place -= 1
-            best[i, place] = value
-            best_rows[i, place] = row
-            best_positions[i, place] = positions[e]
 
 
 def rows_of(total: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:

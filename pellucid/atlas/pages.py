@@ -66,7 +66,8 @@ class Atlas:
         record = files.read_json(folder / "atlas.json")
         if record.get("format") != FORMAT:
             raise IntegrityError(
-                f"The atlas in {str(folder)!r} is not of format {FORMAT}. A newer Pellucid may have written it."
+                f"The atlas in {str(folder)!r} is not of format {FORMAT}. "
+                "A newer Pellucid may have written it."
             )
         if digests.of_file(folder / "atlas.safetensors") != record["digest"]:
             raise IntegrityError(
@@ -97,7 +98,8 @@ class Atlas:
         """
         if not 0 <= feature < self.record["features"]:
             raise InputError(
-                f"Feature {feature} does not exist: the atlas has features 0 to {self.record['features'] - 1}."
+                f"Feature {feature} does not exist: "
+                f"the atlas has features 0 to {self.record['features'] - 1}."
             )
 
         def cut(name: str) -> Any:
@@ -109,9 +111,9 @@ class Atlas:
             for v, r, p in zip(values, rows, positions, strict=True)
             if r >= 0
         ]
-        return Page(
-            feature, float(cut("frequency")), float(cut("maximum")), [int(t) for t in cut("promoted")], found
-        )
+        # A feature that never fired has no maximum to be turned up to, and promotes nothing.
+        promoted = [int(t) for t, s in zip(cut("promoted"), cut("promoted_scores"), strict=True) if s > 0]
+        return Page(feature, float(cut("frequency")), float(cut("maximum")), promoted, found)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Promoted tokens: what a feature makes the model say next when it is turned up.
 
-Each feature is added at once its maximum, on a few neutral openings, and the rest of the model runs. A token's score is the mean over
-the openings of how far its log-probability rose, where probabilities below a floor count as the floor, so that tokens nobody would
-say do not win by rising from one part in a billion to one in a million.
+Each feature is added at once its maximum, on a few neutral openings, and the rest of the model runs. A
+token's score is the mean over the openings of how far its log-probability rose, where probabilities below a
+floor count as the floor, so that tokens nobody would say do not win by rising from one part in a billion to
+one in a million.
 
-Reading the decoder direction straight through the unembedding, the usual short cut, fails in the middle of a model: in
-SmolLM2 at layer 13 it named word endings for a feature that in fact makes it say song, melody, chords, piano.
+Reading the decoder direction straight through the unembedding, the usual short cut, fails in the middle of a
+model: in SmolLM2 at layer 13 it named word endings for a feature that in fact makes it say song, melody,
+chords, piano.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def promoted_tokens(
 ) -> tuple[Tensor, Tensor]:
     """The tokens that features promote most: ids [F, P] and scores [F, P] in nats, descending.
 
-    Costs a pass of the model over the openings for each feature: about two minutes for 16,384 features of SmolLM2 on two cores.
+    Costs a pass of the model over the openings for each feature: about two minutes for 16,384 features of
+    SmolLM2 on two cores.
 
     Args:
         model: the dictionary's model.
@@ -76,5 +79,6 @@ def promoted_tokens(
 
 def _next(model: Model, tokens: Tensor, rows: int) -> Tensor:
     """[rows, vocabulary] the probabilities of the next token."""
-    logits = model.network(input_ids=tokens.expand(rows, -1), use_cache=False, logits_to_keep=1).logits[:, -1]
+    output = model.network(input_ids=tokens.expand(rows, -1), use_cache=False, logits_to_keep=1)
+    logits: Tensor = output.logits[:, -1]
     return logits.float().softmax(-1).cpu()

@@ -88,7 +88,8 @@ def show(
     session.dictionary.check_feature(feature)
     if session.atlas is None:
         raise InputError(
-            f"The dictionary {dictionary!r} has no atlas in its folder. Build one with 'pellucid atlas build'."
+            f"The dictionary {dictionary!r} has no atlas in its folder. "
+            "Build one with 'pellucid atlas build'."
         )
     page = session.atlas.page(feature)
     found = (
@@ -196,6 +197,7 @@ def find(
     ]
     printing.table(["feature", "fires with", "without", "writes it", "promotes"], rows)
     printing.note(
-        "fires: mean peak activation as a share of the feature's maximum. writes: rise of the concept's words when it is turned up, nats"
+        "fires: mean peak activation as a share of the feature's maximum. "
+        "writes: rise of the concept's words when it is turned up, nats"
     )
     return None

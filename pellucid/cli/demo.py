@@ -24,7 +24,9 @@ def demo(
     train: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Read a text, find features by example sentences, turn one up, measure what that did, and write a page about it.
+    """Read a text, find features by example sentences, turn one up, and measure what that did.
+
+    A page about it is written to the folder.
 
     Args:
         out: the folder for report.html, and for the dictionary that --train makes.
@@ -131,8 +133,9 @@ def _heading(text: str) -> None:
 
 def _opening(session: Session) -> str:
     return (
-        f"{session.card.get('model_reference')}: {session.model.num_layers} layers, width {session.model.width}, "
-        f"{session.model.dtype}. {session.dictionary.num_features:,} features at {session.dictionary.site}."
+        f"{session.card.get('model_reference')}: {session.model.num_layers} layers, "
+        f"width {session.model.width}, {session.model.dtype}. "
+        f"{session.dictionary.num_features:,} features at {session.dictionary.site}."
     )
 
 
@@ -185,7 +188,8 @@ def _show_steering(steering: dict[str, Any]) -> None:
     out = printing.console()
     effect, receipt = steering["effect"], steering["receipt"]
     out.print(
-        f"feature {steering['feature']} ({' · '.join(steering['promotes'][:6])}) held at {steering['strength']:g} × its maximum\n",
+        f"feature {steering['feature']} ({' · '.join(steering['promotes'][:6])}) held at "
+        f"{steering['strength']:g} × its maximum\n",
         style="dim",
     )
     out.print(f"[bold]{steering['prompt']}[/bold]")
@@ -251,7 +255,7 @@ def _quality(session: Session) -> list[dict[str, Any]]:
         )
     rows.append(
         {
-            "name": "silent features",
+            "name": "dead features",
             "value": q["methods"]["dictionary"]["dead"],
             "random": q["methods"]["random"]["dead"],
             "pca": None,

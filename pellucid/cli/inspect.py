@@ -19,7 +19,9 @@ def inspect(
     rows: int = 64,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Show what a dictionary is and how good it is, beside random directions and PCA. Loading proves it first.
+    """Show what a dictionary is and how good it is, beside random directions and PCA.
+
+    Loading proves it first.
 
     Args:
         dictionary: the name of a shipped dictionary, or a folder.

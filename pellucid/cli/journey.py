@@ -1,7 +1,8 @@
-"""The journey of the demonstration: what is measured on the way, as the JSON value that the report page draws.
+"""The journey of the demonstration: what is measured, as the JSON value that the report page draws.
 
-Read a text; find features by example sentences; try which of them write their concept when turned up; turn the best one up for good, and
-measure what that did, beside the plain model and beside a mean-difference vector.
+Read a text; find features by example sentences; try which of them write their concept when turned up; turn
+the best one up for good, and measure what that did, beside the plain model and beside a mean-difference
+vector.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from pellucid.steering.edits import EditPlan, FeatureEdit, VectorEdit
 from pellucid.steering.finding import Candidate, Trial, by_contrast, trial
 
 TEXT = (
-    "The orchestra played by the sea while the tide came in. A judge, a nurse and two soldiers sat in the front row, eating "
-    'fresh bread with cheese. "Magnificent!" the conductor was told. "Merci beaucoup," he said, and went home to write Python.'
+    "The orchestra played by the sea while the tide came in. "
+    "A judge, a nurse and two soldiers sat in the front row, eating fresh bread with cheese. "
+    '"Magnificent!" the conductor was told. "Merci beaucoup," he said, and went home to write Python.'
 )
 _STRENGTHS = (0.6, 1.0, 1.6, 2.5)
 _TRIAL_PROMPTS = 4
@@ -104,7 +106,7 @@ def choose(session: Session, found: dict[str, list[Candidate]], progress: Progre
 
 
 def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, Any]:
-    """Steer twenty answers with the chosen feature, and measure: rates, perplexity, receipts, the vector beside it."""
+    """Steer twenty answers with the chosen feature: rates, perplexity, receipts, the vector beside it."""
     model, dictionary = session.model, session.dictionary
     feature, strength = chosen.trial.candidate.feature, chosen.trial.strength
     prompts = list(NEUTRAL_PROMPTS)
@@ -157,7 +159,7 @@ def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, A
 
 
 def _lit(session: Session, feature: int, prompt: list[int], answer: list[int]) -> dict[str, Any]:
-    """An answer's pieces with the feature's activation as the plain model reads it, in shares of its maximum."""
+    """An answer's pieces with the feature's activation in the plain model, in shares of its maximum."""
     model, site = session.model, session.dictionary.site
     x = model.capture(torch.tensor([[*prompt, *answer]]), [site])[site]
     values = session.dictionary.activations_of(x[0, len(prompt) :].float(), torch.tensor([feature]))[:, 0]
@@ -167,7 +169,7 @@ def _lit(session: Session, feature: int, prompt: list[int], answer: list[int]) -
 def _vector_to_match(
     session: Session, concept: Concept, tokens: list[list[int]], hits: int
 ) -> dict[str, Any]:
-    """A mean-difference vector, at the least strength that reaches the steered rate (or at the best it reaches)."""
+    """A mean-difference vector, at the least strength that reaches the steered rate (or at its best)."""
     model = session.model
     vector = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, session.dictionary.site)
     best: dict[str, Any] = {}

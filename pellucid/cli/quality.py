@@ -26,7 +26,7 @@ def print_quality(card: Card) -> None:
         ("architecture", f"{card.get('architecture', card['activation'])}, k = {card['settings']['k']}"),
         ("features", f"{card['features']:,} of width {card['width']}"),
         ("trained on", f"{card['tokens']:,} tokens"),
-        ("measured on", f"{q['tokens']:,} held-out tokens (silent features: {q['dead_tokens']:,})"),
+        ("measured on", f"{q['tokens']:,} held-out tokens (dead features: {q['dead_tokens']:,})"),
         ("loss, nats", f"{q['ce_plain']:.3f} plain, {q['ce_zero']:.3f} with the site set to zero"),
     ]
     printing.table(["", ""], facts)
@@ -35,7 +35,7 @@ def print_quality(card: Card) -> None:
         for name, label, aim in FIGURES
     ]
     dead = [q["methods"][m]["dead"] for m in ("dictionary", "random", "pca")]
-    rows.append(["silent features", *("n/a" if d is None else f"{d:.2%}" for d in dead), "lower"])
+    rows.append(["dead features", *("n/a" if d is None else f"{d:.2%}" for d in dead), "lower"])
     printing.console().print()
     printing.table(["", "dictionary", "random directions", "PCA of equal L0", "better"], rows)
     printing.note("in brackets: 95 % bootstrap intervals over rows of text")

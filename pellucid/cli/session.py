@@ -28,7 +28,7 @@ class Session:
 
     @classmethod
     def open(cls, dictionary: str, model: str | None = None) -> Session:
-        """Open a dictionary by name or folder, with the model its card names unless another reference is given."""
+        """Open a dictionary by name or folder, with the model its card names unless another is given."""
         from pellucid.dictionaries import files, shipped
         from pellucid.models.model import load
 

@@ -36,7 +36,8 @@ def steer(
 ) -> None:
     """Answer a prompt twice, plainly and steered, and prove that the edits took effect.
 
-    Strengths are multiples of a feature's maximum: --set 512=5 holds feature 512 at five times the strongest it was seen.
+    Strengths are multiples of a feature's maximum: --set 512=5 holds feature 512 at five times the strongest
+    it was seen.
 
     Args:
         prompt: the message to answer.

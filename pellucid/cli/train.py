@@ -32,7 +32,9 @@ def train(
     compact: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Train a dictionary on a model's activations. Stop it at any moment; the same command goes on where it was.
+    """Train a dictionary on a model's activations.
+
+    Stop it at any moment; the same command goes on where it was.
 
     Args:
         out: the run folder; the dictionary ends up in its folder `result`.
@@ -57,6 +59,7 @@ def train(
     from pellucid.atlas import build as building
     from pellucid.cli import printing
     from pellucid.cli.quality import print_quality
+    from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_count
     from pellucid.core.runs import RunFolder
     from pellucid.core.sites import Site
@@ -78,6 +81,8 @@ def train(
     network.check_site(where)
     with printing.progress(quiet=json) as progress:
         store = TokenStore.build(network, sources, progress=progress)
+        if not len(store.heldout):
+            raise InputError("The text is too short to hold any of it out for measuring. Give more text.")
         reader = Reader(network, store, where, batch_tokens=batch_tokens, seed=seed)
         identity = {
             "model": network.digest,

@@ -43,8 +43,11 @@ def watch(
     """
     from pellucid.cli import printing
     from pellucid.cli.session import Session
+    from pellucid.core.errors import InputError
     from pellucid.models.generation import Generator, PromptRead, Sampling
 
+    if max_tokens < 0:
+        raise InputError(f"max_tokens counts the tokens of the answer, 0 or more; got {max_tokens}.")
     session = Session.open(dictionary)
     model = session.model
     if feature is not None:

@@ -2,13 +2,14 @@
 
     PellucidError
     ├── InputError            the caller: a wrong name, number, file or setting
-    │   └── UnknownNameError  the name is not one of those that exist; the nearest is suggested
+    │   ├── UnknownNameError  the name is not one of those that exist; the nearest is suggested
+    │   └── NoEffectError     an edit changed nothing
     ├── IntegrityError        a file is damaged, or is not the one that was meant
     ├── MissingDependencyError  the environment: an extra is not installed (with the install line)
     └── UpstreamError         a registry or a hub did not deliver
 
-A message says what was expected, what came, where, and what to do. The command line prints it without a traceback;
-anything else that escapes is a defect of ours.
+A message says what was expected, what came, where, and what to do. The command line prints it without a
+traceback; anything else that escapes is a defect of ours.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class UnknownNameError(InputError):
         shown = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
         super().__init__(f"There is no {kind} {str(name)!r}.{hint} Known: {shown or 'none'}.")
         self.nearest = near[0] if near else None
+
+
+class NoEffectError(InputError):
+    """An edit changed nothing: neither the activations nor what the model says next."""
 
 
 class IntegrityError(PellucidError):

@@ -1,4 +1,7 @@
-"""Files that are whole or absent: writes go to a temporary neighbour, are synced, and take the name at the end."""
+"""Files that are whole or absent.
+
+Writes go to a temporary neighbour, are synced, and take the name at the end.
+"""
 
 from __future__ import annotations
 

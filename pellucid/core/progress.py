@@ -1,4 +1,7 @@
-"""Progress of long jobs, told by the rooms and shown by whoever listens: a bar on a terminal, a line for a machine."""
+"""Progress of long jobs, told by the rooms and shown by whoever listens.
+
+That is a bar on a terminal, a line for a machine.
+"""
 
 from __future__ import annotations
 

@@ -5,8 +5,9 @@
     checkpoints/000123/      the state after step 123, whole or absent
     result/                  what the job was for, whole or absent
 
-The same command on the same folder goes on from the newest checkpoint; a command with other settings is refused. Two
-processes cannot work in one folder at a time. The module knows nothing of what is in a checkpoint.
+The same command on the same folder goes on from the newest checkpoint; a command with other settings is
+refused. Two processes cannot work in one folder at a time. The module knows nothing of what is in a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class RunFolder:
             facts: what may differ between two sittings of one run (versions, machine); kept from the first.
 
         Raises:
-            InputError: when the folder holds a run of another identity, another process works in it, or it holds
-                files but no run.
+            InputError: when the folder holds a run of another identity, another process works in it, or it
+                holds files but no run.
         """
         identity = json.loads(json.dumps(identity))
         record = path / "run.json"
@@ -73,7 +74,10 @@ class RunFolder:
             yield cls(path)
 
     def log(self, event: dict[str, Any]) -> None:
-        """Append one event. A line torn by a crash is dropped by `events`, and ended here so that it takes no other along."""
+        """Append one event.
+
+        A line torn by a crash is dropped by `events`, and ended here so that it takes no other along.
+        """
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
         with (self.path / "events.jsonl").open("ab+") as file:
             if file.tell():
@@ -94,7 +98,7 @@ class RunFolder:
 
     @contextmanager
     def checkpoint(self, step: int) -> Iterator[Path]:
-        """Yield an empty folder that becomes the checkpoint of `step` when it is whole; others are then removed."""
+        """Yield an empty folder that becomes the checkpoint of `step` once whole; others are then removed."""
         folder = self.path / "checkpoints"
         target = folder / f"{step:09d}"
         whole, replaced = folder / f".{target.name}.whole", folder / f".{target.name}.replaced"

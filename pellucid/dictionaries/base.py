@@ -1,15 +1,15 @@
 """A dictionary: encoder rows and decoder directions that turn an activation into a code and back.
 
-T tokens, D width, N features. One class serves every architecture, because trained they differ in one thing: which of the
-pre-activations `x @ encoder.T + encoder_bias` count.
+T tokens, D width, N features. One class serves every architecture, because trained they differ in one thing:
+which of the pre-activations `x @ encoder.T + encoder_bias` count.
 
     topk        the k largest positive ones of each token (Gao et al. 2024, arXiv 2406.04093)
-    jumprelu    those above the feature's own threshold (Rajamanoharan et al. 2024, arXiv 2407.14435); a BatchTopK
-                dictionary (Bussmann et al. 2024, arXiv 2412.06410) is kept in this form
+    jumprelu    those above the feature's own threshold (Rajamanoharan et al. 2024, arXiv 2407.14435); a
+                BatchTopK dictionary (Bussmann et al. 2024, arXiv 2412.06410) is kept in this form
     relu        all positive ones
 
-Decoder rows have unit norm and the normalisation of training is folded in, so that values are lengths in the model's own
-residual stream.
+Decoder rows have unit norm and the normalisation of training is folded in, so that values are lengths in the
+model's own residual stream.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Dictionary:
     def encode(self, x: Tensor) -> Codes:
         """The codes of some activations.
 
-        Candidates come from one bf16 product where a kernel selects among them; every value is computed in fp32.
+        Candidates come from one bf16 product where a kernel selects among them; every value is computed in
+        fp32.
 
         Args:
             x: [T, D], any float dtype, on any device.
@@ -111,8 +112,8 @@ class Dictionary:
         if not bool(torch.isfinite(x).all()):
             bad = int((~torch.isfinite(x).all(1)).sum())
             raise InputError(
-                f"{bad} of {len(x)} activations at {self.site} are NaN or infinite. The model overflowed: load it with "
-                "precision fp32, or check its weights."
+                f"{bad} of {len(x)} activations at {self.site} are NaN or infinite. The model overflowed: "
+                "load it with precision fp32, or check its weights."
             )
         return x
 
@@ -154,7 +155,8 @@ class Dictionary:
     def activations_of(self, x: Tensor, features: Tensor) -> Tensor:
         """[T, F] the activation of some features on [T, D], dense, in float32 and on the device of `x`.
 
-        Costs F dot products a token; with `topk`, whether a feature is active depends on all others, and it costs N.
+        Costs F dot products a token; with `topk`, whether a feature is active depends on all others, and it
+        costs N.
         """
         if self.activation == "topk":
             dense = torch.zeros(len(x), self.num_features)

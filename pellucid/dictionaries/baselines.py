@@ -1,6 +1,7 @@
 """What a dictionary must beat: random directions, and principal components of equal L0.
 
-Both stand behind the same protocol as a dictionary: activations in, reconstruction and number of active units out.
+Both stand behind the same protocol as a dictionary: activations in, reconstruction and number of active units
+out.
 """
 
 from __future__ import annotations
@@ -59,9 +60,11 @@ class ByComponents:
 def random_dictionary(
     sample: Tensor, *, features: int, k: int, site: Site, model_digest: str, seed: int = 0
 ) -> Dictionary:
-    """Random directions with everything else done well: the sample's mean as bias, the k best per token, the length that
-    reconstructs the sample best (least squares).
-    """  # noqa: D205
+    """Random directions with everything else done well.
+
+    The sample's mean as bias, the k best per token, the length that reconstructs the sample best (least
+    squares).
+    """
     generator = torch.Generator().manual_seed(seed)
     directions = torch.nn.functional.normalize(
         torch.randn(features, sample.shape[1], generator=generator), dim=1

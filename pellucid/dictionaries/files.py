@@ -1,14 +1,15 @@
-"""A dictionary on disk: a folder that needs none of our code to be read, and that proves itself when it is loaded.
+"""A dictionary on disk: a folder that is read without our code, and that proves itself when it is loaded.
 
-    dictionary.safetensors   encoder [N, D], encoder_bias [N], decoder [N, D], decoder_bias [D], threshold [N] (jumprelu),
-                             maximum [N] and frequency [N] over the measured text; float32, or `compact`: encoder and
-                             decoder as int8 with a float32 scale per row (`encoder.scale`, `decoder.scale`)
-    card.json                format, architecture, sizes, site, model digest, recipe and settings, corpus digest, tokens
-                             seen, measured quality, digest of the safetensors file
+    dictionary.safetensors   encoder [N, D], encoder_bias [N], decoder [N, D], decoder_bias [D], threshold [N]
+                             (jumprelu), maximum [N] and frequency [N] over the measured text; float32, or
+                             `compact`: encoder and decoder as int8 with a float32 scale per row
+                             (`encoder.scale`, `decoder.scale`)
+    card.json                format, architecture, sizes, site, model digest, recipe and settings, corpus
+                             digest, tokens seen, measured quality, digest of the safetensors file
     fixture.safetensors      a few activations [T, D] with their codes
 
-Loading checks the digest, and computes the codes of the fixture again: a file that was mixed up, or code that reads it wrongly,
-is refused.
+Loading checks the digest, and computes the codes of the fixture again: a file that was mixed up, or code that
+reads it wrongly, is refused.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ def check_model(card: Card, model_digest: str) -> None:
     """
     if card["model"] != model_digest:
         raise InputError(
-            f"The dictionary belongs to the model {digests.short(card['model'])}, and this is {digests.short(model_digest)}. "
-            "Use the model it was trained on."
+            f"The dictionary belongs to the model {digests.short(card['model'])}, and this is "
+            f"{digests.short(model_digest)}. Use the model it was trained on."
         )
 
 
@@ -156,8 +157,9 @@ def prove(dictionary: Dictionary, proof: dict[str, Tensor], folder: Path) -> Non
     worst = float((a - b)[both].abs().max()) if bool(both.any()) else float("inf")
     if flipped > _SLIPS * len(expected.values) or worst > bar:
         raise IntegrityError(
-            f"The dictionary in {str(folder)!r} does not do what its fixture says: {flipped} of {len(expected.values)} codes "
-            f"differ, by up to {worst:.3g}. It is damaged, or was written by a version that encodes otherwise."
+            f"The dictionary in {str(folder)!r} does not do what its fixture says: {flipped} of "
+            f"{len(expected.values)} codes differ, by up to {worst:.3g}. It is damaged, or was written by a "
+            "version that encodes otherwise."
         )
 
 

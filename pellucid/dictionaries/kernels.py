@@ -1,10 +1,11 @@
 """Compiled kernels for the processor: what is sparse stays sparse. The reference beside each is in `plain`.
 
-B rows of a batch, D width, N features, E entries (about B·k). Entries lie in compressed rows: `offsets` [B+1], `features`
-[E], `values` [E]. Nothing here allocates [B, N] or [N, D]: the one dense product, x @ encoder.T, is the caller's.
+B rows of a batch, D width, N features, E entries (about B·k). Entries lie in compressed rows: `offsets`
+[B+1], `features` [E], `values` [E]. Nothing here allocates [B, N] or [N, D]: the one dense product,
+x @ encoder.T, is the caller's.
 
-Selection reads that product as bf16 bits: the bits of positive bf16 numbers, taken as int16, sort as the numbers do, and
-every negative number sorts below them. Selected values are then recomputed in fp32.
+Selection reads that product as bf16 bits: the bits of positive bf16 numbers, taken as int16, sort as the
+numbers do, and every negative number sorts below them. Selected values are then recomputed in fp32.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def _block_max(row: np.ndarray, start: int, stop: int) -> int:
 def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest positive entries of each row: counts [B], features [B, k] (unused places undefined).
 
-    The k-th largest block maximum bounds the k-th largest entry from below, so one pass over the blocks leaves a few
-    dozen candidates. Ties at the bar go to the lower feature number.
+    The k-th largest block maximum bounds the k-th largest entry from below, so one pass over the blocks
+    leaves a few dozen candidates. Ties at the bar go to the lower feature number.
     """
     rows, num = bits.shape
     blocks = (num + _BLOCK - 1) // _BLOCK
@@ -69,7 +70,7 @@ def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(parallel=True, cache=True)
 def candidates(bits: np.ndarray, bar: int, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Entries of at least `bar` (as bf16 bits): how many each row has [B], and its first `room` features [B, room]."""
+    """Entries of at least `bar` (bf16 bits): how many each row has [B], its first `room` [B, room]."""
     rows, num = bits.shape
     counts = np.zeros(rows, np.int64)
     features = np.empty((rows, room), np.int32)
@@ -89,9 +90,10 @@ def candidates(bits: np.ndarray, bar: int, room: int) -> tuple[np.ndarray, np.nd
 
 
 def select_in_batch(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The B·k largest positive entries of the batch, and those that tie with the last: counts [B], features [E].
+    """The B·k largest positive entries of the batch, and ties with the last: counts [B], features [E].
 
-    A histogram of a sample of rows estimates the bar from below; the entries above the estimate give it exactly.
+    A histogram of a sample of rows estimates the bar from below; the entries above the estimate give it
+    exactly.
     """
     rows, num = bits.shape
     wanted = rows * k
@@ -162,7 +164,7 @@ def decode(
 
 @njit(cache=True)
 def by_feature(features: np.ndarray, num_features: int) -> tuple[np.ndarray, np.ndarray]:
-    """A counting sort of the entries by feature: starts [N+1], entry numbers [E] (ascending within a feature)."""
+    """A counting sort of the entries by feature: starts [N+1], entry numbers [E] (ascending in a feature)."""
     starts = np.zeros(num_features + 1, np.int64)
     for i in features:
         starts[i + 1] += 1
@@ -200,8 +202,8 @@ def update(
         sorted_entries: `by_feature` of the entries.
         x: [B, D] the batch.
         slope: [B, D] the gradient of the loss by the reconstruction.
-        extra: where feature i has further gradients: place [N] (-1 for none), and those of encoder [M, D], encoder
-            bias [M] and decoder [M, D].
+        extra: where feature i has further gradients: place [N] (-1 for none), and those of encoder [M, D],
+            encoder bias [M] and decoder [M, D].
         adam: learning rate, β₁, β₂, ε (Kingma and Ba 2015, with bias correction).
         step: from 1.
     """
@@ -255,6 +257,7 @@ def update(
         mean = b1 * first[1][i] + (one - b1) * gradient_b
         square = b2 * second[1][i] + (one - b2) * gradient_b * gradient_b
         first[1][i], second[1][i] = mean, square
-        # Through the tuple: numba 0.68 loses `bias[i] -= …` in a parallel loop when `bias` was unpacked from an argument
-        # (expected the array to change, got it unchanged); tests/dictionaries/test_kernels.py holds the update to Adam.
+        # Through the tuple: numba 0.68 loses `bias[i] -= …` in a parallel loop when `bias` was unpacked from
+        # an argument (expected the array to change, got it unchanged); the test in
+        # tests/dictionaries/test_kernels.py holds the update to Adam.
         weights[1][i] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)

@@ -1,4 +1,7 @@
-"""The reference of every kernel, in a few lines of dense PyTorch: slow, plain, and what the tests hold the kernels to."""
+"""The reference of every kernel, in a few lines of dense PyTorch.
+
+Slow, plain, and what the tests hold the kernels to.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def loss(
     active: Tensor,
     variance: float,
 ) -> Tensor:
-    """The fraction of variance unexplained, through autograd, with the active entries given as a mask [B, N]."""
+    """The fraction of variance unexplained, through autograd, with the active entries as a mask [B, N]."""
     codes = torch.where(active, x @ encoder.T + encoder_bias, 0)
     error = codes @ decoder + decoder_bias - x
     return error.square().sum(1).mean() / variance

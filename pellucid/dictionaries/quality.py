@@ -1,15 +1,17 @@
-"""Measured quality: how well a dictionary stands in for the activations, beside a random dictionary and beside PCA.
+"""Measured quality: how well a dictionary stands in for the activations, beside random directions and PCA.
 
 On held-out rows of text:
 
-    unexplained     Σ‖x − x̂‖² / Σ‖x − mean‖², the mean over the whole evaluated set (fraction of variance unexplained)
-    ce_recovered    (CE₀ − CE) / (CE₀ − CE_plain), CE the model's loss with x̂ in place of x, CE₀ with zero in its place
+    unexplained     Σ‖x − x̂‖² / Σ‖x − mean‖², the mean over the whole evaluated set (fraction of variance
+                    unexplained)
+    ce_recovered    (CE₀ − CE) / (CE₀ − CE_plain), CE the model's loss with x̂ in place of x, CE₀ with zero in
+                    its place
     kl              KL(plain ‖ with x̂), nats per token
     l0              active features per token
     dead            the share of features that fire on none of the evaluated tokens
 
-The first position of a row, separators and attention sinks keep their own activation everywhere and are not counted.
-Intervals are 95 % bootstrap intervals over rows.
+The first position of a row, separators and attention sinks keep their own activation everywhere and are not
+counted. Intervals are 95 % bootstrap intervals over rows.
 """
 
 from __future__ import annotations
@@ -37,8 +39,13 @@ _RESAMPLES = 1000
 class RowReader(Protocol):
     """Reads rows of tokens at a site; `activations.reading.Reader` does."""
 
-    model: Model
-    site: Site
+    @property
+    def model(self) -> Model:
+        """The model that reads."""
+
+    @property
+    def site(self) -> Site:
+        """Where it reads."""
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Activations [rows, positions, D] and which of them count."""
@@ -179,7 +186,7 @@ def _logprobs(reader: RowReader, tokens: Tensor, substitute: Tensor | None, keep
 
     editors = [] if substitute is None else [(reader.site, replace)]
     with torch.inference_mode(), hooks.edited(model.network, editors):
-        logits = model.network(input_ids=tokens.to(model.device), use_cache=False).logits
+        logits: Tensor = model.network(input_ids=tokens.to(model.device), use_cache=False).logits
     return logits.float().log_softmax(-1).cpu()
 
 
@@ -195,7 +202,10 @@ def _rows(counted: Tensor, *values: Tensor) -> list[list[float]]:
 
 
 def _quality(sums: np.ndarray, base: np.ndarray, spread: float, dead: float | None) -> Quality:
-    """Figures from sums per row: [count, loss, KL, count, squared error, L0] and [count, plain loss, zero loss]."""
+    """Figures from sums per row.
+
+    They are [count, loss, KL, count, squared error, L0] and [count, plain loss, zero loss].
+    """
     draws = np.random.default_rng(0).integers(0, len(sums), (_RESAMPLES, len(sums)))
 
     def figure(of: Any) -> Figure:
@@ -215,7 +225,7 @@ def _quality(sums: np.ndarray, base: np.ndarray, spread: float, dead: float | No
 def _dead(
     dictionaries: list[Dictionary], reader: RowReader, rows: np.ndarray, progress: Progress
 ) -> tuple[list[float], int]:
-    """The share of features of each dictionary that never fire on the rows, and how many tokens those hold."""
+    """The share of each dictionary's features that never fire on the rows, and how many tokens those hold."""
     fired = [torch.zeros(d.num_features, dtype=torch.bool) for d in dictionaries]
     tokens = 0
     for at in range(0, len(rows), 64):

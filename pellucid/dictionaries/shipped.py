@@ -1,4 +1,7 @@
-"""Dictionaries that come with Pellucid, found by name. Each folder also holds an atlas and the text it points into."""
+"""Dictionaries that come with Pellucid, found by name.
+
+Each folder also holds an atlas and the text it points into.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,16 @@ def names() -> list[str]:
 def resolve(name: str | Path) -> Path:
     """The folder of a dictionary given by path, by the name of a shipped one, or by the start of that name.
 
+    A run folder stands for its result.
+
     Raises:
         UnknownNameError: when it is none of these.
     """
     path = Path(name).expanduser()
     if (path / "card.json").is_file() or (path.is_dir() and "/" in str(name)):
         return path
+    if (path / "result" / "card.json").is_file():
+        return path / "result"
     known = names()
     if found := [n for n in known if n == str(name)] or [n for n in known if n.startswith(f"{name}-")]:
         return _FOLDER / found[0]

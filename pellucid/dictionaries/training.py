@@ -1,13 +1,14 @@
 """Training a dictionary on a stream of activations: one dense encode, everything after it sparse.
 
-The stream gives batches [B, D] in a fixed order; the trainer gives a dictionary. Kill it at any moment: the same call on
-the same run folder goes on from the last checkpoint to the very weights of a run that was not interrupted, bit for bit.
+The stream gives batches [B, D] in a fixed order; the trainer gives a dictionary. Kill it at any moment: the
+same call on the same run folder goes on from the last checkpoint to the very weights of a run that was not
+interrupted, bit for bit.
 
-Recipe, with its sources in docs/explanation/training.md: inputs scaled so that the mean squared distance from their
-centre is D; decoder bias started at the geometric median; encoder started as the decoder, scaled so that the first
-reconstructions have the right length; unit decoder rows with the parallel part of the gradient removed before Adam;
-an auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear warm-up, and linear decay at
-the end.
+Recipe, with its sources in docs/explanation/training.md: inputs scaled so that the mean squared distance from
+their centre is D; decoder bias started at the geometric median; encoder started as the decoder, scaled so
+that the first reconstructions have the right length; unit decoder rows with the parallel part of the gradient
+removed before Adam; an auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear
+warm-up, and linear decay at the end.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class TrainSettings:
     k: int = 32
     """How many features are active on a token, on average for batchtopk."""
     architecture: Architecture = "batchtopk"
-    """topk keeps k features on every token; batchtopk keeps k per token on average, and is saved as jumprelu."""
+    """topk keeps k features on every token; batchtopk, saved as jumprelu, keeps k per token on average."""
     tokens: int = 1_000_000
     """How many tokens to train on."""
     batch_tokens: int = 4096
@@ -63,8 +64,8 @@ class TrainSettings:
     decay_fraction: float = 0.2
     """The last part of the run, over which the rate falls linearly to zero."""
     silent_tokens: int | None = None
-    """A feature that fired on none of so many tokens gets the auxiliary loss; by default a tenth of the run, at most
-    ten million."""
+    """A feature that fired on none of so many tokens gets the auxiliary loss; by default a tenth of the run,
+    at most ten million."""
     seed: int = 0
     """Seeds the start of the decoder."""
 
@@ -122,7 +123,8 @@ class Trainer:
         n, width = settings.features, sample.shape[1]
         sample = sample.float()
         centre = geometric_median(sample)
-        # Scaled units: mean squared distance from the centre is D, so rates and penalties mean the same at every site.
+        # Scaled units: mean squared distance from the centre is D, so rates and penalties mean the same at
+        # every site.
         self.scale = math.sqrt(width / float((sample - centre).square().sum(1).mean()))
         self.variance = float(width)
         generator = torch.Generator().manual_seed(settings.seed)
@@ -178,8 +180,8 @@ class Trainer:
     def _product(self, x: Tensor) -> Tensor:
         """[B, N] the pre-activations in bf16: the one dense product of a step.
 
-        The bias rides as one more column (padded to a full vector register), so that the product needs no second pass,
-        and the buffers are kept, because fresh pages cost a sixth of the time.
+        The bias rides as one more column (padded to a full vector register), so that the product needs no
+        second pass, and the buffers are kept, because fresh pages cost a sixth of the time.
         """
         rows, width = x.shape
         if self._buffers is None or len(self._buffers[0]) != rows:
@@ -194,7 +196,8 @@ class Trainer:
     def rate(self) -> float:
         """The learning rate of the next step."""
         s = self.settings
-        assert s.learning_rate is not None and s.warmup_steps is not None
+        assert s.learning_rate is not None
+        assert s.warmup_steps is not None
         left = (s.steps - self.step) / max(1.0, s.decay_fraction * s.steps)
         return s.learning_rate * min(1.0, (self.step + 1) / max(1, s.warmup_steps), left)
 
@@ -211,8 +214,8 @@ class Trainer:
         unexplained = float(error.square().sum(1).mean()) / self.variance
         if not math.isfinite(unexplained):
             raise InputError(
-                f"The loss is not a number at step {self.step}: the stream holds NaN or infinite activations. "
-                "Read the model in fp32, or lower the learning rate."
+                f"The loss is not a number at step {self.step}: the stream holds NaN or infinite "
+                "activations. Read the model in fp32, or lower the learning rate."
             )
         slope = error * (2 / (len(x) * self.variance))
         value_slopes = kernels.dots(slope.numpy(), decoder, offsets, features)
@@ -235,7 +238,8 @@ class Trainer:
         self.silent_for += len(x)
         self.silent_for[torch.from_numpy(features).long()] = 0
         if self.step == max(1, s.steps - round(s.decay_fraction * s.steps)):
-            # From here on the weights hardly move: maxima and frequencies are measured on the rest of the run.
+            # From here on the weights hardly move: maxima and frequencies are measured on the rest of the
+            # run.
             self.peak.zero_()
             self.fired.zero_()
         np.maximum.at(self.peak.numpy(), features, values)
@@ -258,8 +262,8 @@ class Trainer:
     def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[tuple[np.ndarray, ...], int]:
         """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
 
-        Returns the place of each feature in the gradients (-1 for none) with those of encoder, bias and decoder, and
-        how many features are silent.
+        Returns the place of each feature in the gradients (-1 for none) with those of encoder, bias and
+        decoder, and how many features are silent.
         """
         n, width = self.settings.features, x.shape[1]
         place = np.full(n, -1, np.int32)
@@ -378,8 +382,8 @@ def train(
             break
     if trainer.step < steps:
         raise InputError(
-            f"The text ran out after {trainer.step} of {steps} steps. Give more text, or ask for fewer tokens "
-            f"(about {trainer.step * settings.batch_tokens:,})."
+            f"The text ran out after {trainer.step} of {steps} steps. "
+            f"Give more text, or ask for fewer tokens (about {trainer.step * settings.batch_tokens:,})."
         )
     return trainer.dictionary(stream.site, stream.model_digest)
 
@@ -405,7 +409,7 @@ def settings_as_json(settings: TrainSettings) -> dict[str, Any]:
 
 
 def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:
-    """[D] the point with the least summed distance to [T, D] (Weiszfeld's iteration); outliers hardly move it."""
+    """[D] the point of least summed distance to [T, D] (Weiszfeld's iteration); outliers hardly move it."""
     centre = points.mean(0)
     for _ in range(iterations):
         weights = 1 / (points - centre).norm(dim=1).clamp(min=1e-6)

@@ -1,8 +1,8 @@
 """Families: where the modules behind the sites are, in each Hugging Face architecture.
 
-A family is a few dotted paths. Modules run as they are; nothing is wrapped or rewritten. What attention and the MLP add
-to the residual stream is meant by `attn_out` and `mlp_out`, so that for Gemma 2 and 3, which normalise before adding,
-the hooks sit on those norms.
+A family is a few dotted paths. Modules run as they are; nothing is wrapped or rewritten. What attention and
+the MLP add to the residual stream is meant by `attn_out` and `mlp_out`, so that for Gemma 2 and 3, which
+normalise before adding, the hooks sit on those norms.
 """
 
 from __future__ import annotations

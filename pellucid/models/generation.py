@@ -1,8 +1,9 @@
 """Generation: a model writes, token by token, while dictionaries watch and edits act.
 
-Prompts of several lengths run as one batch, padded on the left. Each step yields the token of every row with its
-log-probability under the model as edited, and, for each watcher, the codes at that token's own position: what was active
-when the model read the token it had just written. The first event holds the codes of the prompts.
+Prompts of several lengths run as one batch, padded on the left. Each step yields the token of every row with
+its log-probability under the model as edited, and, for each watcher, the codes at that token's own position:
+what was active when the model read the token it had just written. The first event holds the codes of the
+prompts.
 
 Between two events nothing is attached to the model, and gradient modes are the caller's.
 """
@@ -21,17 +22,17 @@ from pellucid.core.sites import Site
 from pellucid.models import hooks
 from pellucid.models.model import Model
 
-C = TypeVar("C", covariant=True)
+C_co = TypeVar("C_co", covariant=True)
 
 
-class Watcher(Protocol[C]):
+class Watcher(Protocol[C_co]):
     """What reads a site during generation: a dictionary does."""
 
     @property
     def site(self) -> Site:
         """Where to read."""
 
-    def encode(self, x: Tensor, /) -> C:
+    def encode(self, x: Tensor, /) -> C_co:
         """What to make of activations [T, D]."""
 
 
@@ -65,20 +66,21 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise InputError(
-                f"Sampling needs max_tokens of 1 or more, temperature of 0 or more, top_p in (0, 1]; got {self}."
+                "Sampling needs max_tokens of 1 or more, temperature of 0 or more, top_p in (0, 1]; "
+                f"got {self}."
             )
 
 
 @dataclass(frozen=True)
-class PromptRead(Generic[C]):
+class PromptRead(Generic[C_co]):
     """The prompts have been read."""
 
-    codes: list[list[C]]
+    codes: list[list[C_co]]
     """For each watcher, for each row, the codes of the prompt's tokens."""
 
 
 @dataclass(frozen=True)
-class Step(Generic[C]):
+class Step(Generic[C_co]):
     """One token of every row has been written."""
 
     token_ids: list[int]
@@ -87,11 +89,11 @@ class Step(Generic[C]):
     """[rows] the natural logarithm of each token's probability."""
     live: list[bool]
     """[rows] whether the token belongs to the answer: false once a row has ended."""
-    codes: list[C]
+    codes: list[C_co]
     """For each watcher, the codes of the tokens, one per row."""
 
 
-class Generator(Generic[C]):
+class Generator(Generic[C_co]):
     """One batch being written. Iterate over it."""
 
     def __init__(
@@ -100,7 +102,7 @@ class Generator(Generic[C]):
         prompts: Sequence[Sequence[int]],
         sampling: Sampling = Sampling(),
         *,
-        watch: Sequence[Watcher[C]] = (),
+        watch: Sequence[Watcher[C_co]] = (),
         editors: Sequence[tuple[Site, Editor]] = (),
     ) -> None:
         """Prepare to write.
@@ -131,7 +133,7 @@ class Generator(Generic[C]):
         self._random = torch.Generator().manual_seed(sampling.seed)
         self._cache: Any = None
 
-    def __iter__(self) -> Iterator[PromptRead[C] | Step[C]]:
+    def __iter__(self) -> Iterator[PromptRead[C_co] | Step[C_co]]:
         rows = len(self._tokens)
         end = min(self.model.end_ids, default=0)
         logits, seen = self._forward(self._tokens, Pass("prompt", self._mask))
@@ -243,9 +245,10 @@ def logprobs_of(
     editors: Sequence[tuple[Site, Editor]] = (),
     rows_at_once: int = 16,
 ) -> list[Tensor]:
-    """The log-probabilities [tokens, vocabulary] a model gives at each token of given answers, in one pass over each.
+    """The log-probabilities [tokens, vocabulary] at each token of given answers, in one pass over each.
 
-    Rows come back as float32 tensors, one per answer, the distribution from which each of its tokens was drawn.
+    Rows come back as float32 tensors, one per answer, the distribution from which each of its tokens was
+    drawn.
     """
     found: list[Tensor] = []
     for at in range(0, len(prompts), rows_at_once):

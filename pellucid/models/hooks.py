@@ -1,15 +1,16 @@
 """Hooks at sites: read activations, edit them, stop early.
 
-A hook sees the whole tensor of a site, [rows, positions, width]. Readers get it as it is; editors return a new one.
-Hooks live as long as their `with` block and act in the thread that opened it alone, so that several threads can read and
-edit one model at a time. Between blocks the model is the plain Hugging Face module, bit for bit.
+A hook sees the whole tensor of a site, [rows, positions, width]. Readers get it as it is; editors return a
+new one. Hooks live as long as their `with` block and act in the thread that opened it alone, so that several
+threads can read and edit one model at a time. Between blocks the model is the plain Hugging Face module, bit
+for bit.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -116,10 +117,8 @@ def capture(
 
         return read
 
-    with torch.inference_mode(), watched(network, [(site, reader_of(site)) for site in sites]):
-        try:
-            # The base model leaves out the unembedding, the largest product of a small model.
-            network.base_model(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)  # type: ignore[operator]
-        except _DeepestSiteReached:
-            pass
+    readers = [(site, reader_of(site)) for site in sites]
+    with torch.inference_mode(), watched(network, readers), suppress(_DeepestSiteReached):
+        # The base model leaves out the unembedding, the largest product of a small model.
+        network.base_model(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)  # type: ignore[operator]
     return found

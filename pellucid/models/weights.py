@@ -1,10 +1,10 @@
 """Weights on disk: from a reference to a folder of safetensors that was checked against its digests.
 
-GGUF files are dequantised once into ordinary fp32 safetensors kept in the cache (transformers keeps GGUF weights packed
-in a loaded model, which then can be neither cast nor saved). Pickles are never opened.
+GGUF files are dequantised once into ordinary fp32 safetensors kept in the cache (transformers keeps GGUF
+weights packed in a loaded model, which then can be neither cast nor saved). Pickles are never opened.
 
-The model digest names the source: of a GGUF file its SHA-256, of a folder the digest of the digests of its weight and
-tokenizer files.
+The model digest names the source: of a GGUF file its SHA-256, of a folder the digest of the digests of its
+weight and tokenizer files.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def _checked_folder(folder: Path, expected: str | None) -> LocalWeights:
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
         if pickles:
             raise InputError(
-                f"{str(folder)!r} holds weights as pickles ({', '.join(pickles)}), which can run code when read and are "
-                "never loaded. Convert them to safetensors first."
+                f"{str(folder)!r} holds weights as pickles ({', '.join(pickles)}), "
+                "which can run code when read and are never loaded. Convert them to safetensors first."
             )
         raise InputError(f"{str(folder)!r} holds no .safetensors weights.")
     for path in weights:
@@ -112,7 +112,8 @@ def _checked_folder(folder: Path, expected: str | None) -> LocalWeights:
 def _from_file(path: Path, expected: str | None) -> LocalWeights:
     if path.suffix in _PICKLES:
         raise InputError(
-            f"{str(path)!r} is a pickle, which can run code when read and is never loaded. Use safetensors or GGUF."
+            f"{str(path)!r} is a pickle, which can run code when read and is never loaded. "
+            "Use safetensors or GGUF."
         )
     if path.suffix != ".gguf":
         raise InputError(
@@ -148,7 +149,8 @@ def _checked_conversion(digest: str) -> LocalWeights:
     for name, expected in record["files"].items():
         if not (folder / name).is_file() or digests.of_file(folder / name) != expected:
             raise IntegrityError(
-                f"The cached model file {str(folder / name)!r} is damaged. Remove the folder {str(folder)!r} and repeat."
+                f"The cached model file {str(folder / name)!r} is damaged. "
+                f"Remove the folder {str(folder)!r} and repeat."
             )
     if record["source"] != digest:
         raise IntegrityError(
@@ -180,10 +182,12 @@ def _convert(path: Path, target: Path, digest: str) -> None:
         tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
         if set(missing) - tied or unexpected:
             raise IntegrityError(
-                f"{str(path)!r} lacks weights {sorted(set(missing) - tied)[:4]} or has unknown {unexpected[:4]}."
+                f"{str(path)!r} lacks weights {sorted(set(missing) - tied)[:4]} "
+                f"or has unknown {unexpected[:4]}."
             )
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
-        # Non-persistent buffers (rotary tables) are not in the file; a model built off `meta` computes them at load.
+        # Non-persistent buffers (rotary tables) are not in the file; a model built off `meta` computes them
+        # at load.
         with files.new_folder(target) as partial:
             network.save_pretrained(partial)
             tokenizer.save_pretrained(partial)

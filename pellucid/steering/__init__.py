@@ -1,1 +1,4 @@
-"""Features and vectors become edits: finding them, applying them in value space, proving that they took effect."""
+"""Features and vectors become edits.
+
+Finding them, applying them in value space, proving that they took effect.
+"""

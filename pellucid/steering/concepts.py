@@ -1,7 +1,9 @@
-"""Twelve everyday concepts, written for this project: what the demonstration and the steering benchmark look for.
+"""Twelve everyday concepts, written for this project.
 
-For each a dozen sentences with the concept, and the fixed words by which an answer is judged to be about it (`*` ends a stem). The
-neutral sentences and prompts touch none of them. Nothing here was fitted to a dictionary.
+They are what the demonstration and the steering benchmark look for.
+
+For each ten sentences with the concept, and the fixed words by which an answer is judged to be about it (`*`
+ends a stem). The neutral sentences and prompts touch none of them. Nothing here was fitted to a dictionary.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ CONCEPTS: dict[str, Concept] = {
                 "The submarine sank slowly to the ocean floor.",
                 "Children built castles of sand where the sea met the shore.",
             ),
-            ("ocean*", "sea", "seas", "wave", "waves", "tide*", "beach*", "marine", "coral*", "whale*", "sail*", "coast*",
-             "shore*", "ship", "ships", "underwater", "dolphin*", "island*", "seaside"),
+            ("ocean*", "sea", "seas", "wave", "waves", "tide*", "beach*", "marine", "coral*", "whale*",
+             "sail*", "coast*", "shore*", "ship", "ships", "underwater", "dolphin*", "island*", "seaside"),
         ),
         Concept(
             "music",
@@ -52,8 +54,9 @@ CONCEPTS: dict[str, Concept] = {
                 "The singer hit a high note at the end of the tune.",
                 "They danced to the beat of the bass and the drums.",
             ),
-            ("music*", "song*", "melod*", "piano*", "guitar*", "band", "bands", "sing", "sings", "singing", "singer*", "sang",
-             "rhythm*", "album*", "orchestra*", "symphon*", "jazz", "concert*", "tune", "tunes", "violin*", "drum*", "lyric*"),
+            ("music*", "song*", "melod*", "piano*", "guitar*", "band", "bands", "sing", "sings", "singing",
+             "singer*", "sang", "rhythm*", "album*", "orchestra*", "symphon*", "jazz", "concert*", "tune",
+             "tunes", "violin*", "drum*", "lyric*"),
         ),
         Concept(
             "praise",
@@ -69,9 +72,9 @@ CONCEPTS: dict[str, Concept] = {
                 "Bravo! That was a splendid and awesome speech!",
                 "Your kindness and talent are remarkable, I admire you.",
             ),
-            ("amazing*", "incredibl*", "wonderful*", "brilliant*", "fantastic*", "excellent*", "outstanding*", "awesome*",
-             "superb*", "magnificent*", "marvel*", "extraordinar*", "impressive*", "congratulations", "proud", "splendid*",
-             "remarkabl*", "perfect*"),
+            ("amazing*", "incredibl*", "wonderful*", "brilliant*", "fantastic*", "excellent*", "outstanding*",
+             "awesome*", "superb*", "magnificent*", "marvel*", "extraordinar*", "impressive*",
+             "congratulations", "proud", "splendid*", "remarkabl*", "perfect*"),
         ),
         Concept(
             "code",
@@ -87,8 +90,9 @@ CONCEPTS: dict[str, Concept] = {
                 "const result = items.map(item => item.price);",
                 "The variable holds an integer array, and the method sorts it.",
             ),
-            ("def", "return", "function*", "import", "print", "python", "javascript", "code", "coding", "variable*", "array*",
-             "algorithm*", "class", "int", "string", "programming", "compile*", "const", "loop*", "software"),
+            ("def", "return", "function*", "import", "print", "python", "javascript", "code", "coding",
+             "variable*", "array*", "algorithm*", "class", "int", "string", "programming", "compile*",
+             "const", "loop*", "software"),
         ),
         Concept(
             "food",
@@ -104,8 +108,9 @@ CONCEPTS: dict[str, Concept] = {
                 "Cook the vegetables in olive oil until tender.",
                 "The chef wrote a recipe for apple pie.",
             ),
-            ("food*", "eat", "eats", "eating", "cook*", "bread*", "cheese*", "chicken*", "soup*", "sauce*", "delicious", "meal*",
-             "recipe*", "flavor*", "flavour*", "tast*", "bak*", "restaurant*", "chef*", "dish*", "vegetable*", "fruit*", "kitchen"),
+            ("food*", "eat", "eats", "eating", "cook*", "bread*", "cheese*", "chicken*", "soup*", "sauce*",
+             "delicious", "meal*", "recipe*", "flavor*", "flavour*", "tast*", "bak*", "restaurant*", "chef*",
+             "dish*", "vegetable*", "fruit*", "kitchen"),
         ),
         Concept(
             "war",
@@ -121,8 +126,9 @@ CONCEPTS: dict[str, Concept] = {
                 "The navy sank two battleships in combat.",
                 "A ceasefire ended the armed conflict between the two nations.",
             ),
-            ("war", "wars", "warfare", "battle*", "soldier*", "army", "armies", "troops", "military", "bomb*", "weapon*",
-             "invasion*", "enemy", "enemies", "combat*", "fought", "attack*", "siege", "tank", "tanks"),
+            ("war", "wars", "warfare", "battle*", "soldier*", "army", "armies", "troops", "military", "bomb*",
+             "weapon*", "invasion*", "enemy", "enemies", "combat*", "fought", "attack*", "siege", "tank",
+             "tanks"),
         ),
         Concept(
             "religion",
@@ -138,8 +144,9 @@ CONCEPTS: dict[str, Concept] = {
                 "The rabbi taught the commandments in the synagogue.",
                 "May the Lord have mercy upon our souls, amen.",
             ),
-            ("god", "gods", "church*", "pray*", "faith*", "jesus", "christ*", "holy", "bible", "biblical", "religio*",
-             "spiritual*", "divine", "lord", "worship*", "scripture*", "priest*", "heaven*", "soul*", "sacred", "temple*"),
+            ("god", "gods", "church*", "pray*", "faith*", "jesus", "christ*", "holy", "bible", "biblical",
+             "religio*", "spiritual*", "divine", "lord", "worship*", "scripture*", "priest*", "heaven*",
+             "soul*", "sacred", "temple*"),
         ),
         Concept(
             "sport",
@@ -155,8 +162,9 @@ CONCEPTS: dict[str, Concept] = {
                 "The quarterback threw a pass for a touchdown.",
                 "Basketball fans cheered as the ball went through the hoop.",
             ),
-            ("sport*", "team*", "game", "games", "player*", "coach*", "football", "soccer", "basketball", "baseball", "tennis",
-             "match", "matches", "goal", "goals", "championship*", "athlet*", "league*", "olympic*", "score*", "season", "stadium*"),
+            ("sport*", "team*", "game", "games", "player*", "coach*", "football", "soccer", "basketball",
+             "baseball", "tennis", "match", "matches", "goal", "goals", "championship*", "athlet*", "league*",
+             "olympic*", "score*", "season", "stadium*"),
         ),
         Concept(
             "medicine",
@@ -172,8 +180,9 @@ CONCEPTS: dict[str, Concept] = {
                 "The surgeon operated on the broken bone.",
                 "Patients with asthma should carry an inhaler.",
             ),
-            ("doctor*", "patient", "patients", "medic*", "hospital*", "disease*", "symptom*", "treatment*", "clinic*", "drug*",
-             "surg*", "cancer*", "therap*", "nurse*", "diagnos*", "infection*", "vaccin*", "illness*", "pain", "painful", "blood"),
+            ("doctor*", "patient", "patients", "medic*", "hospital*", "disease*", "symptom*", "treatment*",
+             "clinic*", "drug*", "surg*", "cancer*", "therap*", "nurse*", "diagnos*", "infection*", "vaccin*",
+             "illness*", "pain", "painful", "blood"),
         ),
         Concept(
             "law",
@@ -189,8 +198,9 @@ CONCEPTS: dict[str, Concept] = {
                 "The prosecutor charged her with fraud.",
                 "The parties settled the dispute out of court.",
             ),
-            ("court*", "judge*", "law", "laws", "legal*", "attorney*", "lawyer*", "defendant*", "statut*", "jury", "crime*",
-             "criminal*", "contract*", "lawsuit*", "plaintiff*", "prosecut*", "constitution*", "legislat*", "justice", "trial*"),
+            ("court*", "judge*", "law", "laws", "legal*", "attorney*", "lawyer*", "defendant*", "statut*",
+             "jury", "crime*", "criminal*", "contract*", "lawsuit*", "plaintiff*", "prosecut*",
+             "constitution*", "legislat*", "justice", "trial*"),
         ),
         Concept(
             "french",
@@ -206,8 +216,8 @@ CONCEPTS: dict[str, Concept] = {
                 "Ils ont perdu leurs clés dans la rue hier.",
                 "Cette maison est plus grande que celle de mon oncle.",
             ),
-            ("le", "la", "les", "des", "une", "est", "et", "vous", "nous", "je", "dans", "pour", "que", "qui", "avec", "pas",
-             "du", "au", "sur", "sont", "il", "elle"),
+            ("le", "la", "les", "des", "une", "est", "et", "vous", "nous", "je", "dans", "pour", "que", "qui",
+             "avec", "pas", "du", "au", "sur", "sont", "il", "elle"),
         ),
         Concept(
             "london",
@@ -223,8 +233,8 @@ CONCEPTS: dict[str, Concept] = {
                 "The Globe theatre in Southwark shows Shakespeare's plays.",
                 "Rents in Greater London rose again, the Evening Standard reports.",
             ),
-            ("london*", "thames", "england", "english", "british", "britain", "uk", "westminster", "buckingham", "heathrow",
-             "united kingdom"),
+            ("london*", "thames", "england", "english", "british", "britain", "uk", "westminster",
+             "buckingham", "heathrow", "united kingdom"),
         ),
     )
 }  # fmt: skip

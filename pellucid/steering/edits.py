@@ -1,12 +1,14 @@
 """Edits in value space: change the activation of a feature, keep everything else.
 
-With a the activation of a feature on a token, d its unit decoder direction and m its maximum over the measured text:
+With a the activation of a feature on a token, d its unit decoder direction and m its maximum over the
+measured text:
 
     set      a' = s·m            scale    a' = s·a            ablate   a' = 0
     cap      a' = min(a, s·m)    add      a' = a + s·m
 
-and x' = x + (a' − a)·d: what the dictionary does not explain of x stays as it is. A strength s of 5 thus means the same for every
-feature: five times the strongest it was ever seen. A raw vector v can be added too: x' = x + s·v.
+and x' = x + (a' − a)·d: what the dictionary does not explain of x stays as it is. A strength s of 5 thus
+means the same for every feature: five times the strongest it was ever seen. A raw vector v can be added too:
+x' = x + s·v.
 
 Edits are per row of a batch and hold at every decoding step, on the prompt, on the answer, or on all tokens.
 """
@@ -45,22 +47,24 @@ class FeatureEdit:
         """Refuse what would mean nothing.
 
         Raises:
-            InputError: when the feature does not exist, was never active in the measured text, or the strength is no number.
+            InputError: when the feature does not exist, was never active in the measured text, or the
+                strength is no number.
         """
         dictionary.check_feature(self.feature)
         if not math.isfinite(self.strength):
             raise InputError(f"The strength of an edit must be a number; got {self.strength}.")
         if self.kind in ("set", "cap", "add") and self.unit(dictionary) == 0:
             raise InputError(
-                f"Feature {self.feature} was never active in the measured text, so a multiple of its maximum means nothing. "
-                "Choose another feature."
+                f"Feature {self.feature} was never active in the measured text, so a multiple of its maximum "
+                "means nothing. Choose another feature."
             )
 
     def unit(self, dictionary: Dictionary) -> float:
         """The feature's maximum."""
         if dictionary.maximum is None:
             raise InputError(
-                "The dictionary holds no maxima, the unit of steering. Measure them with 'pellucid inspect'."
+                "The dictionary holds no maxima, the unit of steering. "
+                "Train it with this version of Pellucid."
             )
         return float(dictionary.maximum[self.feature])
 
@@ -146,7 +150,7 @@ def parse_assignment(text: str, kind: Kind, scope: Scope = "all") -> FeatureEdit
     Raises:
         InputError: when it is not of that form.
     """
-    feature, mark, strength = text.partition("=")
+    feature, _, strength = text.partition("=")
     try:
         if kind == "ablate":
             return FeatureEdit(kind, int(text), 0.0, scope)

@@ -1,7 +1,8 @@
 """Measured effects: how often a concept appears in answers, and what steering costs in fluency.
 
-Whether an answer is about a concept is judged by a fixed word list, and by the distance of its embedding to two sets of texts
-(the embedding model is the caller's). The price is the perplexity of the answers under the plain model. Rates stand with Wilson's 95 % interval.
+Whether an answer is about a concept is judged by a fixed word list, and by the distance of its embedding to
+two sets of texts (the embedding model is the caller's). The price is the perplexity of the answers under the
+plain model. Rates stand with Wilson's 95 % interval.
 """
 
 from __future__ import annotations
@@ -73,8 +74,9 @@ class EmbeddingJudge:
     def fit(cls, embed: Embed, concept: Sequence[str], others: Sequence[str]) -> EmbeddingJudge:
         """From texts about the concept and texts about other things.
 
-        The score of a text is its cosine with the concept's mean less that with the mean of the others. The bar lies midway between
-        the mean score of the concept's texts, each left out of its own mean, and that of the others.
+        The score of a text is its cosine with the concept's mean less that with the mean of the others. The
+        bar lies midway between the mean score of the concept's texts, each left out of its own mean, and that
+        of the others.
         """
         a, b = embed(concept), embed(others)
         rest = (a.sum(0) - a) / (len(a) - 1)

@@ -1,9 +1,10 @@
 """Finding features by contrast: a few sentences with a concept, a few without.
 
-Two kinds of evidence are kept apart. What switches a feature on: how strongly it fires in sentences with the concept, against
-those without. What it does: how far turning it up raises the concept's words among all tokens (`atlas.promoted`). The features
-that write a concept are seldom those that fire most on it (arXiv 2505.20063: choosing by output score tripled the success of
-steering), so both lists give candidates, and `trial` lets the model itself decide.
+Two kinds of evidence are kept apart. What switches a feature on: how strongly it fires in sentences with the
+concept, against those without. What it does: how far turning it up raises the concept's words among all
+tokens (`atlas.promoted`). The features that write a concept are seldom those that fire most on it (arXiv
+2505.20063: choosing by output score tripled the success of steering), so both lists give candidates, and
+`trial` lets the model itself decide.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Candidate:
     on_neutral: float
     """The same over the other sentences."""
     output: float
-    """How far turning it up raises the concept's words: their scores among its promoted tokens, summed, in nats."""
+    """How far turning it up raises the concept's words: their summed scores as promoted tokens, in nats."""
 
     @property
     def input(self) -> float:
@@ -71,7 +72,7 @@ def by_contrast(
     if not concept or not neutral:
         raise InputError("Finding by contrast needs sentences with the concept and sentences without it.")
     if dictionary.maximum is None:
-        raise InputError("The dictionary holds no maxima. Measure them with 'pellucid inspect'.")
+        raise InputError("The dictionary holds no maxima. Train it with this version of Pellucid.")
     unit = dictionary.maximum.clamp(min=1e-6)
     with_it, without = (_peaks(model, dictionary, texts) / unit for texts in (concept, neutral))
     on_concept, on_neutral = with_it.mean(0), without.mean(0)
@@ -108,8 +109,8 @@ def distinctive_words(texts: Sequence[str], others: Sequence[str]) -> list[str]:
 
 
 def output_scores(model: Model, ids: Tensor, scores: Tensor, words: Sequence[str]) -> Tensor:
-    """[N] the summed scores of those promoted tokens (ids and scores [N, P]) that are, or begin, one of the words."""
-    tokens = {int(i): model.decode([int(i)]).strip().lower() for i in ids.unique()}
+    """[N] the summed scores of promoted tokens (ids, scores [N, P]) that are or begin one of the words."""
+    tokens = {int(i): model.decode([int(i)]).strip().lower() for i in torch.unique(ids)}
     named = torch.tensor([i for i, text in tokens.items() if len(text) > 1 and effects.mentions(text, words)])
     return (torch.isin(ids, named) * scores.clamp(min=0)).sum(1).float()
 

@@ -1,8 +1,9 @@
 """Receipts: the proof that an edit took effect.
 
-After a steered answer is written, the model reads prompt and answer twice more, plain and edited, and the receipt says what the
-feature's activation was, what was asked of it, what it became, and how far the edit moved the model's predictions (KL).
-An edit that changed nothing is an error: silence about it is the commonest defect of steering tools.
+After a steered answer is written, the model reads prompt and answer twice more, plain and edited, and the
+receipt says what the feature's activation was, what was asked of it, what it became, and how far the edit
+moved the model's predictions (KL). An edit that changed nothing is an error: silence about it is the
+commonest defect of steering tools.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import NoEffectError
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import generation
 from pellucid.models.generation import Answer, Pass
@@ -29,7 +30,7 @@ class Receipt:
     feature: int | None
     """None for a vector."""
     before: float
-    """Mean activation of the feature on the edited tokens without the edit; for a vector, its mean component."""
+    """Mean activation on the edited tokens without the edit; for a vector, its mean component."""
     asked: float
     """Mean activation asked for."""
     reached: float
@@ -37,13 +38,10 @@ class Receipt:
     tokens: int
     """How many tokens were edited."""
     kl: float
-    """KL(plain ‖ edited) of the model's predictions along the answer, nats per token, of all edits of the row together."""
+    """KL(plain ‖ edited) of the predictions along the answer, nats per token, of all edits of the row."""
     kept: float
-    """Largest change outside the edited directions, relative to the change inside: 0 when the error term is kept exactly."""
-
-
-class NoEffectError(InputError):
-    """An edit changed nothing."""
+    """Largest change outside the edited directions, relative to the change inside: 0 when the error term is
+    kept exactly."""
 
 
 def prove(
@@ -52,7 +50,7 @@ def prove(
     """Receipts of every edit of every row.
 
     Raises:
-        NoEffectError: when an edit left both the activations and the predictions as they were.
+        NoEffectError: when the edits left the activations, or every prediction of an answer, as they were.
     """
     tails = [a.token_ids for a in written]
     plain = generation.logprobs_of(model, prompts, tails)
@@ -103,7 +101,7 @@ def prove(
                     kept=outside,
                 )
             )
-        if not bool(moved.any()) or kl == 0.0:
+        if not bool(moved.any()) or (len(divergence) and kl == 0.0):
             raise NoEffectError(
                 f"The edits of row {row} changed nothing ({'; '.join(r.edit for r in receipts)}): "
                 "the feature was not active where the edit holds. Use 'set' or 'add', or a wider scope."

@@ -1,4 +1,7 @@
-"""Mean-difference vectors: the baseline beside every steered feature (Marks and Tegmark 2023, arXiv 2310.06824)."""
+"""Mean-difference vectors: the baseline beside every steered feature.
+
+Marks and Tegmark 2023, arXiv 2310.06824.
+"""
 
 from __future__ import annotations
 

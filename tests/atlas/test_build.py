@@ -41,7 +41,10 @@ def dictionary(tiny: Model) -> Dictionary:
 
 @pytest.fixture
 def reader(tiny: Model, tmp_path: Path) -> Reader:
-    words = ["the", "rain", "dogs", "moon", "model", "reads", "token", "after", "another", "people", "town", "weather"]
+    words = [
+        "the", "rain", "dogs", "moon", "model", "reads",
+        "token", "after", "another", "people", "town", "weather",
+    ]  # fmt: skip
     picks = np.random.default_rng(0).choice(words, (60, 40))
     text = tmp_path / "text"
     text.mkdir()

@@ -47,7 +47,8 @@ def trained(
     monkeypatch.setenv("COLUMNS", "160")
     code = run(
         "train", "--out", places["run"], "--text", places["text"], "--model", places["model"],
-        "--site", "resid_post.1", "--features", 64, "--k", 4, "--tokens", 20_000, "--batch-tokens", 256, "--atlas-tokens", 8000,
+        "--site", "resid_post.1", "--features", 64, "--k", 4, "--tokens", 20_000,
+        "--batch-tokens", 256, "--atlas-tokens", 8000,
     )  # fmt: skip
     printed = capsys.readouterr()
     assert code == 0, printed.err

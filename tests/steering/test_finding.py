@@ -39,7 +39,8 @@ def test_a_feature_planted_along_the_concept_is_found_first(tiny: Model, diction
         ]
         for name, texts in (("concept", CONCEPT), ("neutral", NEUTRAL))
     }
-    # Shifted so that it is silent on the neutral sentences, scaled so that it peaks at its maximum on the others.
+    # Shifted so that it is silent on the neutral sentences, scaled so that it peaks at its maximum on the
+    # others.
     bias[11] = -max(peaks["neutral"])
     top = max(peaks["concept"]) - max(peaks["neutral"])
     assert top > 0.3, "the sentences do not differ enough to plant a feature"

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pellucid.core.errors import NoEffectError
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import generation
 from pellucid.models.generation import Generator, Sampling
 from pellucid.models.model import Model
 from pellucid.steering import receipts
 from pellucid.steering.edits import EditPlan, FeatureEdit, VectorEdit
-from pellucid.steering.receipts import NoEffectError
 from pellucid.steering.steer import steer
 
 PROMPTS = ("The rain came", "Dogs bark at the moon")
@@ -26,7 +26,8 @@ def test_a_receipt_says_what_was_asked_and_what_was_reached(tiny: Model, diction
     assert dictionary.maximum is not None
     for (receipt,) in found:
         assert receipt.asked == pytest.approx(4 * float(dictionary.maximum[7]), rel=1e-5)
-        # Below its threshold a feature counts as 0 though its score may be negative: what is read back falls short by that.
+        # Below its threshold a feature counts as 0 though its score may be negative: what is read back falls
+        # short by that.
         assert receipt.before < receipt.reached <= receipt.asked * (1 + 1e-5)
         assert receipt.kl > 0
         assert receipt.kept < 1e-4
