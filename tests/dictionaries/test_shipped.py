@@ -55,7 +55,8 @@ def test_names_may_be_shortened_and_wrong_ones_are_refused() -> None:
 @pytest.mark.model
 def test_its_codes_of_real_text_are_sparse_and_rebuild_it(folder: Path, smollm2: Model) -> None:
     dictionary, card = files.load(folder, model_digest=smollm2.digest)
-    tokens = torch.tensor([smollm2.encode_text("The orchestra played by the sea while the tide came in, and we ate.")])
+    text = "The orchestra played by the sea while the tide came in, and we ate."
+    tokens = torch.tensor([smollm2.encode_text(text)])
     x = smollm2.capture(tokens, [dictionary.site])[dictionary.site][0, 1:]
     codes = dictionary.encode(x)
     assert codes.mean_l0 < 3 * card["settings"]["k"]
