@@ -5,6 +5,7 @@ Run: python docs/picture.py [DICTIONARY]
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -19,9 +20,10 @@ def main() -> None:
     """Run the demonstration and keep what it printed."""
     console = Console(record=True, width=100, highlight=False, force_terminal=True, color_system="truecolor")
     printing.console = lambda *, stderr=False: Console(stderr=True, quiet=True) if stderr else console  # type: ignore[assignment]
-    with tempfile.TemporaryDirectory() as folder:
-        demo(out=Path(folder), dictionary=sys.argv[1] if len(sys.argv) > 1 else "smollm2")
-    console.save_svg(str(Path(__file__).parent / "picture.svg"), title="pellucid demo")
+    target = Path(__file__).resolve().parent / "picture.svg"
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        demo(dictionary=sys.argv[1] if len(sys.argv) > 1 else "smollm2")
+    console.save_svg(str(target), title="pellucid demo")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def tint(share: float) -> str:
     """The style of a share between 0 and 1."""
     if share < 0.08:
         return ""
-    return f"black on {_HEAT[min(len(_HEAT) - 1, int(share * len(_HEAT)))]}"
+    return f"#000000 on {_HEAT[min(len(_HEAT) - 1, int(share * len(_HEAT)))]}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
