@@ -3,7 +3,7 @@
 Rows have one length, no padding, and are read by the model as independent sequences. A row opens with the
 model's opening token where it has one, and holds documents of one source, each followed by a separator.
 Documents that occur twice are kept once. Whole documents are set aside as held-out text by a digest of their
-words, so that no document is on both sides.
+words, so that no document is on both sides; of a text so short that chance picks none, the last rows are.
 
     tokens.npy     [rows, length] of training text
     heldout.npy    [rows, length] of held-out text
