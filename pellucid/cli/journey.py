@@ -21,7 +21,7 @@ from pellucid.models.generation import Generator, Sampling
 from pellucid.steering import effects, receipts, vectors
 from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS, Concept
 from pellucid.steering.edits import EditPlan, FeatureEdit, VectorEdit
-from pellucid.steering.finding import Candidate, Trial, by_contrast, trial
+from pellucid.steering.finding import Candidate, Trial, by_contrast, by_words, trial
 
 TEXT = (
     "The orchestra played by the sea while the tide came in. "
@@ -92,14 +92,8 @@ def choose(session: Session, found: dict[str, list[Candidate]], progress: Progre
     best = []
     for number, (name, candidates) in enumerate(found.items()):
         concept = CONCEPTS[name]
-        tried = trial(
-            session.model,
-            session.dictionary,
-            candidates,
-            _STRENGTHS,
-            SEARCH_PROMPTS[:_TRIAL_PROMPTS],
-            concept.words,
-        )
+        prompts, judges = SEARCH_PROMPTS[:_TRIAL_PROMPTS], [by_words(concept.words)]
+        tried = trial(session.model, session.dictionary, candidates, _STRENGTHS, prompts, judges)
         best.append(Chosen(concept, tried[0]))
         progress("turn candidates up", number + 1, len(found))
     return sorted(best, key=lambda c: -c.trial.score)

@@ -284,5 +284,9 @@ SEARCH_PROMPTS: tuple[str, ...] = (
     "Give me an idea for this evening.",
     "Tell me a short tale.",
     "What matters to you?",
+    "Describe a place.",
+    "Write two sentences.",
+    "What did you do last week?",
+    "Say something that surprises me.",
 )
 """Prompts to choose features and strengths on, apart from those on which they are then judged."""

@@ -9,8 +9,9 @@ tokens (`atlas.promoted`). The features that write a concept are seldom those th
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,6 +116,15 @@ def output_scores(model: Model, ids: Tensor, scores: Tensor, words: Sequence[str
     return (torch.isin(ids, named) * scores.clamp(min=0)).sum(1).float()
 
 
+Judge = Callable[[Sequence[str]], Sequence[bool]]
+"""Texts in, whether each is about the concept out."""
+
+
+def by_words(words: Sequence[str]) -> Judge:
+    """The judge that looks for words of a list."""
+    return lambda texts: [effects.mentions(t, words) for t in texts]
+
+
 @dataclass(frozen=True)
 class Trial:
     """What a candidate did when it was turned up."""
@@ -122,16 +132,14 @@ class Trial:
     candidate: Candidate
     strength: float
     hits: int
+    """Answers about the concept, by the strictest judge."""
     total: int
     perplexity: float
 
     @property
     def score(self) -> float:
-        """Hits, less what fluency they cost: half a hit in ten for each doubling of perplexity beyond 16."""
-        import math
-
-        cost = max(0.0, math.log2(max(self.perplexity, 1e-9) / 16))
-        return self.hits / self.total - 0.15 * cost
+        """The share of hits, less a quarter for each doubling of perplexity beyond 8: what fluency they cost."""
+        return self.hits / self.total - 0.25 * max(0.0, math.log2(max(self.perplexity, 1e-9) / 8))
 
 
 def trial(
@@ -140,13 +148,13 @@ def trial(
     candidates: Sequence[Candidate],
     strengths: Sequence[float],
     prompts: Sequence[str],
-    words: Sequence[str],
+    judges: Sequence[Judge],
     *,
     max_tokens: int = 24,
     seed: int = 0,
     rows_at_once: int = 48,
 ) -> list[Trial]:
-    """Turn each candidate up and count the answers that name the concept; best first.
+    """Turn each candidate up to each strength and count the answers about the concept; best first.
 
     Candidates and strengths run side by side as rows of one batch.
     """
@@ -157,14 +165,13 @@ def trial(
     sampling = Sampling(max_tokens=max_tokens, temperature=0.7, top_p=0.9, seed=seed)
     for start in range(0, len(jobs), at_once):
         part = jobs[start : start + at_once]
-        plan = EditPlan(
-            dictionary, tuple((FeatureEdit("set", c.feature, s),) for c, s in part for _ in prompts)
-        )
+        rows = tuple((FeatureEdit("set", c.feature, s),) for c, s in part for _ in prompts)
+        plan = EditPlan(dictionary, rows)
         written = generation.answers(Generator(model, tokens * len(part), sampling, editors=plan.editors))
         for number, (candidate, strength) in enumerate(part):
             mine = written[number * len(prompts) : (number + 1) * len(prompts)]
             texts = [model.decode(a.token_ids) for a in mine]
             price = effects.perplexity(model, tokens, [a.token_ids for a in mine])
-            hits = sum(effects.mentions(t, words) for t in texts)
+            hits = min(sum(judge(texts)) for judge in judges)
             found.append(Trial(candidate, strength, hits, len(texts), price))
     return sorted(found, key=lambda t: -t.score)

@@ -67,12 +67,21 @@ def test_output_scores_sum_the_named_tokens(tiny: Model) -> None:
 
 def test_trials_are_ranked_by_hits_and_price(tiny: Model, dictionary: Dictionary) -> None:
     candidates = [finding.Candidate(f, 0.5, 0.0, 0.0) for f in (3, 4)]
+    judges = [finding.by_words(["e*"]), lambda texts: [True] * len(texts)]
     found = finding.trial(
-        tiny, dictionary, candidates, (1.0, 4.0), ["The rain", "Dogs"], ["e*"], max_tokens=4
+        tiny, dictionary, candidates, (1.0, 4.0), ["The rain", "Dogs"], judges, max_tokens=4
     )
     assert len(found) == 4
     assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
     assert all(t.total == 2 for t in found)
+
+
+def test_the_strictest_judge_counts(tiny: Model, dictionary: Dictionary) -> None:
+    candidates = [finding.Candidate(3, 0.5, 0.0, 0.0)]
+    judges: list[finding.Judge] = [lambda texts: [True] * len(texts), lambda texts: [False, True]]
+    (found,) = finding.trial(tiny, dictionary, candidates, (1.0,), ["The rain", "Dogs"], judges, max_tokens=4)
+    assert (found.hits, found.total) == (1, 2)
+    assert finding.Trial(candidates[0], 1.0, 3, 4, 32.0).score == pytest.approx(0.75 - 0.5)
 
 
 def test_empty_sets_and_missing_maxima_are_refused(tiny: Model, dictionary: Dictionary) -> None:
