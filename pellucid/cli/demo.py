@@ -61,7 +61,8 @@ def demo(
     if not json:
         _show_steering(steering)
     features = [s["feature"] for s in reading["strongest"]] + [c.trial.candidate.feature for c in chosen]
-    features += [int(t[0]) for top in reading["tops"] for t in top[:2]]
+    features += [c.feature for candidates in found.values() for c in candidates[:3]]
+    others = [int(t[0]) for top in reading["tops"] for t in top]
     data: dict[str, Any] = {
         "title": "Inside a language model",
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -82,7 +83,7 @@ def demo(
             "quality": _quality(session),
         },
         "reading": reading,
-        "features": journey.feature_pages(session, features),
+        "features": journey.feature_pages(session, features, others),
         "found": [
             {
                 "concept": name,

@@ -179,12 +179,14 @@ def _vector_to_match(
     return best
 
 
-def feature_pages(session: Session, features: Sequence[int], *, examples: int = 3) -> dict[str, Any]:
-    """What the report says of each feature."""
+def feature_pages(
+    session: Session, features: Sequence[int], others: Sequence[int], *, examples: int = 3
+) -> dict[str, Any]:
+    """What the report says of each feature: with examples of the first ones, without of the others."""
     found = {}
-    for feature in dict.fromkeys(features):
+    for feature in dict.fromkeys([*features, *others]):
         shown: list[dict[str, Any]] = []
-        if session.atlas is not None and session.store is not None:
+        if feature in features and session.atlas is not None and session.store is not None:
             page = session.atlas.page(feature)
             unit = max(page.maximum, 1e-9)
             shown = [

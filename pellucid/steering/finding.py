@@ -138,7 +138,7 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """The share of hits, less a quarter for each doubling of perplexity beyond 8: what fluency they cost."""
+        """The share of hits, less the price in fluency: a quarter per doubling of perplexity beyond 8."""
         return self.hits / self.total - 0.25 * max(0.0, math.log2(max(self.perplexity, 1e-9) / 8))
 
 
