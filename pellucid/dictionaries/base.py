@@ -29,6 +29,7 @@ from pellucid.dictionaries.codes import Codes
 
 Activation = Literal["topk", "jumprelu", "relu"]
 _ROWS_AT_ONCE = 4096
+_FEW_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ class Dictionary:
                 tokens=len(x),
                 num_features=self.num_features,
             )
+        if self.activation != "topk" and len(x) < _FEW_ROWS:
+            return self._encode_few(x)
         scores = torch.addmm(self.encoder_bias, x, self.encoder.T)
         if self.activation == "topk":
             assert self.k is not None
@@ -167,6 +170,27 @@ class Dictionary:
         scores = x.float() @ rows.T + self.encoder_bias[features].to(x.device)
         bar = 0.0 if self.threshold is None else self.threshold[features].clamp(min=0).to(x.device)
         return torch.where(scores > bar, scores, 0).clamp(min=0)
+
+    @cached_property
+    def _encoder_norms(self) -> Tensor:
+        norms: Tensor = torch.linalg.vector_norm(self.encoder, dim=1)
+        return norms
+
+    def _encode_few(self, x: Tensor) -> Codes:
+        """The codes of a few tokens, as while a model writes: reading the encoder in bf16 is most of the work.
+
+        Rounding both factors to bf16, and the product, moves it by less than ‖x‖·‖row‖ / 128
+        (Cauchy-Schwarz), so what could be active is known, and is then computed in fp32.
+        """
+        bar = torch.zeros(self.num_features) if self.threshold is None else self.threshold.clamp(min=0)
+        product = torch.nn.functional.linear(x.bfloat16(), self._encoder_bf16).float() + self.encoder_bias
+        margin = x.norm(dim=1, keepdim=True) * self._encoder_norms / 128
+        rows, features = (product > bar - margin).nonzero(as_tuple=True)
+        values = (x[rows] * self.encoder[features]).sum(1) + self.encoder_bias[features]
+        keep = values > bar[features]
+        return Codes.from_entries(
+            rows[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
+        )
 
     def decode(self, codes: Codes) -> Tensor:
         """[T, D] float32: the activations that codes stand for."""

@@ -148,3 +148,24 @@ def test_decoding_no_codes_gives_the_bias() -> None:
     assert d.decode(Codes.from_dense(torch.zeros(0, 40))).shape == (0, 12)
     assert torch.equal(d.decode(Codes.from_dense(torch.zeros(3, 40))), d.decoder_bias.expand(3, 12))
     assert (d.num_features, d.width) == (40, 12)
+
+
+def test_a_few_rows_have_the_codes_they_have_among_many() -> None:
+    g = torch.Generator().manual_seed(0)
+    decoder = torch.nn.functional.normalize(torch.randn(2048, 64, generator=g), dim=1)
+    dictionary = Dictionary(
+        site=Site("resid_post", 0),
+        model_digest="sha256:" + "0" * 64,
+        activation="jumprelu",
+        encoder=decoder * 0.6,
+        encoder_bias=torch.randn(2048, generator=g),
+        decoder=decoder,
+        decoder_bias=torch.zeros(64),
+        threshold=torch.full((2048,), 3.0),
+    )
+    x = torch.randn(200, 64, generator=g) * 5
+    together = dictionary.encode(x).dense()
+    assert int((together > 0).sum()) > 1000
+    for at in range(0, 200, 5):
+        few = dictionary.encode(x[at : at + 5]).dense()
+        torch.testing.assert_close(few, together[at : at + 5], atol=1e-4, rtol=1e-4)
