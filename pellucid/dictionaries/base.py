@@ -177,7 +177,7 @@ class Dictionary:
         return norms
 
     def _encode_few(self, x: Tensor) -> Codes:
-        """The codes of a few tokens, as while a model writes: reading the encoder in bf16 is most of the work.
+        """The codes of a few tokens, as while a model writes: reading the bf16 encoder is most of the work.
 
         Rounding both factors to bf16, and the product, moves it by less than ‖x‖·‖row‖ / 128
         (Cauchy-Schwarz), so what could be active is known, and is then computed in fp32.
