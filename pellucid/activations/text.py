@@ -39,7 +39,6 @@ from pellucid.models import packages, references
 
 Document = str | list[dict[str, str]]
 
-_TABLES = (".jsonl", ".parquet", ".csv", ".tsv", ".json")
 _NOT_TEXT = (".png", ".jpg", ".gif", ".svg", ".ico", ".woff", ".woff2", ".so", ".pyc", ".safetensors",
              ".gguf", ".npy", ".npz", ".pdf", ".zip", ".bin", ".pt", ".pkl", ".whl", ".lock",
              ".map", ".mo", ".db")  # fmt: skip

@@ -30,8 +30,8 @@ from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.progress import Progress, silent
 from pellucid.models.model import Model
 
-_HELD_OUT_OF = 256
-"""A document whose digest falls on 0 of these (or the first few of them) is held out."""
+_HELD_OUT_MARKS = 2
+"""A document is held out when the first byte of its digest is below this: one in 128."""
 _FEW_ROWS = 8
 _DOCUMENTS_AT_ONCE = 256
 _PIECE_CHARS = 100_000
@@ -150,7 +150,7 @@ class TokenStore:
 
 
 def _state_of(source: TextSource) -> dict[str, Any]:
-    """What tells two states of a source apart: for local files their sizes and times as well."""
+    """What tells two states of a source apart: for local files their names and digests as well."""
     state: dict[str, Any] = {"spec": source.spec}
     if source.where.scheme == "path":
         path = Path(source.where.name).expanduser()
@@ -207,7 +207,7 @@ class _Packer:
             if not fresh:
                 continue
             for (mark, _), ids in zip(fresh, self._tokenise([d for _, d in fresh]), strict=True):
-                side = held if mark % _HELD_OUT_OF < 2 else kept
+                side = held if mark < _HELD_OUT_MARKS else kept
                 side.extend([*ids, self.separator])
             self.total += self._cut(kept, self.rows) + self._cut(held, self.held)
             progress("tokenise", self.total, self.max_tokens or self.total, source=number)

@@ -30,9 +30,8 @@ TEXT = (
 )
 _STRENGTHS = (0.6, 1.0, 1.6, 2.5)
 _TRIAL_PROMPTS = 4
-_KEPT = (
-    0.05  # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect
-)
+# bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect.
+_KEPT = 0.05
 _SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9)
 
 

@@ -24,6 +24,7 @@ from pellucid.models.generation import Generator, Sampling
 from pellucid.models.model import Model
 from pellucid.steering import effects
 from pellucid.steering.edits import EditPlan, FeatureEdit
+from pellucid.steering.vectors import text_activations
 
 _MOST_ON_NEUTRAL = 0.3  # of its maximum: what fires on everything is not for the concept
 
@@ -96,11 +97,8 @@ def by_contrast(
 
 def _peaks(model: Model, dictionary: Dictionary, texts: Sequence[str]) -> Tensor:
     """[texts, N] the peak activation of every feature in each text, the first token left out."""
-    found = []
-    for text in texts:
-        x = model.capture(torch.tensor([model.encode_text(text)]), [dictionary.site])[dictionary.site][0]
-        found.append(dictionary.encode(x[1:] if len(x) > 1 else x).dense().amax(0))
-    return torch.stack(found)
+    codes = (dictionary.encode(text_activations(model, text, dictionary.site)) for text in texts)
+    return torch.stack([c.dense().amax(0) for c in codes])
 
 
 def distinctive_words(texts: Sequence[str], others: Sequence[str]) -> list[str]:
