@@ -4,7 +4,7 @@ They show what features do while the model writes, and they are text that may be
 shipped atlas points into them. One JSON line per chat, with `messages`; the same command writes the same file
 on the same machine. It goes on where it stopped.
 
-    python recipes/write_chats.py recipes/chats.jsonl --chats 800
+    python recipes/write_chats.py recipes/chats.jsonl --chats 768
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ FORMS = (
     "Write a dialogue about {}.",
     "Give me five facts about {}.",
 )
-_AT_ONCE = 32
+_AT_ONCE = 96
 
 
 def main() -> None:
     """Write chats."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--chats", type=int, default=800)
+    parser.add_argument("--chats", type=int, default=768)
     parser.add_argument("--tokens", type=int, default=96, help="at most so many per answer")
     parser.add_argument("--model", default="smollm2")
     given = parser.parse_args()

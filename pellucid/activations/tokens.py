@@ -203,15 +203,15 @@ class _Packer:
                 else:
                     self.seen.add(key)
                     fresh.append((key[0], document))
-            documents += len(fresh)
-            if not fresh:
-                continue
             for (mark, _), ids in zip(fresh, self._tokenise([d for _, d in fresh]), strict=True):
                 side = held if mark < _HELD_OUT_MARKS else kept
                 side.extend([*ids, self.separator])
+                documents += 1
+                if self._full(before, source, len(kept) + len(held)):
+                    break
             self.total += self._cut(kept, self.rows) + self._cut(held, self.held)
             progress("tokenise", self.total, self.max_tokens or self.total, source=number)
-            if self._full(self.total - before, source):
+            if self._full(before, source, len(kept) + len(held)):
                 break
         made = sum(map(len, self.rows)) - sum(map(len, self.row_sources))
         self.row_sources.append(np.full(made, number, np.uint16))
@@ -219,9 +219,11 @@ class _Packer:
             {"spec": source.spec, "documents": documents, "repeated": repeated, "tokens": self.total - before}
         )
 
-    def _full(self, taken: int, source: TextSource) -> bool:
-        own = source.max_tokens is not None and taken >= source.max_tokens
-        return own or (self.max_tokens is not None and self.total >= self.max_tokens)
+    def _full(self, before: int, source: TextSource, uncut: int) -> bool:
+        """Whether a source, begun at `before`, has reached its own limit, or all have reached theirs."""
+        total = self.total + uncut
+        own = source.max_tokens is not None and total - before >= source.max_tokens
+        return own or (self.max_tokens is not None and total >= self.max_tokens)
 
     def _tokenise(self, documents: list[Document]) -> list[list[int]]:
         tokenizer = self.model.tokenizer

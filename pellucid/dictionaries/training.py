@@ -54,7 +54,7 @@ class TrainSettings:
     architecture: Architecture = "batchtopk"
     """topk keeps k features on every token; batchtopk, saved as jumprelu, keeps k per token on average."""
     tokens: int = 1_000_000
-    """How many tokens to train on."""
+    """How many tokens to train on; a last batch that is begun is filled."""
     batch_tokens: int = 4096
     """Tokens per step."""
     learning_rate: float | None = None
@@ -71,8 +71,8 @@ class TrainSettings:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps in the run."""
-        return max(1, self.tokens // self.batch_tokens)
+        """Optimiser steps in the run: as many as give at least the tokens asked for."""
+        return -(-self.tokens // self.batch_tokens)
 
     def resolved(self) -> TrainSettings:
         """The same settings with every default filled in.

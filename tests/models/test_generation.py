@@ -131,6 +131,26 @@ def test_top_p_keeps_to_the_likeliest_tokens(tiny: Model) -> None:
     assert narrow == greedy
 
 
+@pytest.mark.parametrize(("words", "sharpness"), [(6, 1.0), (3000, 4.0), (3000, 0.1)])
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
+def test_draws_fall_on_the_nucleus_by_its_probabilities(words: int, sharpness: float, top_p: float) -> None:
+    weights = (sharpness * torch.randn(words, generator=torch.Generator().manual_seed(0))).softmax(-1)
+    likeliest = sorted(range(words), key=lambda w: -float(weights[w]))
+    nucleus: dict[int, float] = {}
+    for word in likeliest:
+        if top_p < 1 and sum(nucleus.values()) >= top_p:
+            break
+        nucleus[word] = float(weights[word])
+    number = 4_000
+    draws = (torch.arange(number)[:, None] + 0.5) / number
+    drawn = generation._drawn(weights.expand(number, words), top_p, draws)
+    share = torch.bincount(drawn, minlength=words) / number
+    wanted = torch.zeros(words)
+    wanted[list(nucleus)] = torch.tensor(list(nucleus.values())) / sum(nucleus.values())
+    assert (share - wanted).abs().max() < 2 / number
+    assert set(drawn.tolist()) <= nucleus.keys()
+
+
 def test_an_empty_prompt_and_senseless_sampling_are_refused(tiny: Model) -> None:
     with pytest.raises(InputError, match="prompt is empty"):
         Generator(tiny, [[]])
