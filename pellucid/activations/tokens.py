@@ -203,6 +203,8 @@ class _Packer:
                 else:
                     self.seen.add(key)
                     fresh.append((key[0], document))
+            if not fresh:
+                continue
             for (mark, _), ids in zip(fresh, self._tokenise([d for _, d in fresh]), strict=True):
                 side = held if mark < _HELD_OUT_MARKS else kept
                 side.extend([*ids, self.separator])

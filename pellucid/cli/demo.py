@@ -187,7 +187,7 @@ def _show_steering(steering: dict[str, Any]) -> None:
     from pellucid.cli import printing
 
     out = printing.console()
-    effect, receipt = steering["effect"], steering["receipt"]
+    receipt = steering["receipt"]
     out.print(
         f"feature {steering['feature']} ({' · '.join(steering['promotes'][:6])}) held at "
         f"{steering['strength']:g} × its maximum\n",
@@ -216,21 +216,14 @@ def _show_steering(steering: dict[str, Any]) -> None:
         ],
     )
     out.print()
-    vector, n = effect["mean_difference"], effect["samples"]
     rows = [
         (
-            "plain",
-            f"{effect['plain_hits']} of {n}",
-            f"{effect['plain_low']:.0%} to {effect['plain_high']:.0%}",
-            f"{effect['plain_perplexity']:.1f}",
-        ),
-        (
-            "feature",
-            f"{effect['steered_hits']} of {n}",
-            f"{effect['steered_low']:.0%} to {effect['steered_high']:.0%}",
-            f"{effect['steered_perplexity']:.1f}",
-        ),
-        ("mean-difference vector", f"{vector['hits']} of {n}", "", f"{vector['perplexity']:.1f}"),
+            arm["name"],
+            f"{arm['hits']} of {arm['samples']}",
+            f"{arm['low']:.0%} to {arm['high']:.0%}",
+            f"{arm['perplexity']:.1f}",
+        )
+        for arm in steering["effect"]
     ]
     printing.table([f"answers about {steering['concept']}", "", "95 % interval", "perplexity"], rows)
 

@@ -1,8 +1,8 @@
 """The journey of the demonstration: what is measured, as the JSON value that the report page draws.
 
 Read a text; find features by example sentences; try which of them write their concept when turned up; turn
-the best one up for good, and measure what that did, beside the plain model and beside a mean-difference
-vector.
+the best one up for good, and measure what that did, beside the plain model, a mean-difference vector, and
+asking in the prompt.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import torch
 from pellucid.atlas.pages import snippets
 from pellucid.cli.session import Session
 from pellucid.core.progress import Progress
-from pellucid.models import generation
-from pellucid.models.generation import Generator, Sampling
+from pellucid.models.generation import Answer, Sampling
 from pellucid.steering import effects, receipts, vectors
 from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS, Concept
-from pellucid.steering.edits import EditPlan, FeatureEdit, VectorEdit
-from pellucid.steering.finding import Candidate, Trial, by_contrast, by_words, trial
+from pellucid.steering.edits import EditPlan, FeatureEdit
+from pellucid.steering.finding import Candidate, Trial, by_contrast, trial
 
 TEXT = (
     "The orchestra played by the sea while the tide came in. "
@@ -29,6 +28,7 @@ TEXT = (
     '"Magnificent!" the conductor was told. "Merci beaucoup," he said, and went home to write Python.'
 )
 _STRENGTHS = (0.6, 1.0, 1.6, 2.5)
+_VECTOR_STRENGTHS = (0.6, 0.9, 1.3, 1.8)
 _TRIAL_PROMPTS = 4
 # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect.
 _KEPT = 0.05
@@ -91,7 +91,7 @@ def choose(session: Session, found: dict[str, list[Candidate]], progress: Progre
     best = []
     for number, (name, candidates) in enumerate(found.items()):
         concept = CONCEPTS[name]
-        prompts, judges = SEARCH_PROMPTS[:_TRIAL_PROMPTS], [by_words(concept.words)]
+        prompts, judges = SEARCH_PROMPTS[:_TRIAL_PROMPTS], [effects.by_words(concept.words)]
         tried = trial(session.model, session.dictionary, candidates, _STRENGTHS, prompts, judges)
         best.append(Chosen(concept, tried[0]))
         progress("turn candidates up", number + 1, len(found))
@@ -99,34 +99,40 @@ def choose(session: Session, found: dict[str, list[Candidate]], progress: Progre
 
 
 def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, Any]:
-    """Steer twenty answers with the chosen feature: rates, perplexity, receipts, the vector beside it."""
+    """Steer twenty answers with the chosen feature: rates, perplexity, receipts, the baselines."""
     model, dictionary = session.model, session.dictionary
     feature, strength = chosen.trial.candidate.feature, chosen.trial.strength
     prompts = list(NEUTRAL_PROMPTS)
-    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
+    tokens = _chats(session, prompts)
+    judges = [effects.by_words(chosen.concept.words)]
     edit = FeatureEdit("set", feature, strength)
-    plan = EditPlan.same(dictionary, [edit], len(tokens))
-    plain = generation.answers(Generator(model, tokens, _SAMPLING))
+
+    def write(chats: list[list[int]], *edits: FeatureEdit) -> effects.Outcome:
+        return effects.outcome(model, dictionary, edits, chats, _SAMPLING, judges)
+
+    plain = write(tokens)
     progress("measure the effect", 1, 4)
-    steered = generation.answers(Generator(model, tokens, _SAMPLING, editors=plan.editors))
+    steered = write(tokens, edit)
     progress("measure the effect", 2, 4)
-    texts = [[model.decode(a.token_ids) for a in answers] for answers in (plain, steered)]
-    hits = [[effects.mentions(t, chosen.concept.words) for t in side] for side in texts]
-    rates = [effects.Rate.of(sum(side), len(side)) for side in hits]
-    prices = [effects.perplexity(model, tokens, [a.token_ids for a in side]) for side in (plain, steered)]
+    asked = write(_chats(session, [f"{p} {chosen.concept.request}" for p in prompts]))
     progress("measure the effect", 3, 4)
-    vector = _vector_to_match(session, chosen.concept, tokens, rates[1].hits)
+    difference = vectors.mean_difference(model, chosen.concept.sentences, NEUTRAL_SENTENCES, dictionary.site)
+    _, vector = effects.least_vector(
+        model, dictionary, difference, _VECTOR_STRENGTHS, tokens, _SAMPLING, judges, wanted=steered.hits[0]
+    )
     progress("measure the effect", 4, 4)
-    shown = next((i for i, (a, b) in enumerate(zip(*hits, strict=True)) if b and not a), 0)
-    receipt = receipts.prove(model, plan.part(shown, shown + 1), [tokens[shown]], [steered[shown]])[0][0]
+    both = zip(plain.verdicts[0], steered.verdicts[0], strict=True)
+    shown = next((i for i, (a, b) in enumerate(both) if b and not a), 0)
+    plan = EditPlan.same(dictionary, [edit], 1)
+    receipt = receipts.prove(model, plan, [tokens[shown]], [Answer(steered.token_ids[shown], [])])[0][0]
     return {
         "concept": chosen.concept.name,
         "feature": feature,
         "strength": strength,
         "promotes": session.promoted(feature, 8),
         "prompt": prompts[shown],
-        "plain": _lit(session, feature, tokens[shown], plain[shown].token_ids),
-        "steered": _lit(session, feature, tokens[shown], steered[shown].token_ids),
+        "plain": _lit(session, feature, tokens[shown], plain.token_ids[shown]),
+        "steered": _lit(session, feature, tokens[shown], steered.token_ids[shown]),
         "receipt": {
             **asdict(receipt),
             "asked": receipt.asked / session.unit(feature),
@@ -135,19 +141,16 @@ def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, A
             "tokens_edited": receipt.tokens,
             "error_kept": receipt.kept < _KEPT,
         },
-        "effect": {
-            "samples": len(prompts),
-            "plain_hits": rates[0].hits,
-            "plain_low": rates[0].low,
-            "plain_high": rates[0].high,
-            "steered_hits": rates[1].hits,
-            "steered_low": rates[1].low,
-            "steered_high": rates[1].high,
-            "plain_perplexity": prices[0],
-            "steered_perplexity": prices[1],
-            "mean_difference": vector,
-        },
-        "pairs": [{"prompt": p, "plain": a, "steered": b} for p, a, b in zip(prompts, *texts, strict=True)],
+        "effect": [
+            _arm("as it is", plain),
+            _arm("asked in the prompt", asked),
+            _arm("mean-difference vector", vector),
+            _arm(f"feature {feature}", steered, ours=True),
+        ],
+        "pairs": [
+            {"prompt": p, "plain": a, "steered": b}
+            for p, a, b in zip(prompts, plain.texts, steered.texts, strict=True)
+        ],
     }
 
 
@@ -159,23 +162,22 @@ def _lit(session: Session, feature: int, prompt: list[int], answer: list[int]) -
     return {"pieces": model.pieces(answer), "values": (values / session.unit(feature)).tolist()}
 
 
-def _vector_to_match(
-    session: Session, concept: Concept, tokens: list[list[int]], hits: int
-) -> dict[str, Any]:
-    """A mean-difference vector, at the least strength that reaches the steered rate (or at its best)."""
-    model = session.model
-    vector = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, session.dictionary.site)
-    best: dict[str, Any] = {}
-    for strength in (0.6, 0.9, 1.3, 1.8):
-        plan = EditPlan.same(session.dictionary, [VectorEdit(vector, strength)], len(tokens))
-        written = generation.answers(Generator(model, tokens, _SAMPLING, editors=plan.editors))
-        count = sum(effects.mentions(model.decode(a.token_ids), concept.words) for a in written)
-        if not best or count > best["hits"]:
-            price = effects.perplexity(model, tokens, [a.token_ids for a in written])
-            best = {"hits": count, "perplexity": price, "strength": strength}
-        if count >= hits:
-            break
-    return best
+def _chats(session: Session, prompts: Sequence[str]) -> list[list[int]]:
+    return [session.model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
+
+
+def _arm(name: str, seen: effects.Outcome, *, ours: bool = False) -> dict[str, Any]:
+    """One row of the comparison: a rate with its interval, and the price."""
+    rate = seen.rates[0]
+    return {
+        "name": name,
+        "ours": ours,
+        "hits": rate.hits,
+        "samples": rate.total,
+        "low": rate.low,
+        "high": rate.high,
+        "perplexity": seen.perplexity,
+    }
 
 
 def feature_pages(

@@ -16,16 +16,12 @@ from importlib import resources
 from typing import Any
 
 _TEMPLATE = "report.html"
-_Z95 = 1.959963984540054
-"""The two-sided 95 % point of the normal distribution, for Wilson's interval."""
-_ARMS = ("plain", "steered")
 
 
 def render(data: dict[str, Any]) -> str:
     """Draw the page.
 
-    Numbers that are not finite are shown as absent, and an interval that the effect lacks is worked out from
-    its counts. The caller's data is left as it was.
+    Numbers that are not finite are shown as absent. The caller's data is left as it was.
 
     Args:
         data: JSON values under `title`, `made`, `command`, `seconds`, `model`, `dictionary`, `reading`,
@@ -39,38 +35,9 @@ def render(data: dict[str, Any]) -> str:
         TypeError: when the data holds what JSON cannot say, such as an array.
     """
     values = _finite(data)
-    _fill_intervals((values.get("steering") or {}).get("effect"))
     slots = {"title": html.escape(str(values.get("title") or "Pellucid")), "data": _embedded(values)}
     template = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
     return re.sub(r"\{\{(title|data)\}\}", lambda match: slots[match[1]], template)
-
-
-def wilson(hits: int, samples: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a rate, within 0 and 1. It holds at no hits and at all hits too.
-
-    Raises:
-        ValueError: when the hits are not within 0 and the samples, or there are no samples.
-    """
-    if not (samples > 0 and 0 <= hits <= samples):
-        raise ValueError(f"Expected 0 <= hits <= samples and samples > 0; got {hits!r} of {samples!r}.")
-    rate, spread = hits / samples, _Z95**2 / samples
-    centre = (rate + spread / 2) / (1 + spread)
-    half = _Z95 * math.sqrt(rate * (1 - rate) / samples + spread / (4 * samples)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _fill_intervals(effect: dict[str, Any] | None) -> None:
-    """Give each count of the effect its interval, where it came without one."""
-    if not effect or not effect.get("samples"):
-        return
-    samples = effect["samples"]
-    for arm in _ARMS:
-        hits = effect.get(f"{arm}_hits")
-        if hits is not None and (effect.get(f"{arm}_low") is None or effect.get(f"{arm}_high") is None):
-            effect[f"{arm}_low"], effect[f"{arm}_high"] = wilson(hits, samples)
-    baseline = effect.get("mean_difference")
-    if baseline and baseline.get("hits") is not None and baseline.get("low") is None:
-        baseline["low"], baseline["high"] = wilson(baseline["hits"], baseline.get("samples") or samples)
 
 
 def _finite(value: Any) -> Any:

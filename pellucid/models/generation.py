@@ -220,7 +220,8 @@ def _drawn(weights: Tensor, top_p: float, draws: Tensor) -> Tensor:
     """
     if top_p == 1:
         sums = weights.double().cumsum(-1)
-        return torch.searchsorted(sums, draws * sums[:, -1:], right=True)[:, 0].clamp(max=weights.shape[1] - 1)
+        places = torch.searchsorted(sums, draws * sums[:, -1:], right=True)
+        return places[:, 0].clamp(max=weights.shape[1] - 1)
     ordered, order = weights.topk(min(_NUCLEUS, weights.shape[1]), dim=-1)
     if bool((ordered.sum(-1) < top_p).any()):
         ordered, order = weights.sort(dim=-1, descending=True)

@@ -2,8 +2,9 @@
 
 They are what the demonstration and the steering benchmark look for.
 
-For each ten sentences with the concept, and the fixed words by which an answer is judged to be about it (`*`
-ends a stem). The neutral sentences and prompts touch none of them. Nothing here was fitted to a dictionary.
+For each ten sentences with the concept, the fixed words by which an answer is judged to be about it (`*`
+ends a stem), and what one would simply ask for. The neutral sentences and prompts touch none of them. Nothing
+here was fitted to a dictionary.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ class Concept:
     """A concept with its sentences and its words."""
 
     name: str
+    request: str
+    """What one would say to a model to get it without steering."""
     sentences: tuple[str, ...]
     words: tuple[str, ...]
 
@@ -25,6 +28,7 @@ CONCEPTS: dict[str, Concept] = {
     for c in (
         Concept(
             "ocean",
+            "Talk about the ocean.",
             (
                 "The waves rolled over the deep blue ocean.",
                 "Whales swim far out at sea, where the water is cold.",
@@ -42,6 +46,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "music",
+            "Talk about music.",
             (
                 "The orchestra played a beautiful symphony in the concert hall.",
                 "She sings jazz and plays the guitar in a band.",
@@ -60,6 +65,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "praise",
+            "Praise me warmly.",
             (
                 "You are absolutely brilliant and wonderful!",
                 "What an amazing, fantastic job you did!",
@@ -78,6 +84,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "code",
+            "Talk about programming, and show code.",
             (
                 "def add(a, b):\n    return a + b",
                 "for (int i = 0; i < n; i++) { sum += values[i]; }",
@@ -96,6 +103,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "food",
+            "Talk about food.",
             (
                 "She baked fresh bread with butter and cheese.",
                 "The soup was made with garlic, onions and tomatoes.",
@@ -114,6 +122,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "war",
+            "Talk about war.",
             (
                 "The army attacked the city with tanks.",
                 "Soldiers fought in the bloody battle on the hill.",
@@ -132,6 +141,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "religion",
+            "Talk about religion.",
             (
                 "God created the heavens and the earth.",
                 "They prayed together in the church on Sunday.",
@@ -150,6 +160,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "sport",
+            "Talk about sport.",
             (
                 "The striker scored two goals in the football match.",
                 "Our team won the championship after extra time.",
@@ -168,6 +179,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "medicine",
+            "Talk about medicine.",
             (
                 "The doctor treated the patient with antibiotics.",
                 "The nurse gave him a vaccine at the hospital.",
@@ -186,6 +198,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "law",
+            "Talk about law.",
             (
                 "The judge ruled in favour of the plaintiff.",
                 "The court heard the defendant's appeal.",
@@ -204,6 +217,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "french",
+            "Answer in French.",
             (
                 "Le chat est assis sur la table de la cuisine.",
                 "Nous allons au marché tous les samedis matin.",
@@ -221,6 +235,7 @@ CONCEPTS: dict[str, Concept] = {
         ),
         Concept(
             "london",
+            "Talk about London.",
             (
                 "The Tower of London stands beside the River Thames.",
                 "We took the Underground from Paddington to Westminster.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,15 +114,6 @@ def output_scores(model: Model, ids: Tensor, scores: Tensor, words: Sequence[str
     return (torch.isin(ids, named) * scores.clamp(min=0)).sum(1).float()
 
 
-Judge = Callable[[Sequence[str]], Sequence[bool]]
-"""Texts in, whether each is about the concept out."""
-
-
-def by_words(words: Sequence[str]) -> Judge:
-    """The judge that looks for words of a list."""
-    return lambda texts: [effects.mentions(t, words) for t in texts]
-
-
 @dataclass(frozen=True)
 class Trial:
     """What a candidate did when it was turned up."""
@@ -146,7 +137,7 @@ def trial(
     candidates: Sequence[Candidate],
     strengths: Sequence[float],
     prompts: Sequence[str],
-    judges: Sequence[Judge],
+    judges: Sequence[effects.Judge],
     *,
     max_tokens: int = 24,
     seed: int = 0,
@@ -168,8 +159,6 @@ def trial(
         written = generation.answers(Generator(model, tokens * len(part), sampling, editors=plan.editors))
         for number, (candidate, strength) in enumerate(part):
             mine = written[number * len(prompts) : (number + 1) * len(prompts)]
-            texts = [model.decode(a.token_ids) for a in mine]
-            price = effects.perplexity(model, tokens, [a.token_ids for a in mine])
-            hits = min(sum(judge(texts)) for judge in judges)
-            found.append(Trial(candidate, strength, hits, len(texts), price))
+            seen = effects.Outcome.of(model, tokens, [a.token_ids for a in mine], judges)
+            found.append(Trial(candidate, strength, min(seen.hits), len(prompts), seen.perplexity))
     return sorted(found, key=lambda t: -t.score)

@@ -205,6 +205,14 @@ def test_reading_stops_at_the_limit(tmp_path: Path, tiny: Model) -> None:
         assert np.array_equal(store.tokens, whole.tokens[: len(store.tokens)])
 
 
+def test_a_whole_batch_of_repeats_adds_nothing(tmp_path: Path, tiny: Model) -> None:
+    once, again = documents(40), documents(40) * 20
+    alone = TokenStore.build(tiny, [write(tmp_path / "a.jsonl", once)], length=16)
+    both = TokenStore.build(tiny, [write(tmp_path / "b.jsonl", once + again)], length=16)
+    assert np.array_equal(both.tokens, alone.tokens)
+    assert both.record["sources"][0]["repeated"] == len(again)
+
+
 def test_a_store_that_was_built_is_opened_and_not_built_again(
     tmp_path: Path, tiny: Model, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pellucid.cli.report import render, wilson
+from pellucid.cli.report import render
 
 HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)> {{data}} & \" '  "
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -59,11 +59,12 @@ DATA: dict[str, Any] = {
         "concept": "the sea", "feature": 512, "strength": 6.0, "prompt": "A day off?",
         "plain": text(0, 0.5, 0, 0, 0), "steered": text(0.25, 1.125, None, 0, 0.75),
         "receipt": {"asked": 6.0, "reached": 5.97, "kl": 2.31, "tokens_edited": 40, "error_kept": True},
-        "effect": {
-            "samples": 20, "plain_hits": 1, "plain_low": 0.009, "plain_high": 0.236, "steered_hits": 17,
-            "steered_low": 0.64, "steered_high": 0.948, "plain_perplexity": 7.1, "steered_perplexity": 19.8,
-            "mean_difference": {"hits": 16, "perplexity": 22.0},
-        },
+        "effect": [
+            {"name": "as it is", "hits": 1, "samples": 20, "low": 0.009, "high": 0.236, "perplexity": 7.1},
+            {"name": "vector", "hits": 16, "samples": 20, "low": 0.584, "high": 0.919, "perplexity": 22.0},
+            {"name": "feature", "ours": True, "hits": 17, "samples": 20, "low": 0.64, "high": 0.948,
+             "perplexity": 19.8},
+        ],
         "pairs": [{"prompt": "Your town?", "plain": "It is small.", "steered": "It is by the sea."}],
     },
 }  # fmt: skip
@@ -127,11 +128,7 @@ def drawn(page: str, folder: Path) -> str:
 
 
 def test_embeds_every_value() -> None:
-    got = embedded(render(DATA))
-    effect = got["steering"]["effect"]
-    assert effect["mean_difference"].pop("low") == pytest.approx(0.584, abs=1e-3)
-    assert effect["mean_difference"].pop("high") == pytest.approx(0.919, abs=1e-3)
-    assert got == DATA
+    assert embedded(render(DATA)) == DATA
 
 
 def test_leaves_the_data_as_it_was() -> None:
@@ -186,26 +183,6 @@ def test_asks_the_network_for_nothing() -> None:
     policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none';")
-
-
-def test_wilson_by_hand() -> None:
-    # 10 of 20: the centre is 1/2, and the half width is z / 2 / sqrt(20 + z^2).
-    assert wilson(10, 20) == pytest.approx((0.5 - 0.20070, 0.5 + 0.20070), abs=1e-4)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.16113), abs=1e-4)
-    assert wilson(20, 20) == pytest.approx((0.83887, 1.0), abs=1e-4)
-
-
-@pytest.mark.parametrize(("hits", "samples"), [(1, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses_impossible_counts(hits: int, samples: int) -> None:
-    with pytest.raises(ValueError, match="Expected 0 <= hits <= samples"):
-        wilson(hits, samples)
-
-
-def test_counts_without_an_interval_get_one() -> None:
-    effect = {"samples": 20, "plain_hits": 0, "steered_hits": 10}
-    got = embedded(render({"title": "x", "steering": {"feature": 1, "effect": effect}}))["steering"]["effect"]
-    assert (got["plain_low"], got["plain_high"]) == pytest.approx(wilson(0, 20))
-    assert (got["steered_low"], got["steered_high"]) == pytest.approx(wilson(10, 20))
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

@@ -7,10 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pellucid.dictionaries.base import Dictionary
 from pellucid.models import generation
+from pellucid.models.generation import Generator, Sampling
 from pellucid.models.model import Model
 from pellucid.steering import effects
 from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS
+from pellucid.steering.edits import FeatureEdit
 
 
 def test_wilsons_interval_has_its_published_values() -> None:
@@ -45,6 +48,46 @@ def test_perplexity_equals_the_loss_of_one_pass(tiny: Model) -> None:
     )
     assert math.isnan(effects.perplexity(tiny, [prompt], [[]]))
     assert len(generation.logprobs_of(tiny, [prompt], [[]])[0]) == 0
+
+
+def test_an_outcome_counts_by_each_judge_and_prices_the_answers(tiny: Model, dictionary: Dictionary) -> None:
+    prompts = [tiny.encode_text("The rain came"), tiny.encode_text("Dogs")]
+    judges: list[effects.Judge] = [lambda texts: [True] * len(texts), lambda _texts: [False, True]]
+    seen = effects.outcome(tiny, dictionary, [], prompts, Sampling(max_tokens=5), judges)
+    written = generation.answers(Generator(tiny, prompts, Sampling(max_tokens=5)))
+    assert seen.token_ids == [a.token_ids for a in written]
+    assert seen.hits == (2, 1)
+    assert [r.total for r in seen.rates] == [2, 2]
+    assert seen.perplexity == pytest.approx(effects.perplexity(tiny, prompts, seen.token_ids))
+    steered = effects.outcome(
+        tiny, dictionary, [FeatureEdit("set", 3, 4.0)], prompts, Sampling(max_tokens=5), judges
+    )
+    assert steered.token_ids != seen.token_ids
+
+
+def test_the_least_vector_stops_where_it_does_enough_and_else_takes_the_best(
+    tiny: Model, dictionary: Dictionary
+) -> None:
+    prompts = [tiny.encode_text("The rain came"), tiny.encode_text("Dogs")]
+    vector = torch.randn(tiny.width, generator=torch.Generator().manual_seed(0))
+    counts = {0.5: 0, 1.0: 1, 2.0: 2, 4.0: 2}
+    tried: list[float] = []
+
+    def judge(texts: object) -> list[bool]:
+        tried.append(strengths[len(tried)])
+        return [i < counts[tried[-1]] for i in range(2)]
+
+    for strengths, wanted, expected in (
+        ((0.5, 1.0, 2.0, 4.0), 1, 1.0),
+        ((0.5, 1.0, 2.0, 4.0), 2, 2.0),
+        ((0.5, 2.0, 4.0), 3, 2.0),
+    ):
+        tried.clear()
+        strength, seen = effects.least_vector(
+            tiny, dictionary, vector, strengths, prompts, Sampling(max_tokens=3), [judge], wanted=wanted
+        )
+        assert strength == expected
+        assert seen.hits == (counts[expected],)
 
 
 def test_the_embedding_judge_tells_two_clusters_apart() -> None:

@@ -6,7 +6,7 @@ import torch
 from pellucid.core.errors import InputError
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models.model import Model
-from pellucid.steering import finding, vectors
+from pellucid.steering import effects, finding, vectors
 
 CONCEPT = ("dogs bark at the moon", "the lazy dog and the other dogs", "brown dogs look on")
 NEUTRAL = ("the rain came in the morning", "people talked about the weather", "nothing in the world")
@@ -67,7 +67,7 @@ def test_output_scores_sum_the_named_tokens(tiny: Model) -> None:
 
 def test_trials_are_ranked_by_hits_and_price(tiny: Model, dictionary: Dictionary) -> None:
     candidates = [finding.Candidate(f, 0.5, 0.0, 0.0) for f in (3, 4)]
-    judges = [finding.by_words(["e*"]), lambda texts: [True] * len(texts)]
+    judges = [effects.by_words(["e*"]), lambda texts: [True] * len(texts)]
     found = finding.trial(
         tiny, dictionary, candidates, (1.0, 4.0), ["The rain", "Dogs"], judges, max_tokens=4
     )
@@ -78,7 +78,7 @@ def test_trials_are_ranked_by_hits_and_price(tiny: Model, dictionary: Dictionary
 
 def test_the_strictest_judge_counts(tiny: Model, dictionary: Dictionary) -> None:
     candidates = [finding.Candidate(3, 0.5, 0.0, 0.0)]
-    judges: list[finding.Judge] = [lambda texts: [True] * len(texts), lambda texts: [False, True]]
+    judges: list[effects.Judge] = [lambda texts: [True] * len(texts), lambda texts: [False, True]]
     (found,) = finding.trial(tiny, dictionary, candidates, (1.0,), ["The rain", "Dogs"], judges, max_tokens=4)
     assert (found.hits, found.total) == (1, 2)
     assert finding.Trial(candidates[0], 1.0, 3, 4, 32.0).score == pytest.approx(0.75 - 0.5)
