@@ -3,8 +3,7 @@
 Pellucid stands beside plain transformers with an early exit, nnsight and TransformerLens. All read the same
 token rows of SmolLM2 in bf16 and must agree on the activations. The limit is what the matrix products alone
 would take at the speed this machine multiplies bf16 matrices of those shapes, measured in the same run. Peers
-that are not installed are named and skipped (`make bench` installs nnsight; TransformerLens is measured where
-it installs).
+that are not installed are named and skipped (`make bench` installs them).
 
     python benchmarks/reading.py [--layer 15] [--rounds 3]
 """
@@ -13,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from pellucid.activations.reading import RowPool
 from pellucid.cli import printing
@@ -84,9 +85,14 @@ def by_transformer_lens(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
     """TransformerLens: its bridge over the same network, stopped after the layer."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    bridge = TransformerBridge.boot_transformers(
-        "HuggingFaceTB/SmolLM2-135M-Instruct", hf_model=model.network
-    )
+    # A network of its own: the bridge puts its hooks into the one it is given.
+    with tempfile.TemporaryDirectory() as folder:
+        model.network.save_pretrained(folder)  # type: ignore[operator]
+        model.tokenizer.save_pretrained(folder)
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype)
+        bridge = TransformerBridge.boot_transformers(
+            folder, hf_model=network, tokenizer=model.tokenizer, dtype=model.dtype, device="cpu"
+        )
     name = f"blocks.{layer}.hook_out"
 
     def read(tokens: Tensor) -> Tensor:
