@@ -41,6 +41,12 @@ _SAMPLE = (
     "A language model reads one token after another and says which of them it thinks will come next. "
 )
 
+WORDS = (
+    "the", "dog", "fox", "moon", "rain", "town", "people", "weather", "language", "token", "time", "world",
+    "quick", "brown", "lazy",
+)  # fmt: skip
+"""Words of that sample, to make texts of."""
+
 
 def tiny_model(
     family: str = "llama", *, layers: int = 4, width: int = 32, vocabulary: int = 320, seed: int = 0

@@ -118,12 +118,10 @@ def _local(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _hub_data(ref: references.Reference) -> Path:
-    from pellucid.core.errors import MissingDependencyError, UpstreamError
+    from huggingface_hub import snapshot_download
 
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingDependencyError("huggingface-hub", "hub", "An 'hf:' text source") from error
+    from pellucid.core.errors import UpstreamError
+
     try:
         folder = snapshot_download(
             ref.name, repo_type="dataset", revision=ref.version, allow_patterns=ref.inside

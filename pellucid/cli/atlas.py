@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
     from pellucid.cli.session import Session
+    from pellucid.steering.finding import Candidate
 
 app = App(
     name="atlas",
@@ -185,19 +186,23 @@ def find(
                 for c in found
             ]
         )
-    rows = [
-        (
-            c.feature,
-            f"{c.on_concept:.2f}",
-            f"{c.on_neutral:.2f}",
-            f"{c.output:.1f}",
-            " · ".join(session.promoted(c.feature)),
-        )
-        for c in found
-    ]
-    printing.table(["feature", "fires with", "without", "writes it", "promotes"], rows)
+    printing.table(CANDIDATE_HEADS, [candidate_row(session, c) for c in found])
     printing.note(
         "fires: mean peak activation as a share of the feature's maximum. "
         "writes: rise of the concept's words when it is turned up, nats"
     )
     return None
+
+
+CANDIDATE_HEADS = ("feature", "fires with", "without", "writes it", "promotes")
+
+
+def candidate_row(session: Session, candidate: Candidate) -> tuple[object, ...]:
+    """What a table says of a candidate, under those heads."""
+    return (
+        candidate.feature,
+        f"{candidate.on_concept:.2f}",
+        f"{candidate.on_neutral:.2f}",
+        f"{candidate.output:.1f}",
+        " · ".join(session.promoted(candidate.feature)),
+    )

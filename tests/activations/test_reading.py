@@ -17,27 +17,10 @@ from pellucid.activations.tokens import TokenStore
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.models.model import Model
-from pellucid.testing import tiny_model
+from pellucid.testing import WORDS, tiny_model
 
 SITE = Site("resid_post", 2)
 LENGTH = 16
-WORDS = [
-    "the",
-    "dog",
-    "fox",
-    "moon",
-    "rain",
-    "town",
-    "people",
-    "weather",
-    "language",
-    "token",
-    "time",
-    "world",
-    "quick",
-    "brown",
-    "lazy",
-]
 
 
 @contextmanager

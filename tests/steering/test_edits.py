@@ -96,3 +96,11 @@ def test_assignments_are_read() -> None:
     for wrong in ("512", "a=1", "5=", "=5", "5=x"):
         with pytest.raises(InputError, match="is written"):
             parse_assignment(wrong, "set")
+
+
+def test_two_edits_of_one_feature_on_the_same_tokens_are_refused(dictionary: Dictionary) -> None:
+    first, second = FeatureEdit("set", 3, 2.0), FeatureEdit("ablate", 3, scope="answer")
+    with pytest.raises(InputError, match="Feature 3 is edited twice"):
+        EditPlan(dictionary, ((), (first, second)))
+    apart = FeatureEdit("set", 3, 2.0, scope="prompt")
+    assert len(EditPlan(dictionary, ((apart, second),)).rows) == 1
