@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pellucid.dictionaries.base import Dictionary
     from pellucid.dictionaries.codes import Codes
     from pellucid.dictionaries.files import load as load_dictionary
-    from pellucid.dictionaries.training import TrainSettings
+    from pellucid.dictionaries.settings import TrainSettings
     from pellucid.models.generation import Generator, Sampling
     from pellucid.models.model import Model
     from pellucid.models.model import load as load_model
@@ -56,7 +56,7 @@ _HOME = {
     "Steered": "steering.steer",
     "TextSource": "activations.text",
     "TokenStore": "activations.tokens",
-    "TrainSettings": "dictionaries.training",
+    "TrainSettings": "dictionaries.settings",
     "UnknownNameError": "core.errors",
     "UpstreamError": "core.errors",
     "VectorEdit": "steering.edits",

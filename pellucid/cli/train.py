@@ -22,7 +22,7 @@ def train(
     site: str = "resid_post.13",
     features: str = "4096",
     k: int = 32,
-    architecture: Literal["topk", "batchtopk"] = "batchtopk",
+    architecture: Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"] = "batchtopk",
     tokens: str = "1M",
     seed: int = 0,
     learning_rate: float | None = None,
@@ -64,10 +64,11 @@ def train(
     from pellucid.core.runs import RunFolder
     from pellucid.core.sites import Site
     from pellucid.dictionaries import files, quality, training
+    from pellucid.dictionaries.settings import TrainSettings
     from pellucid.models.model import load
 
     where = Site.parse(site)
-    settings = training.TrainSettings(
+    settings = TrainSettings(
         features=parse_count(features),
         k=k,
         architecture=architecture,
@@ -89,7 +90,7 @@ def train(
             "precision": str(network.dtype),
             "site": str(where),
             "tokens": store.digest,
-            "settings": training.settings_as_json(settings),
+            "settings": settings.as_json(),
         }
         with RunFolder.open(out, identity=identity, facts=training.versions()) as run:
             if not run.result.exists():
@@ -103,7 +104,7 @@ def train(
                     "architecture": architecture,
                     "corpus": {"digest": store.digest, "sources": store.record["sources"]},
                     "tokens": settings.steps * settings.batch_tokens,
-                    "settings": training.settings_as_json(settings),
+                    "settings": settings.as_json(),
                     "quality": measured.as_json(),
                 }
                 files.save(

@@ -120,6 +120,17 @@ def select_in_batch(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return counts.astype(np.int64), chosen
 
 
+def positive(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All positive entries: counts [B], features [E], ascending within a row."""
+    room = min(bits.shape[1], 256)
+    while True:
+        counts, features = candidates(bits, 1, room)
+        most = int(counts.max(initial=0))
+        if most <= room:
+            return counts, features[np.arange(room)[None] < counts[:, None]]
+        room = most
+
+
 @njit(cache=True)
 def histogram(bits: np.ndarray) -> np.ndarray:
     """[32768] how often each positive bf16 number occurs."""
@@ -162,6 +173,51 @@ def decode(
     return out
 
 
+@njit(parallel=True, cache=True, fastmath=True)
+def dots_by_group(
+    x: np.ndarray, group: np.ndarray, matrix: np.ndarray, offsets: np.ndarray, features: np.ndarray
+) -> np.ndarray:
+    """[E] x[group of the feature, b] · matrix[feature] for every entry, x being [G, B, D]."""
+    out = np.empty(len(features), np.float32)
+    width = x.shape[2]
+    for b in prange(x.shape[1]):
+        for e in range(offsets[b], offsets[b + 1]):
+            i = features[e]
+            g = group[i]
+            total = np.float32(0)
+            for d in range(width):
+                total += x[g, b, d] * matrix[i, d]
+            out[e] = total
+    return out
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def decode_prefixes(
+    offsets: np.ndarray,
+    features: np.ndarray,
+    values: np.ndarray,
+    decoder: np.ndarray,
+    bias: np.ndarray,
+    group: np.ndarray,
+    groups: int,
+) -> np.ndarray:
+    """[G, B, D] for each prefix of the groups: bias + Σ value · decoder[feature] over the features in it."""
+    rows, width = len(offsets) - 1, decoder.shape[1]
+    out = np.zeros((groups, rows, width), np.float32)
+    for b in prange(rows):
+        for d in range(width):
+            out[0, b, d] = bias[d]
+        for e in range(offsets[b], offsets[b + 1]):
+            i, value = features[e], values[e]
+            g = group[i]
+            for d in range(width):
+                out[g, b, d] += value * decoder[i, d]
+        for g in range(1, groups):
+            for d in range(width):
+                out[g, b, d] += out[g - 1, b, d]
+    return out
+
+
 @njit(cache=True)
 def by_feature(features: np.ndarray, num_features: int) -> tuple[np.ndarray, np.ndarray]:
     """A counting sort of the entries by feature: starts [N+1], entry numbers [E] (ascending in a feature)."""
@@ -181,83 +237,81 @@ def by_feature(features: np.ndarray, num_features: int) -> tuple[np.ndarray, np.
 
 @njit(parallel=True, cache=True, fastmath=True)
 def update(
-    weights: tuple[np.ndarray, np.ndarray, np.ndarray],
-    first: tuple[np.ndarray, np.ndarray, np.ndarray],
-    second: tuple[np.ndarray, np.ndarray, np.ndarray],
-    entries: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    weights: tuple[np.ndarray, np.ndarray],
+    encoder_moments: tuple[np.ndarray, np.ndarray],
+    decoder_moments: tuple[np.ndarray, np.ndarray],
+    entries: tuple[np.ndarray, np.ndarray, np.ndarray],
     sorted_entries: tuple[np.ndarray, np.ndarray],
     x: np.ndarray,
-    slope: np.ndarray,
-    extra: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    slopes: np.ndarray,
+    group: np.ndarray,
+    extra: tuple[np.ndarray, np.ndarray, np.ndarray],
     adam: tuple[float, float, float, float],
     step: int,
 ) -> None:
-    """Gradient, Adam and renormalisation, feature by feature, in one pass over the weights and in place.
+    """Gradient, Adam and renormalisation, feature by feature, in one pass over the matrices and in place.
 
     Args:
-        weights: encoder [N, D], encoder bias [N], decoder [N, D] with unit rows.
-        first: Adam's first moments of the three.
-        second: Adam's second moments.
-        entries: row of each entry [E], its feature [E], its value [E], and slope · decoder [E].
+        weights: encoder [N, D] and decoder [N, D] with unit rows.
+        encoder_moments: Adam's first and second moments of the encoder.
+        decoder_moments: those of the decoder.
+        entries: the row of each entry [E], its value [E], and the gradient by its pre-activation [E].
         sorted_entries: `by_feature` of the entries.
-        x: [B, D] the batch.
-        slope: [B, D] the gradient of the loss by the reconstruction.
-        extra: where feature i has further gradients: place [N] (-1 for none), and those of encoder [M, D],
-            encoder bias [M] and decoder [M, D].
+        x: [B, D] what was encoded.
+        slopes: [G, B, D] the gradient of the loss by what the features of each group decode to.
+        group: [N] the group of each feature.
+        extra: where feature i has further gradients: place [N] (-1 for none), and those of encoder [M, D] and
+            decoder [M, D].
         adam: learning rate, β₁, β₂, ε (Kingma and Ba 2015, with bias correction).
         step: from 1.
     """
-    encoder, _, decoder = weights
-    rows, _, values, value_slopes = entries
+    encoder, decoder = weights
+    encoder_first, encoder_second = encoder_moments
+    decoder_first, decoder_second = decoder_moments
+    rows, values, pre_slopes = entries
     starts, order = sorted_entries
-    place, extra_encoder, extra_bias, extra_decoder = extra
+    place, extra_encoder, extra_decoder = extra
     rate, beta1, beta2, epsilon = adam
-    width = encoder.shape[1]
+    inner, outer = encoder.shape[1], decoder.shape[1]
     correct1 = np.float32(1 / (1 - beta1**step))
     correct2 = np.float32(1 / (1 - beta2**step))
     rate32, b1, b2, eps = np.float32(rate), np.float32(beta1), np.float32(beta2), np.float32(epsilon)
     one = np.float32(1)
     for i in prange(len(encoder)):
-        gradient_e = np.zeros(width, np.float32)
-        gradient_d = np.zeros(width, np.float32)
-        gradient_b = np.float32(0)
+        gradient_e = np.zeros(inner, np.float32)
+        gradient_d = np.zeros(outer, np.float32)
+        g_of = group[i]
         for at in range(starts[i], starts[i + 1]):
             e = order[at]
-            b, value, value_slope = rows[e], values[e], value_slopes[e]
-            gradient_b += value_slope
-            for d in range(width):
-                gradient_e[d] += value_slope * x[b, d]
-                gradient_d[d] += value * slope[b, d]
+            b, value, pre_slope = rows[e], values[e], pre_slopes[e]
+            for d in range(inner):
+                gradient_e[d] += pre_slope * x[b, d]
+            for d in range(outer):
+                gradient_d[d] += value * slopes[g_of, b, d]
         m = place[i]
         if m >= 0:
-            gradient_b += extra_bias[m]
-            for d in range(width):
+            for d in range(inner):
                 gradient_e[d] += extra_encoder[m, d]
+            for d in range(outer):
                 gradient_d[d] += extra_decoder[m, d]
+        for d in range(inner):
+            g = gradient_e[d]
+            mean = b1 * encoder_first[i, d] + (one - b1) * g
+            square = b2 * encoder_second[i, d] + (one - b2) * g * g
+            encoder_first[i, d], encoder_second[i, d] = mean, square
+            encoder[i, d] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
         along = np.float32(0)
-        for d in range(width):
+        for d in range(outer):
             along += gradient_d[d] * decoder[i, d]
         norm = np.float32(0)
-        for d in range(width):
-            g = gradient_e[d]
-            mean = b1 * first[0][i, d] + (one - b1) * g
-            square = b2 * second[0][i, d] + (one - b2) * g * g
-            first[0][i, d], second[0][i, d] = mean, square
-            encoder[i, d] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
+        for d in range(outer):
             g = gradient_d[d] - along * decoder[i, d]
-            mean = b1 * first[2][i, d] + (one - b1) * g
-            square = b2 * second[2][i, d] + (one - b2) * g * g
-            first[2][i, d], second[2][i, d] = mean, square
+            mean = b1 * decoder_first[i, d] + (one - b1) * g
+            square = b2 * decoder_second[i, d] + (one - b2) * g * g
+            decoder_first[i, d], decoder_second[i, d] = mean, square
             moved = decoder[i, d] - rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
             decoder[i, d] = moved
             norm += moved * moved
         scale = one / np.sqrt(norm)
-        for d in range(width):
+        for d in range(outer):
             decoder[i, d] *= scale
-        mean = b1 * first[1][i] + (one - b1) * gradient_b
-        square = b2 * second[1][i] + (one - b2) * gradient_b * gradient_b
-        first[1][i], second[1][i] = mean, square
-        # Through the tuple: numba 0.68 loses `bias[i] -= …` in a parallel loop when `bias` was unpacked from
-        # an argument (expected the array to change, got it unchanged); the test in
-        # tests/dictionaries/test_kernels.py holds the update to Adam.
-        weights[1][i] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)

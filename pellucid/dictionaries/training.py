@@ -1,14 +1,15 @@
 """Training a dictionary on a stream of activations: one dense encode, everything after it sparse.
 
-The stream gives batches [B, D] in a fixed order; the trainer gives a dictionary. Kill it at any moment: the
+The stream gives batches [B, W] in a fixed order; the trainer gives a dictionary. Kill it at any moment: the
 same call on the same run folder goes on from the last checkpoint to the very weights of a run that was not
 interrupted, bit for bit.
 
-Recipe, with its sources in docs/explanation/training.md: inputs scaled so that the mean squared distance from
-their centre is D; decoder bias started at the geometric median; encoder started as the decoder, scaled so
-that the first reconstructions have the right length; unit decoder rows with the parallel part of the gradient
-removed before Adam; an auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear
-warm-up, and linear decay at the end.
+What architectures differ in is in `architectures` and a file for each. What they share, with its sources in
+docs/explanation/training.md: inputs scaled so that the mean squared distance from their centre is the width;
+decoder bias started at the geometric median; encoder started as the decoder, scaled so that the first
+reconstructions have the right length; unit decoder rows with the parallel part of the gradient removed before
+Adam; an auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear warm-up, and
+linear decay at the end.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,71 +29,17 @@ from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import kernels
+from pellucid.dictionaries import architectures, kernels
+from pellucid.dictionaries.architectures import Decoded, Entries
 from pellucid.dictionaries.base import Dictionary, bits_of
-
-Architecture = Literal["topk", "batchtopk"]
+from pellucid.dictionaries.settings import TrainSettings
 
 _AUXILIARY_WEIGHT = 1 / 32  # Gao et al. 2024, A.2
 _AUXILIARY_ROWS = 1024  # silent features are few: a quarter of the batch shows them the error well enough
 _ADAM_BETAS = (0.9, 0.999)
 _ADAM_EPSILON = 6.25e-10  # Gao et al. 2024: the default of 1e-8 is large beside these gradients
-_THRESHOLD_DECAY = (
-    0.99  # of the last bars; a slower average lags while bars still fall, and saves a dictionary too sparse
-)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a training run is asked for. What is left at none is derived, and saved resolved."""
-
-    features: int = 4096
-    """How many features the dictionary has."""
-    k: int = 32
-    """How many features are active on a token, on average for batchtopk."""
-    architecture: Architecture = "batchtopk"
-    """topk keeps k features on every token; batchtopk, saved as jumprelu, keeps k per token on average."""
-    tokens: int = 1_000_000
-    """How many tokens to train on; a last batch that is begun is filled."""
-    batch_tokens: int = 4096
-    """Tokens per step."""
-    learning_rate: float | None = None
-    """Peak of Adam's rate; by default 6e-4 / √(features / 2¹⁴), at most 1e-3."""
-    warmup_steps: int | None = None
-    """Steps of linear warm-up; by default a twentieth of all, at most 500."""
-    decay_fraction: float = 0.2
-    """The last part of the run, over which the rate falls linearly to zero."""
-    silent_tokens: int | None = None
-    """A feature that fired on none of so many tokens gets the auxiliary loss; by default a tenth of the run,
-    at most ten million."""
-    seed: int = 0
-    """Seeds the start of the decoder."""
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps in the run: as many as give at least the tokens asked for."""
-        return -(-self.tokens // self.batch_tokens)
-
-    def resolved(self) -> TrainSettings:
-        """The same settings with every default filled in.
-
-        Raises:
-            InputError: when a number makes no sense.
-        """
-        if not 1 <= self.k <= self.features:
-            raise InputError(
-                f"k must lie between 1 and the number of features ({self.features}); got {self.k}."
-            )
-        if min(self.tokens, self.batch_tokens) < 1:
-            raise InputError(
-                f"tokens and batch_tokens must be positive; got {self.tokens} and {self.batch_tokens}."
-            )
-        return replace(
-            self,
-            learning_rate=self.learning_rate or min(1e-3, 6e-4 / math.sqrt(self.features / 2**14)),
-            warmup_steps=min(500, 1 + self.steps // 20) if self.warmup_steps is None else self.warmup_steps,
-            silent_tokens=self.silent_tokens or min(10_000_000, max(1, self.tokens // 10)),
-        )
+_START_TOKENS = 1024  # on which the first length and the first thresholds are set
+_START_NUMBERS = 2**26  # at most so many pre-activations of them
 
 
 class ActivationStream(Protocol):
@@ -120,6 +66,7 @@ class Trainer:
     def __init__(self, settings: TrainSettings, sample: Tensor) -> None:
         """Start from a sample of the stream, [tokens, D]."""
         self.settings = settings.resolved()
+        self.rule = architectures.of(self.settings)
         n, width = settings.features, sample.shape[1]
         sample = sample.float()
         centre = geometric_median(sample)
@@ -130,55 +77,51 @@ class Trainer:
         generator = torch.Generator().manual_seed(settings.seed)
         decoder = torch.nn.functional.normalize(torch.randn(n, width, generator=generator), dim=1)
         centre = centre * self.scale
-        self.decoder = decoder
-        self.decoder_bias = centre.clone()
-        self.encoder = decoder.clone()
-        self.encoder_bias = -(decoder @ centre)
-        self.first = self._zeros()
-        self.second = self._zeros()
-        self.bias_first, self.bias_second = torch.zeros(width), torch.zeros(width)
+        self.encoder, self.decoder = decoder.clone(), decoder
+        self.vectors = {"decoder_bias": centre.clone(), "encoder_bias": -(decoder @ centre)}
+        self._start(sample[: max(64, min(_START_TOKENS, _START_NUMBERS // n))] * self.scale)
+        self.moments = {
+            name: (torch.zeros_like(t), torch.zeros_like(t))
+            for name, t in {"encoder": self.encoder, "decoder": self.decoder, **self.vectors}.items()
+        }
         self.silent_for = torch.zeros(n, dtype=torch.int64)
         self.peak, self.fired = torch.zeros(n), torch.zeros(n, dtype=torch.int64)
-        self.threshold = torch.zeros(())
         self.step = 0
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """What is derived from the rest and not kept."""
+        n = self.settings.features
         self._buffers: tuple[Tensor, Tensor, Tensor] | None = None
-        self._match_length(sample[: settings.batch_tokens] * self.scale)
+        ends = self.rule.prefixes
+        self.group = np.searchsorted(ends, np.arange(n), side="right").astype(np.int8)
 
-    def _zeros(self) -> tuple[Tensor, Tensor, Tensor]:
-        return (
-            torch.zeros_like(self.encoder),
-            torch.zeros_like(self.encoder_bias),
-            torch.zeros_like(self.decoder),
-        )
-
-    def _match_length(self, x: Tensor) -> None:
-        """Scale the encoder so that the first reconstructions have the best length (least squares)."""
-        offsets, features, values = self._select(x)
-        aim = (x - self.decoder_bias).numpy()
-        shape = kernels.decode(
-            offsets, features, values, self.decoder.numpy(), np.zeros(x.shape[1], np.float32)
-        )
+    def _start(self, x: Tensor) -> None:
+        """Scale the encoder so that first reconstructions have the best length; then begin the rule."""
+        pre = x @ self.encoder.T + self.vectors["encoder_bias"]
+        values, features = pre.topk(self.settings.k, dim=1)
+        offsets = np.arange(len(x) + 1) * self.settings.k
+        codes = features.flatten().int().numpy(), values.clamp(min=0).flatten().numpy()
+        shape = kernels.decode(offsets, *codes, self.decoder.numpy(), np.zeros(x.shape[1], np.float32))
+        aim = (x - self.vectors["decoder_bias"]).numpy()
         factor = float((aim * shape).sum() / max(1e-9, (shape * shape).sum()))
         self.encoder *= factor
-        self.encoder_bias *= factor
+        self.vectors["encoder_bias"] *= factor
+        self.rule.vectors = self.vectors
+        self.rule.start(pre * factor)
 
-    def _select(self, x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The active entries of a batch in compressed rows, with their values in fp32."""
-        k = self.settings.k
+    def _select(self, x: Tensor) -> Entries:
+        """The entries of a batch that count, with their values in fp32."""
         bits = bits_of(self._product(x))
-        if self.settings.architecture == "topk":
-            counts, chosen = kernels.select_per_row(bits, k)
-            features = chosen[np.arange(k)[None] < counts[:, None]]
-        else:
-            counts, features = kernels.select_in_batch(bits, k)
+        counts, features = self.rule.select(bits, self.step)
         offsets = np.concatenate([[0], counts.cumsum()])
-        values = kernels.dots(x.numpy(), self.encoder.numpy(), offsets, features)
-        values += self.encoder_bias.numpy()[features]
-        np.maximum(values, 0, out=values)
-        return offsets, features, values
+        pre = kernels.dots(x.numpy(), self.encoder.numpy(), offsets, features)
+        pre += self.vectors["encoder_bias"].numpy()[features]
+        rows = np.repeat(np.arange(len(x)), counts)
+        return Entries(offsets, features, pre, self.rule.values(pre, features), rows)
 
     def _product(self, x: Tensor) -> Tensor:
-        """[B, N] the pre-activations in bf16: the one dense product of a step.
+        """[B, N] the pre-activations less the rule's bar, in bf16: the one dense product of a step.
 
         The bias rides as one more column (padded to a full vector register), so that the product needs no
         second pass, and the buffers are kept, because fresh pages cost a sixth of the time.
@@ -190,7 +133,7 @@ class Trainer:
             self._buffers = (padded[0], padded[1], torch.empty(rows, n, dtype=torch.bfloat16))
         inputs, weights, product = self._buffers
         inputs[:, :width], inputs[:, width] = x, 1
-        weights[:, :width], weights[:, width] = self.encoder, self.encoder_bias
+        weights[:, :width], weights[:, width] = self.encoder, self.vectors["encoder_bias"] - self.rule.bar
         return torch.mm(inputs, weights.T, out=product)
 
     def rate(self) -> float:
@@ -203,39 +146,79 @@ class Trainer:
 
     def train_on(self, activations: Tensor) -> dict[str, float]:
         """One step on a batch [B, D]; returns the figures of the batch before the step."""
-        s = self.settings
         x = activations.float() * self.scale
-        rate = self.rate()
+        self._check(float(x.sum()))
+        rate, entries = self.rate(), self._select(x)
+        decoder, bias = self.decoder.numpy(), self.vectors["decoder_bias"].numpy()
+        weight = 1 / (len(x) * self.variance)
+        # Reconstructions by each prefix of the features: [G, B, D], the last by all of them.
+        errors = kernels.decode_prefixes(
+            entries.offsets,
+            entries.features,
+            entries.values,
+            decoder,
+            bias,
+            self.group,
+            len(self.rule.prefixes),
+        )
+        errors -= x.numpy()
+        unexplained = float(np.square(errors[-1]).sum(dtype=np.float64)) * weight
+        self._check(unexplained)
         self.step += 1
-        offsets, features, values = self._select(x)
-        decoder = self.decoder.numpy()
-        reconstruction = kernels.decode(offsets, features, values, decoder, self.decoder_bias.numpy())
-        error = torch.from_numpy(reconstruction) - x
-        unexplained = float(error.square().sum(1).mean()) / self.variance
-        if not math.isfinite(unexplained):
-            raise InputError(
-                f"The loss is not a number at step {self.step}: the stream holds NaN or infinite "
-                "activations. Read the model in fp32, or lower the learning rate."
-            )
-        slope = error * (2 / (len(x) * self.variance))
-        value_slopes = kernels.dots(slope.numpy(), decoder, offsets, features)
-        value_slopes[values <= 0] = 0
+        error = torch.from_numpy(errors[-1].copy() if len(errors) > 1 else errors[-1])
+        # The loss is the mean over the prefixes; a feature bears on its own prefix and all that hold it.
+        slopes = errors * np.float32(2 * weight / len(errors))
+        slopes = slopes[::-1].cumsum(0)[::-1] if len(errors) > 1 else slopes
+        value_slopes = kernels.dots_by_group(slopes, self.group, decoder, entries.offsets, entries.features)
+        pre_slopes, gradients = self.rule.slopes(
+            entries, value_slopes, Decoded(x.numpy(), decoder, bias, weight)
+        )
+        gradients["decoder_bias"] = slopes[0].sum(0)
         extra, dead = self._auxiliary(x, error)
-        rows = np.repeat(np.arange(len(x)), np.diff(offsets))
+        chosen = extra[0] >= 0
+        gradients["encoder_bias"][chosen] += extra[2][extra[0][chosen]]
         kernels.update(
-            (self.encoder.numpy(), self.encoder_bias.numpy(), decoder),
-            _arrays(self.first),
-            _arrays(self.second),
-            (rows, features, values, value_slopes),
-            kernels.by_feature(features, self.settings.features),
+            (self.encoder.numpy(), decoder),
+            tuple(m.numpy() for m in self.moments["encoder"]),
+            tuple(m.numpy() for m in self.moments["decoder"]),
+            (entries.rows, entries.values, pre_slopes),
+            kernels.by_feature(entries.features, self.settings.features),
             x.numpy(),
-            slope.numpy(),
-            extra,
+            slopes,
+            self.group,
+            (extra[0], extra[1], extra[3]),
             (rate, *_ADAM_BETAS, _ADAM_EPSILON),
             self.step,
         )
-        self._move_bias(slope.sum(0), rate)
-        self.silent_for += len(x)
+        for name, gradient in gradients.items():
+            self._move(name, torch.from_numpy(gradient), rate)
+        self.rule.learn(entries, self.step)
+        self._count(entries)
+        return {"fvu": unexplained, "l0": entries.l0, "silent": float(dead), "rate": rate}
+
+    def _check(self, number: float) -> None:
+        """Refuse to go on with what is no number."""
+        if not math.isfinite(number):
+            raise InputError(
+                f"The loss is not a number at step {self.step + 1}: the stream holds NaN or infinite "
+                "activations. Read the model in fp32, or lower the learning rate."
+            )
+
+    def _move(self, name: str, gradient: Tensor, rate: float) -> None:
+        """Adam on a vector."""
+        b1, b2 = _ADAM_BETAS
+        first, second = self.moments[name]
+        first.mul_(b1).add_(gradient, alpha=1 - b1)
+        second.mul_(b2).add_(gradient.square(), alpha=1 - b2)
+        mean, square = first / (1 - b1**self.step), second / (1 - b2**self.step)
+        self.vectors[name] -= rate * mean / (square.sqrt() + _ADAM_EPSILON)
+
+    def _count(self, entries: Entries) -> None:
+        """Maxima, frequencies, and for how long features have been silent."""
+        s = self.settings
+        active = entries.values > 0
+        features, values = entries.features[active], entries.values[active]
+        self.silent_for += entries.num_rows
         self.silent_for[torch.from_numpy(features).long()] = 0
         if self.step == max(1, s.steps - round(s.decay_fraction * s.steps)):
             # From here on the weights hardly move: maxima and frequencies are measured on the rest of the
@@ -244,20 +227,6 @@ class Trainer:
             self.fired.zero_()
         np.maximum.at(self.peak.numpy(), features, values)
         self.fired += torch.from_numpy(np.bincount(features, minlength=len(self.fired)))
-        if len(values) and self.settings.architecture == "batchtopk":
-            lowest = float(values[values > 0].min(initial=np.inf))
-            if math.isfinite(lowest):
-                keep = min(_THRESHOLD_DECAY, 1 - 1 / self.step)
-                self.threshold = self.threshold * keep + lowest * (1 - keep)
-        return {"fvu": unexplained, "l0": len(values) / len(x), "silent": float(dead), "rate": rate}
-
-    def _move_bias(self, gradient: Tensor, rate: float) -> None:
-        """Adam on the decoder bias."""
-        b1, b2 = _ADAM_BETAS
-        self.bias_first.mul_(b1).add_(gradient, alpha=1 - b1)
-        self.bias_second.mul_(b2).add_(gradient.square(), alpha=1 - b2)
-        mean, square = self.bias_first / (1 - b1**self.step), self.bias_second / (1 - b2**self.step)
-        self.decoder_bias -= rate * mean / (square.sqrt() + _ADAM_EPSILON)
 
     def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[tuple[np.ndarray, ...], int]:
         """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
@@ -276,7 +245,9 @@ class Trainer:
         place[silent_ones.numpy()] = np.arange(count, dtype=np.int32)
         x, aim = x[:_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
         encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
-        values, chosen = (x @ encoder.T + self.encoder_bias[silent_ones]).topk(min(count, width // 2), dim=1)
+        values, chosen = (x @ encoder.T + self.vectors["encoder_bias"][silent_ones]).topk(
+            min(count, width // 2), dim=1
+        )
         codes = torch.zeros(len(x), count).scatter_(1, chosen, values.clamp(min=0))
         miss = codes @ decoder - aim
         weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
@@ -293,36 +264,34 @@ class Trainer:
 
     def dictionary(self, site: Site, model_digest: str) -> Dictionary:
         """The dictionary as it stands, with the scale folded in."""
+        unit = torch.full((self.settings.features,), 1 / self.scale)
         shared: dict[str, Any] = {
             "site": site,
             "model_digest": model_digest,
             "encoder": self.encoder.clone(),
-            "encoder_bias": self.encoder_bias / self.scale,
+            "encoder_bias": self.vectors["encoder_bias"] * unit,
             "decoder": self.decoder.clone(),
-            "decoder_bias": self.decoder_bias / self.scale,
-            "maximum": self.peak / self.scale,
+            "decoder_bias": self.vectors["decoder_bias"] / self.scale,
+            "maximum": self.peak * unit,
             "frequency": self.fired / max(1, self._measured_tokens),
         }
-        if self.settings.architecture == "topk":
-            return Dictionary(activation="topk", k=self.settings.k, **shared)
-        bar = (self.threshold / self.scale).expand(self.settings.features).clone()
-        return Dictionary(activation="jumprelu", threshold=bar, **shared)
+        return self.rule.dictionary(shared, unit)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint must hold."""
-        names = ("encoder", "encoder_bias", "decoder")
         return {
-            **{name: getattr(self, name) for name in names},
-            **{f"first.{name}": t for name, t in zip(names, self.first, strict=True)},
-            **{f"second.{name}": t for name, t in zip(names, self.second, strict=True)},
-            "decoder_bias": self.decoder_bias,
-            "bias_first": self.bias_first,
-            "bias_second": self.bias_second,
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            **{f"vector.{name}": t for name, t in self.vectors.items()},
+            **{f"first.{name}": pair[0] for name, pair in self.moments.items()},
+            **{f"second.{name}": pair[1] for name, pair in self.moments.items()},
+            **{
+                f"number.{name}": torch.tensor(value, dtype=torch.float64)
+                for name, value in {**self.rule.numbers, "scale": self.scale}.items()
+            },
             "silent_for": self.silent_for,
             "peak": self.peak,
             "fired": self.fired,
-            "threshold": self.threshold,
-            "scale": torch.tensor(self.scale, dtype=torch.float64),
             "step": torch.tensor(self.step),
         }
 
@@ -331,24 +300,21 @@ class Trainer:
         """The trainer whose `state` this is."""
         self = cls.__new__(cls)
         self.settings = settings.resolved()
-        names = ("encoder", "encoder_bias", "decoder")
-        for name in (
-            *names,
-            "decoder_bias",
-            "bias_first",
-            "bias_second",
-            "silent_for",
-            "peak",
-            "fired",
-            "threshold",
-        ):
+        self.rule = architectures.of(self.settings)
+        for name in ("encoder", "decoder", "silent_for", "peak", "fired"):
             setattr(self, name, state[name])
-        self.first = tuple(state[f"first.{name}"] for name in names)  # type: ignore[assignment]
-        self.second = tuple(state[f"second.{name}"] for name in names)  # type: ignore[assignment]
-        self.scale = float(state["scale"])
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
+
+        self.vectors, seconds = under("vector."), under("second.")
+        self.moments = {name: (first, seconds[name]) for name, first in under("first.").items()}
+        numbers = {name: float(t) for name, t in under("number.").items()}
+        self.scale = numbers.pop("scale")
+        self.rule.vectors, self.rule.numbers = self.vectors, numbers
         self.variance = float(self.encoder.shape[1])
         self.step = int(state["step"])
-        self._buffers = None
+        self._set_up()
         return self
 
 
@@ -403,11 +369,6 @@ def _load_checkpoint(folder: Path, settings: TrainSettings) -> tuple[Trainer, tu
     return Trainer.restore(settings, state), (block, batch)
 
 
-def settings_as_json(settings: TrainSettings) -> dict[str, Any]:
-    """Resolved settings as JSON values."""
-    return asdict(settings.resolved())
-
-
 def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:
     """[D] the point of least summed distance to [T, D] (Weiszfeld's iteration); outliers hardly move it."""
     centre = points.mean(0)
@@ -415,10 +376,6 @@ def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:
         weights = 1 / (points - centre).norm(dim=1).clamp(min=1e-6)
         centre = (points * weights[:, None]).sum(0) / weights.sum()
     return centre
-
-
-def _arrays(tensors: tuple[Tensor, Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tensors[0].numpy(), tensors[1].numpy(), tensors[2].numpy()
 
 
 def versions() -> dict[str, Any]:

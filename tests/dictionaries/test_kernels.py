@@ -151,37 +151,66 @@ def test_entries_are_sorted_by_feature_and_keep_their_order_within_one(numbers: 
     assert starts.tolist() == [sum(n < i for n in numbers) for i in range(11)]
 
 
+@given(**SPARSE)
+def test_prefixes_decode_as_their_features_alone(rows: int, features: int, width: int, seed: int) -> None:
+    codes, x, decoder, bias = sparse_problem(rows, features, width, seed)
+    ends = sorted({max(1, features // 3), max(1, features // 2), features})
+    group = np.searchsorted(ends, np.arange(features), side="right").astype(np.int8)
+    arrays = codes.offsets.numpy(), codes.features.numpy(), codes.values.numpy(), decoder.numpy()
+    found = kernels.decode_prefixes(*arrays, bias.numpy(), group, len(ends))
+    for end, mine in zip(ends, found, strict=True):
+        expected = codes.dense()[:, :end] @ decoder[:end] + bias
+        np.testing.assert_allclose(mine, expected.numpy(), rtol=1e-5, atol=1e-5)
+    many = torch.stack([x * (n + 1) for n in range(len(ends))]).numpy()
+    dots = kernels.dots_by_group(many, group, decoder.numpy(), *arrays[:2])
+    alone = kernels.dots(x.numpy(), decoder.numpy(), *arrays[:2]) * (group[arrays[1]] + 1)
+    np.testing.assert_allclose(dots, alone, rtol=1e-5, atol=1e-5)
+
+
+@given(**CASES)
+def test_positive_entries_are_all_found_in_order(
+    rows: int, features: int, k: int, seed: int, kind: str
+) -> None:
+    scores = scores_of(rows, features, seed, kind)
+    counts, found = kernels.positive(bits_of(scores))
+    where = (scores > 0).nonzero()
+    assert counts.tolist() == (scores > 0).sum(1).tolist()
+    assert found.tolist() == where[:, 1].tolist()
+
+
 @pytest.mark.parametrize("with_extra", [False, True])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_fused_update_is_autograd_then_adam_then_unit_rows(with_extra: bool, seed: int) -> None:
-    """Five steps against dense autograd and torch.optim.Adam, in double precision."""
-    rows, features, width, variance = 24, 40, 16, 16.0
+    """Five steps against dense autograd and torch.optim.Adam, in double precision; more out than in."""
+    rows, features, inner, outer, variance = 24, 40, 16, 19, 16.0
     betas, epsilon = (0.9, 0.999), 6.25e-10
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    encoder, encoder_bias, decoder_bias = draw(features, width), draw(features) - 1, draw(width)
-    decoder = torch.nn.functional.normalize(draw(features, width), dim=1)
-    mine = [encoder.clone().numpy(), encoder_bias.clone().numpy(), decoder.clone().numpy()]
-    first, second = ([np.zeros_like(w) for w in mine] for _ in range(2))
-    theirs = [torch.nn.Parameter(w.double()) for w in (encoder, encoder_bias, decoder)]
+    encoder, encoder_bias, decoder_bias = draw(features, inner), draw(features) - 1, draw(outer)
+    decoder = torch.nn.functional.normalize(draw(features, outer), dim=1)
+    mine = [encoder.clone().numpy(), decoder.clone().numpy()]
+    moments = [(np.zeros_like(w), np.zeros_like(w)) for w in mine]
+    theirs = [torch.nn.Parameter(w.double()) for w in (encoder, decoder)]
     adam = torch.optim.Adam(theirs, lr=1e-3, betas=betas, eps=epsilon)
+    ends = (5, 12, features)
+    group = np.searchsorted(ends, np.arange(features), side="right").astype(np.int8)
     for step in range(1, 6):
-        x = draw(rows, width)
+        x, aim = draw(rows, inner), draw(rows, outer)
         rate = 1e-3 * step  # it changes from step to step
-        codes = plain.select_per_row((x @ torch.from_numpy(mine[0]).T + torch.from_numpy(mine[1])), 5)
+        codes = plain.select_per_row(x @ torch.from_numpy(mine[0]).T + encoder_bias, 5)
         place = np.full(features, -1, np.int32)
-        extra = [draw(4, width) * 1e-2, draw(4) * 1e-2, draw(4, width) * 1e-2]
+        extra = [draw(4, inner) * 1e-2, draw(4, outer) * 1e-2]
         if with_extra:
             place[[1, 5, 8, 39]] = [2, 0, 3, 1]
 
         adam.zero_grad()
-        active = torch.zeros(rows, features, dtype=torch.bool)
-        active[codes.rows, codes.features.long()] = True
-        e, b, d = theirs
-        loss = plain.loss(x.double(), e, b, d, decoder_bias.double(), active, variance)
+        active = codes.dense() > 0
+        e, d = theirs
+        values = torch.where(active, x.double() @ e.T + encoder_bias.double(), 0)
+        loss = plain.loss(aim.double(), values, d, decoder_bias.double(), variance, ends)
         loss.backward()  # type: ignore[no-untyped-call]
         for weight, more in zip(theirs, extra, strict=True):
             assert weight.grad is not None
@@ -193,17 +222,25 @@ def test_the_fused_update_is_autograd_then_adam_then_unit_rows(with_extra: bool,
         adam.step()
         d.data = torch.nn.functional.normalize(d.data, dim=1)
 
-        offsets, numbers, values = (t.numpy() for t in (codes.offsets, codes.features, codes.values))
-        error = kernels.decode(offsets, numbers, values, mine[2], decoder_bias.numpy()) - x.numpy()
-        slope = (error * (2 / (rows * variance))).astype(np.float32)
+        offsets, numbers, found = (t.numpy() for t in (codes.offsets, codes.features, codes.values))
+        errors = kernels.decode_prefixes(
+            offsets, numbers, found, mine[1], decoder_bias.numpy(), group, len(ends)
+        )
+        slopes = ((errors - aim.numpy()) * (2 / (rows * variance * len(ends)))).astype(np.float32)
+        slopes = np.ascontiguousarray(slopes[::-1].cumsum(0)[::-1])
         kernels.update(
-            (mine[0], mine[1], mine[2]),
-            (first[0], first[1], first[2]),
-            (second[0], second[1], second[2]),
-            (codes.rows.numpy(), numbers, values, kernels.dots(slope, mine[2], offsets, numbers)),
+            (mine[0], mine[1]),
+            moments[0],
+            moments[1],
+            (
+                codes.rows.numpy(),
+                found,
+                kernels.dots_by_group(slopes, group, mine[1], offsets, numbers),
+            ),
             kernels.by_feature(numbers, features),
             x.numpy(),
-            slope,
+            slopes,
+            group,
             (place, *(g.numpy() for g in extra)),
             (rate, *betas, epsilon),
             step,
@@ -211,7 +248,7 @@ def test_the_fused_update_is_autograd_then_adam_then_unit_rows(with_extra: bool,
         for weight, expected in zip(mine, theirs, strict=True):
             np.testing.assert_allclose(weight, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
         # The moments are small, so they are compared by their own size.
-        for ours, parameter in zip(first, theirs, strict=True):
+        for (first, _), parameter in zip(moments, theirs, strict=True):
             average = adam.state[parameter]["exp_avg"].numpy()
-            np.testing.assert_allclose(ours, average, rtol=1e-4, atol=1e-5 * np.abs(average).max())
-        np.testing.assert_allclose(np.linalg.norm(mine[2], axis=1), 1, rtol=1e-6)
+            np.testing.assert_allclose(first, average, rtol=1e-4, atol=1e-5 * np.abs(average).max())
+        np.testing.assert_allclose(np.linalg.norm(mine[1], axis=1), 1, rtol=1e-6)

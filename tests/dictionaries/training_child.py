@@ -15,7 +15,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numba
 import torch
@@ -27,10 +29,11 @@ from pellucid.activations.tokens import TokenStore
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import training
+from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.models.model import Model
 from pellucid.testing import tiny_model
 
-SETTINGS = training.TrainSettings(
+SETTINGS = TrainSettings(
     features=48, k=4, tokens=24 * 64, batch_tokens=64, silent_tokens=256, learning_rate=3e-3
 )
 
@@ -53,8 +56,8 @@ class Mortal(Reader):
 
 def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_after: int) -> None:
     numba.set_num_threads(1 if kill_after else 2)  # the bits do not depend on it
-    architecture = "topk" if "topk" in run_folder.name else "batchtopk"
-    settings = training.TrainSettings(**{**training.asdict(SETTINGS), "architecture": architecture})
+    architecture = cast(Architecture, run_folder.name.partition("-")[0])
+    settings = replace(SETTINGS, architecture=architecture)
     stream = Mortal(model, TokenStore.open(store), Site("resid_post", 1), 64, 16)
     Mortal.left = kill_after
     if kill_after < 0:
@@ -68,7 +71,7 @@ def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_a
             whole(tensors, path)
 
         training.save_file = torn  # type: ignore[assignment]
-    with RunFolder.open(run_folder, identity={"settings": training.settings_as_json(settings)}) as run:
+    with RunFolder.open(run_folder, identity={"settings": settings.as_json()}) as run:
         d = training.train(stream, settings, run, checkpoint_every_s=checkpoint_s)
     names = ("encoder", "encoder_bias", "decoder", "decoder_bias", "threshold")
     save_file(

@@ -1,0 +1,182 @@
+"""What architectures differ in: how pre-activations become a code, and what sparsity costs.
+
+The trainer computes one dense product and hands its bits to a rule. The rule picks the entries that count,
+says what they are worth, and turns the gradient by a value into the gradient by its pre-activation. Whatever
+a rule learns beside encoder and decoder is a vector of one number per feature, in `vectors` beside the
+biases, and moved by Adam like them; whatever it remembers from step to step is in `numbers`. Both are part of
+a checkpoint.
+
+B rows of a batch, N features, E entries.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from pellucid.dictionaries import kernels
+from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The entries of a batch that count, in compressed rows."""
+
+    offsets: np.ndarray
+    """[B+1] where each row begins."""
+    features: np.ndarray
+    """[E] int32."""
+    pre: np.ndarray
+    """[E] float32, encoder row · x + encoder bias."""
+    values: np.ndarray
+    """[E] float32, what each is worth: zero for one that only bears on a threshold."""
+    rows: np.ndarray
+    """[E] the row of the batch each belongs to."""
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.offsets) - 1
+
+    @property
+    def l0(self) -> float:
+        """Active features per row."""
+        return float((self.values > 0).sum()) / self.num_rows
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a rule with a loss of its own needs beside the entries."""
+
+    x: np.ndarray
+    """[B, D] what is to be reconstructed, scaled."""
+    decoder: np.ndarray
+    """[N, D]."""
+    decoder_bias: np.ndarray
+    """[D]."""
+    weight: float
+    """By which a squared error enters the loss."""
+
+
+Slopes = tuple[np.ndarray, dict[str, np.ndarray]]
+"""The gradient by each entry's pre-activation [E], and by each vector of the rule, `encoder_bias` among them
+[N]."""
+
+
+class Rule:
+    """Keeps what is positive: the ground that the architectures stand on."""
+
+    activation: ClassVar[Activation] = "relu"
+    """How the trained dictionary is read."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings = settings
+        self.vectors: dict[str, Tensor] = {}
+        self.numbers: dict[str, float] = {}
+
+    def start(self, pre: Tensor) -> None:
+        """Begin from the pre-activations [T, N] of a sample: add vectors, set numbers."""
+
+    @property
+    def bar(self) -> Tensor | float:
+        """What a pre-activation must exceed for its entry to be picked up: a number, or one per feature."""
+        return 0.0
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """How many of the first features must reconstruct by themselves; ends with N."""
+        return (self.settings.features,)
+
+    def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which entries count: per row how many [B], and their features [E].
+
+        Args:
+            bits: [B, N] the pre-activations less the bar, as the bits of bf16 numbers.
+            step: from 0.
+        """
+        return kernels.positive(bits)
+
+    def values(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """What entries are worth, by their pre-activation [E]."""
+        worth: np.ndarray = np.maximum(pre, 0)
+        return worth
+
+    def slopes(self, entries: Entries, value_slopes: np.ndarray, decoded: Decoded) -> Slopes:
+        """From the gradient by each value, with the rule's own penalty, to that by what it learns."""
+        pre = np.where(entries.values > 0, value_slopes, np.float32(0))
+        return pre, {"encoder_bias": self.per_feature(entries, pre)}
+
+    def per_feature(self, entries: Entries, slopes: np.ndarray) -> np.ndarray:
+        """[N] the sum of the entries of each feature."""
+        sums: np.ndarray = np.bincount(entries.features, slopes, minlength=self.settings.features)
+        return sums.astype(np.float32)
+
+    def learn(self, entries: Entries, step: int) -> None:
+        """After a step (from 1): remember what the dictionary will need."""
+
+    def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
+        """The dictionary to keep, in the units of the model.
+
+        Args:
+            shared: what all architectures have in common, in those units already.
+            unit: [N] what one unit of training is in them, by feature.
+        """
+        return Dictionary(activation=self.activation, **shared)
+
+
+def quantile_of(pre: Tensor, active: float) -> float:
+    """The number that `active` pre-activations per token exceed."""
+    wanted = min(pre.numel() - 1, max(1, round(active * len(pre))))
+    return float(pre.flatten().topk(wanted + 1).values[-1])
+
+
+class Penalised(Rule):
+    """Pays for active features: the weight of the penalty moves until as many are active as were asked for.
+
+    At every step it is multiplied by a power of how far the running average of L0 is off, so that one number,
+    k, asks for the same of every architecture.
+    """
+
+    _FIRST_ACTIVE = 4  # times k: where training starts
+    _GAIN = 0.01
+    _MEMORY = 0.95
+
+    def start(self, pre: Tensor) -> None:
+        """Lower the encoder bias until a few times k features are active."""
+        active = min(self._FIRST_ACTIVE * self.settings.k, self.settings.features // 2)
+        self.vectors["encoder_bias"] -= quantile_of(pre, active)
+        self.numbers = {"penalty": 1.0, "l0": float(active)}
+
+    def learn(self, entries: Entries, step: int) -> None:
+        """Move the weight of the penalty."""
+        average = self._MEMORY * self.numbers["l0"] + (1 - self._MEMORY) * entries.l0
+        off = math.log(max(average, 1e-3) / self.settings.k)
+        self.numbers = {
+            "penalty": self.numbers["penalty"] * math.exp(self._GAIN * max(-2.0, min(2.0, off))),
+            "l0": average,
+        }
+
+
+def of(settings: TrainSettings) -> Rule:
+    """The rule of an architecture."""
+    from pellucid.dictionaries.batchtopk import BatchTopK
+    from pellucid.dictionaries.gated import Gated
+    from pellucid.dictionaries.jumprelu import JumpReLU
+    from pellucid.dictionaries.matryoshka import Matryoshka
+    from pellucid.dictionaries.relu import ReLU
+    from pellucid.dictionaries.topk import TopK
+
+    rules: dict[str, type[Rule]] = {
+        "topk": TopK,
+        "batchtopk": BatchTopK,
+        "matryoshka": Matryoshka,
+        "jumprelu": JumpReLU,
+        "gated": Gated,
+        "relu": ReLU,
+    }
+    return rules[settings.architecture](settings)

@@ -1,0 +1,46 @@
+"""BatchTopK: the B·k largest pre-activations of a whole batch (Bussmann et al. 2024, arXiv 2412.06410).
+
+A token that needs more features gets more. At use there is no batch to compare with: the dictionary is kept
+with a threshold, the running average of the smallest value that was kept, and is read as JumpReLU.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from pellucid.dictionaries import kernels
+from pellucid.dictionaries.architectures import Entries, Rule
+from pellucid.dictionaries.base import Activation, Dictionary
+
+# Of the last bars; a slower average lags while bars still fall, and saves a dictionary too sparse.
+_DECAY = 0.99
+
+
+class BatchTopK(Rule):
+    """Keeps the B·k largest of the batch."""
+
+    activation: ClassVar[Activation] = "jumprelu"
+
+    def start(self, pre: Tensor) -> None:
+        """No threshold yet."""
+        self.numbers = {"threshold": 0.0}
+
+    def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The largest positive entries of the batch."""
+        return kernels.select_in_batch(bits, self.settings.k_at(step))
+
+    def learn(self, entries: Entries, step: int) -> None:
+        """Average the smallest value that was kept."""
+        lowest = float(entries.values[entries.values > 0].min(initial=np.inf))
+        if math.isfinite(lowest):
+            keep = min(_DECAY, 1 - 1 / step)
+            self.numbers["threshold"] = self.numbers["threshold"] * keep + lowest * (1 - keep)
+
+    def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
+        """With the one threshold for all features."""
+        bar = self.numbers["threshold"] * unit
+        return Dictionary(activation="jumprelu", threshold=bar, **shared)

@@ -1,0 +1,62 @@
+"""JumpReLU: each feature has a threshold of its own, learnt (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+A value below its threshold counts nothing, one above it counts in full. The gradient by a threshold is that
+of the expected loss, estimated from the pre-activations near it: with ε the bandwidth and K one on
+(−1/2, 1/2) and else zero,
+
+    ∂value/∂θ = −θ/ε · K((p − θ)/ε)        ∂L0/∂θ = −1/ε · K((p − θ)/ε)
+
+and the penalty is λ (L0/k − 1)², so that one asks for L0 itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.dictionaries.architectures import Decoded, Entries, Rule, Slopes, quantile_of
+from pellucid.dictionaries.base import Activation, Dictionary
+
+_BANDWIDTH = 0.5
+"""ε, in units where activations have a variance of one per dimension."""
+_PENALTY = 1.0
+"""λ."""
+
+
+class JumpReLU(Rule):
+    """Keeps what exceeds the feature's own threshold."""
+
+    activation: ClassVar[Activation] = "jumprelu"
+
+    def start(self, pre: Tensor) -> None:
+        """Thresholds that k features of a token exceed."""
+        bar = max(_BANDWIDTH / 2, quantile_of(pre, self.settings.k))
+        self.vectors["threshold"] = torch.full((self.settings.features,), bar)
+
+    @property
+    def bar(self) -> Tensor:
+        """Also pick up what lies within half a bandwidth below the threshold."""
+        return (self.vectors["threshold"] - _BANDWIDTH / 2).clamp(min=0)
+
+    def values(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """All or nothing."""
+        bar = self.vectors["threshold"].numpy()[features]
+        return np.where(pre > np.maximum(bar, 0), pre, np.float32(0))
+
+    def slopes(self, entries: Entries, value_slopes: np.ndarray, decoded: Decoded) -> Slopes:
+        """By the pre-activation of what is active; by the threshold of what is near."""
+        bar = self.vectors["threshold"].numpy()[entries.features]
+        near = (np.abs(entries.pre - bar) < _BANDWIDTH / 2) / np.float32(_BANDWIDTH)
+        k = self.settings.k
+        price = 2 * _PENALTY * (entries.l0 / k - 1) / (k * entries.num_rows)
+        pre, found = super().slopes(entries, value_slopes, decoded)
+        found["threshold"] = self.per_feature(entries, -near * (bar * value_slopes + price))
+        return pre, found
+
+    def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
+        """With its thresholds."""
+        bar = self.vectors["threshold"].clamp(min=0) * unit
+        return Dictionary(activation="jumprelu", threshold=bar, **shared)

@@ -1,0 +1,82 @@
+"""What a training run is asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from pellucid.core.errors import InputError
+
+Architecture = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a training run is asked for. What is left at none is derived, and saved resolved."""
+
+    features: int = 4096
+    """How many features the dictionary has."""
+    k: int = 32
+    """How many features are active on a token: exactly for topk, on average for all others."""
+    architecture: Architecture = "batchtopk"
+    """How pre-activations become a code; see `architectures`."""
+    tokens: int = 1_000_000
+    """How many tokens to train on; a last batch that is begun is filled."""
+    batch_tokens: int = 4096
+    """Tokens per step."""
+    learning_rate: float | None = None
+    """Peak of Adam's rate; by default 6e-4 / √(features / 2¹⁴), at most 1e-3."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up; by default a twentieth of all, at most 500."""
+    decay_fraction: float = 0.2
+    """The last part of the run, over which the rate falls linearly to zero."""
+    k_start: int | None = None
+    """k at the first step, falling linearly to k over the first tenth of the run; by default k."""
+    silent_tokens: int | None = None
+    """A feature that fired on none of so many tokens gets the auxiliary loss; by default a tenth of the run,
+    at most ten million."""
+    seed: int = 0
+    """Seeds the start of the decoder."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in the run: as many as give at least the tokens asked for."""
+        return -(-self.tokens // self.batch_tokens)
+
+    def resolved(self) -> TrainSettings:
+        """The same settings with every default filled in.
+
+        Raises:
+            InputError: when a number makes no sense.
+        """
+        if not 1 <= self.k <= self.features:
+            raise InputError(
+                f"k must lie between 1 and the number of features ({self.features}); got {self.k}."
+            )
+        if self.k_start is not None and not self.k <= self.k_start <= self.features:
+            raise InputError(
+                f"k_start must lie between k ({self.k}) and the number of features ({self.features}); "
+                f"got {self.k_start}."
+            )
+        if min(self.tokens, self.batch_tokens) < 1:
+            raise InputError(
+                f"tokens and batch_tokens must be positive; got {self.tokens} and {self.batch_tokens}."
+            )
+        return replace(
+            self,
+            learning_rate=self.learning_rate or min(1e-3, 6e-4 / math.sqrt(self.features / 2**14)),
+            warmup_steps=min(500, 1 + self.steps // 20) if self.warmup_steps is None else self.warmup_steps,
+            k_start=self.k_start or self.k,
+            silent_tokens=self.silent_tokens or min(10_000_000, max(1, self.tokens // 10)),
+        )
+
+    def k_at(self, step: int) -> int:
+        """The k of a step (from 0)."""
+        start = self.k_start or self.k
+        share = min(1.0, step / max(1, self.steps // 10))
+        return round(start + (self.k - start) * share)
+
+    def as_json(self) -> dict[str, Any]:
+        """Resolved settings as JSON values."""
+        return asdict(self.resolved())

@@ -1,0 +1,31 @@
+"""TopK: the k largest pre-activations of each token (Gao et al. 2024, arXiv 2406.04093).
+
+L0 is k exactly, and there is no penalty to tune.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from pellucid.dictionaries import kernels
+from pellucid.dictionaries.architectures import Rule
+from pellucid.dictionaries.base import Activation, Dictionary
+
+
+class TopK(Rule):
+    """Keeps the k largest of each token."""
+
+    activation: ClassVar[Activation] = "topk"
+
+    def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k largest positive entries of each row."""
+        k = self.settings.k_at(step)
+        counts, chosen = kernels.select_per_row(bits, k)
+        return counts, chosen[np.arange(k)[None] < counts[:, None]]
+
+    def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
+        """With its k."""
+        return Dictionary(activation="topk", k=self.settings.k, **shared)
