@@ -4,7 +4,9 @@ Twelve everyday concepts, each beside a mean-difference vector.
 
 For each concept: candidates by contrast (`steering.finding`), tried at several strengths on prompts kept for
 that; the winner then answers twenty other neutral prompts, as does the plain model. An answer is about the
-concept by a fixed word list, and by the embedding of an independent model (all-MiniLM-L6-v2). The price is
+concept by a fixed word list, and by the embedding of an independent model (all-MiniLM-L6-v2), whose judge is
+fitted to answers that were asked for the concept and to plain ones. Both judges have their controls in the
+table: plain answers, which should not count, and answers asked for the concept, which should. The price is
 the perplexity of the answers under the plain model, beside that of a mean-difference vector at the least
 strength that reaches the same rate, and of asking for the concept in the prompt.
 
@@ -85,7 +87,10 @@ def measure(session: Session, concept: Concept, embed: effects.Embed, calm: list
         words=concept.words,
         count=10,
     )
-    judge = effects.EmbeddingJudge.fit(embed, concept.sentences, [*NEUTRAL_SENTENCES, *calm])
+    # The judge learns what answers about the concept are like from answers that were asked for it.
+    requests = [f"{p} {concept.request}" for p in SEARCH_PROMPTS] * 3
+    wanted = effects.outcome(model, dictionary, [], chats(session, requests), SAMPLING, []).texts
+    judge = effects.EmbeddingJudge.fit(embed, [*concept.sentences, *wanted], [*NEUTRAL_SENTENCES, *calm])
     judges = [effects.by_words(concept.words), judge]
     # All candidates roughly, then the best few finely.
     rough = trial(model, dictionary, candidates, ROUGH_STRENGTHS, SEARCH_PROMPTS[:6], judges)

@@ -22,6 +22,7 @@ def train(
     site: str = "resid_post.13",
     features: str = "4096",
     k: int = 32,
+    k_start: int | None = None,
     architecture: Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"] = "batchtopk",
     tokens: str = "1M",
     seed: int = 0,
@@ -42,8 +43,9 @@ def train(
         model: the model to read.
         site: the site to read it at.
         features: how many features the dictionary has, such as 16384 or 16k.
-        k: how many features are active on a token.
-        architecture: topk keeps k on every token, batchtopk k on average.
+        k: how many features are active on a token, whatever the architecture.
+        k_start: k at the first step, falling to k over the first tenth of the run.
+        architecture: topk keeps k on every token, the others k on average.
         tokens: how many tokens to train on, such as 25M.
         seed: fixes the start and the order.
         learning_rate: the peak rate; by default derived from the width.
@@ -71,6 +73,7 @@ def train(
     settings = TrainSettings(
         features=parse_count(features),
         k=k,
+        k_start=k_start,
         architecture=architecture,
         tokens=parse_count(tokens),
         batch_tokens=batch_tokens,

@@ -203,3 +203,16 @@ def test_the_span_of_a_text_among_pieces() -> None:
     pieces = ["<s>", "user", "\n", "the", " rain", " came", "<e>"]
     assert span_of(pieces, "the rain") == (3, 5)
     assert span_of(pieces, "nowhere") == (0, 7)
+
+
+def test_train_offers_the_architectures_there_are() -> None:
+    from typing import get_args
+
+    from pellucid.dictionaries import architectures, settings
+
+    reference = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+    choices = ", ".join(get_args(settings.Architecture))
+    assert f"*[choices: {choices}]*" in reference.read_text(encoding="utf-8")
+    for name in get_args(settings.Architecture):
+        made = architectures.of(settings.TrainSettings(features=8, k=2, architecture=name))
+        assert type(made).__name__.lower() == name
