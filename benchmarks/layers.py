@@ -29,7 +29,7 @@ SAMPLING = Sampling(max_tokens=32, temperature=0.7, top_p=0.9, seed=1)
 
 def measure(model: Model, site: Site, strengths: list[float]) -> list[tuple[float, effects.Rate, float]]:
     """For each strength the rate of hits over all concepts and prompts, and the perplexity."""
-    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in SEARCH_PROMPTS]
+    tokens = model.encode_prompts(SEARCH_PROMPTS)
     added = torch.stack(
         [vectors.mean_difference(model, c.sentences, NEUTRAL_SENTENCES, site) for c in CONCEPTS.values()]
     ).repeat_interleave(len(tokens), dim=0)

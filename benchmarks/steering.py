@@ -70,11 +70,6 @@ def load_judge() -> effects.Embed:
     return embed
 
 
-def chats(session: Session, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of prompts through the chat template."""
-    return [session.model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
-
-
 def measure(session: Session, concept: Concept, embed: effects.Embed, calm: list[str]) -> dict[str, Any]:
     """One concept's row."""
     model, dictionary = session.model, session.dictionary
@@ -89,7 +84,7 @@ def measure(session: Session, concept: Concept, embed: effects.Embed, calm: list
     )
     # The judge learns what answers about the concept are like from answers that were asked for it.
     requests = [f"{p} {concept.request}" for p in SEARCH_PROMPTS] * 3
-    wanted = effects.outcome(model, dictionary, [], chats(session, requests), SAMPLING, []).texts
+    wanted = effects.outcome(model, dictionary, [], model.encode_prompts(requests), SAMPLING, []).texts
     judge = effects.EmbeddingJudge.fit(embed, [*concept.sentences, *wanted], [*NEUTRAL_SENTENCES, *calm])
     judges = [effects.by_words(concept.words), judge]
     # All candidates roughly, then the best few finely.
@@ -97,13 +92,13 @@ def measure(session: Session, concept: Concept, embed: effects.Embed, calm: list
     few = list(dict.fromkeys(t.candidate for t in rough))[:3]
     best = trial(model, dictionary, few, STRENGTHS, SEARCH_PROMPTS, judges, max_tokens=40)[0]
     feature = best.candidate.feature
-    tokens = chats(session, NEUTRAL_PROMPTS)
+    tokens = model.encode_prompts(NEUTRAL_PROMPTS)
 
     def write(prompts: list[list[int]], *edits: FeatureEdit) -> effects.Outcome:
         return effects.outcome(model, dictionary, edits, prompts, SAMPLING, judges)
 
     plain, steered = write(tokens), write(tokens, FeatureEdit("set", feature, best.strength))
-    asked = write(chats(session, [f"{p} {concept.request}" for p in NEUTRAL_PROMPTS]))
+    asked = write(model.encode_prompts([f"{p} {concept.request}" for p in NEUTRAL_PROMPTS]))
     difference = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, dictionary.site)
     strength, vector = effects.least_vector(
         model, dictionary, difference, VECTOR_STRENGTHS, tokens, SAMPLING, judges, wanted=min(steered.hits)
@@ -137,7 +132,7 @@ def main() -> None:
     session, embed = Session.open(given.dictionary), load_judge()
     session.promotions  # noqa: B018  measured once, before the clock of the first concept
     calm = effects.outcome(
-        session.model, session.dictionary, [], chats(session, SEARCH_PROMPTS * 3), SAMPLING, []
+        session.model, session.dictionary, [], session.model.encode_prompts(SEARCH_PROMPTS * 3), SAMPLING, []
     ).texts
     rows = []
     for name in given.concepts.split(","):

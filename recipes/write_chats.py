@@ -73,7 +73,7 @@ def main() -> None:
     model = load(given.model)
     for at in range(done, min(given.chats, len(questions)), _AT_ONCE):
         batch = questions[at : min(at + _AT_ONCE, given.chats)]
-        prompts = [model.encode_chat([{"role": "user", "content": q}]) for q in batch]
+        prompts = model.encode_prompts(batch)
         sampling = Sampling(max_tokens=given.tokens, temperature=0.8, top_p=0.95, seed=at)
         answers = generation.answers(Generator(model, prompts, sampling))
         lines = []

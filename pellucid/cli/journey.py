@@ -16,7 +16,7 @@ import torch
 from pellucid.atlas.pages import snippets
 from pellucid.cli.session import Session
 from pellucid.core.progress import Progress
-from pellucid.models.generation import Answer, Sampling
+from pellucid.models.generation import Sampling
 from pellucid.steering import effects, receipts, vectors
 from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS, Concept
 from pellucid.steering.edits import EditPlan, FeatureEdit
@@ -103,7 +103,7 @@ def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, A
     model, dictionary = session.model, session.dictionary
     feature, strength = chosen.trial.candidate.feature, chosen.trial.strength
     prompts = list(NEUTRAL_PROMPTS)
-    tokens = _chats(session, prompts)
+    tokens = model.encode_prompts(prompts)
     judges = [effects.by_words(chosen.concept.words)]
     edit = FeatureEdit("set", feature, strength)
 
@@ -114,7 +114,7 @@ def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, A
     progress("measure the effect", 1, 4)
     steered = write(tokens, edit)
     progress("measure the effect", 2, 4)
-    asked = write(_chats(session, [f"{p} {chosen.concept.request}" for p in prompts]))
+    asked = write(model.encode_prompts([f"{p} {chosen.concept.request}" for p in prompts]))
     progress("measure the effect", 3, 4)
     difference = vectors.mean_difference(model, chosen.concept.sentences, NEUTRAL_SENTENCES, dictionary.site)
     _, vector = effects.least_vector(
@@ -124,7 +124,7 @@ def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, A
     both = zip(plain.verdicts[0], steered.verdicts[0], strict=True)
     shown = next((i for i, (a, b) in enumerate(both) if b and not a), 0)
     plan = EditPlan.same(dictionary, [edit], 1)
-    receipt = receipts.prove(model, plan, [tokens[shown]], [Answer(steered.token_ids[shown], [])])[0][0]
+    receipt = receipts.prove(model, plan, [tokens[shown]], [steered.token_ids[shown]])[0][0]
     return {
         "concept": chosen.concept.name,
         "feature": feature,
@@ -160,10 +160,6 @@ def _lit(session: Session, feature: int, prompt: list[int], answer: list[int]) -
     x = model.capture(torch.tensor([[*prompt, *answer]]), [site])[site]
     values = session.dictionary.activations_of(x[0, len(prompt) :].float(), torch.tensor([feature]))[:, 0]
     return {"pieces": model.pieces(answer), "values": (values / session.unit(feature)).tolist()}
-
-
-def _chats(session: Session, prompts: Sequence[str]) -> list[list[int]]:
-    return [session.model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
 
 
 def _arm(name: str, seen: effects.Outcome, *, ours: bool = False) -> dict[str, Any]:

@@ -20,12 +20,12 @@ def print_quality(card: Card) -> None:
     from pellucid.cli import printing
     from pellucid.core import digests
 
-    q = card["quality"]
+    q, runs = card["quality"], 1 + len(card.get("earlier", []))
     facts = [
         ("site", f"{card['site']} of {card.get('model_reference', digests.short(card['model']))}"),
         ("architecture", f"{card.get('architecture', card['activation'])}, k = {card['settings']['k']}"),
         ("features", f"{card['features']:,} of width {card['width']}"),
-        ("trained on", f"{card['tokens']:,} tokens"),
+        ("trained on", f"{card['tokens']:,} tokens" + (f", in {runs} runs" if runs > 1 else "")),
         ("measured on", f"{q['tokens']:,} held-out tokens (dead features: {q['dead_tokens']:,})"),
         ("loss, nats", f"{q['ce_plain']:.3f} plain, {q['ce_zero']:.3f} with the site set to zero"),
     ]

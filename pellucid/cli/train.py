@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
     from pellucid.activations.text import TextSource
+    from pellucid.core.sites import Site
+    from pellucid.dictionaries.files import Card
 
 app = App(name="train", help_format="plaintext")
 
@@ -30,6 +32,7 @@ def train(
     batch_tokens: int = 4096,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     atlas_tokens: str = "500k",
+    start: str | None = None,
     compact: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -52,6 +55,8 @@ def train(
         batch_tokens: tokens per step.
         precision: what the model computes in.
         atlas_tokens: how much of the text the feature pages are drawn from.
+        start: a dictionary of the same size to begin from; on the text it was trained on, reading goes on
+            where it ended.
         compact: write int8 rows, a quarter of the size.
         json: print the quality as JSON.
     """
@@ -65,7 +70,7 @@ def train(
     from pellucid.core.numbers import parse_count
     from pellucid.core.runs import RunFolder
     from pellucid.core.sites import Site
-    from pellucid.dictionaries import files, quality, training
+    from pellucid.dictionaries import files, quality, shipped, training
     from pellucid.dictionaries.settings import TrainSettings
     from pellucid.models.model import load
 
@@ -83,12 +88,16 @@ def train(
     sources = read_sources(text)
     network = load(model, precision=precision)
     network.check_site(where)
+    begun = None if start is None else files.load(shipped.resolve(start), model_digest=network.digest)
     with printing.progress(quiet=json) as progress:
         store = TokenStore.build(network, sources, progress=progress)
         if not len(store.heldout):
             raise InputError("The text is too short to hold any of it out for measuring. Give more text.")
         reader = Reader(network, store, where, batch_tokens=batch_tokens, seed=seed)
+        order = {"corpus": store.digest, "seed": seed, "batch_tokens": batch_tokens}
+        earlier, position = _earlier(begun[1], where, order) if begun else ([], (0, 0))
         identity = {
+            **({"start": begun[1]["digests"]["dictionary.safetensors"]} if begun else {}),
             "model": network.digest,
             "precision": str(network.dtype),
             "site": str(where),
@@ -99,14 +108,23 @@ def train(
             if not run.result.exists():
                 if not json:
                     printing.note(precision_error(network, model, store, where).sentence())
-                dictionary = training.train(reader, settings, run, progress=progress)
+                dictionary, position = training.train(
+                    reader,
+                    settings,
+                    run,
+                    start=begun[0] if begun else None,
+                    position=position,
+                    progress=progress,
+                )
                 measured = quality.measure(dictionary, reader, store.heldout, progress=progress)
                 card = {
                     "model_reference": model,
                     "precision": str(network.dtype).removeprefix("torch."),
                     "architecture": architecture,
                     "corpus": {"digest": store.digest, "sources": store.record["sources"]},
-                    "tokens": settings.steps * settings.batch_tokens,
+                    "tokens": settings.steps * settings.batch_tokens + sum(e["tokens"] for e in earlier),
+                    "order": {**order, "position": position},
+                    "earlier": earlier,
                     "settings": settings.as_json(),
                     "quality": measured.as_json(),
                 }
@@ -122,6 +140,24 @@ def train(
     print_quality(loaded)
     printing.note(f"dictionary: {run.result}")
     return None
+
+
+def _earlier(card: Card, site: Site, order: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[int, int]]:
+    """The runs behind a dictionary to start from, and where to go on if it read this text in this order."""
+    from pellucid.core.errors import InputError
+
+    if card["site"] != str(site):
+        raise InputError(f"The dictionary to start from is of {card['site']}. Give --site {card['site']}.")
+    before = card.get("earlier", [])
+    last = {
+        "dictionary": card["digests"]["dictionary.safetensors"],
+        "corpus": card["corpus"]["digest"],
+        "tokens": card["tokens"] - sum(e["tokens"] for e in before),
+        "settings": card["settings"],
+    }
+    read = card.get("order", {})
+    block, batch = read["position"] if {**read, "position": 0} == {**order, "position": 0} else (0, 0)
+    return [*before, last], (block, batch)
 
 
 def read_sources(text: list[str]) -> list[TextSource]:

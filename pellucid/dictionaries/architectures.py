@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from pellucid.dictionaries import kernels
-from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.settings import TrainSettings
 
 
@@ -71,9 +71,6 @@ Slopes = tuple[np.ndarray, dict[str, np.ndarray]]
 class Rule:
     """Keeps what is positive: the ground that the architectures stand on."""
 
-    activation: ClassVar[Activation] = "relu"
-    """How the trained dictionary is read."""
-
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
         self.vectors: dict[str, Tensor] = {}
@@ -81,6 +78,9 @@ class Rule:
 
     def start(self, pre: Tensor) -> None:
         """Begin from the pre-activations [T, N] of a sample: add vectors, set numbers."""
+
+    def take_up(self, thresholds: Tensor) -> None:
+        """Begin from a trained dictionary, with its biases in `vectors` and its thresholds [N], if any."""
 
     @property
     def bar(self) -> Tensor | float:
@@ -126,7 +126,7 @@ class Rule:
             shared: what all architectures have in common, in those units already.
             unit: [N] what one unit of training is in them, by feature.
         """
-        return Dictionary(activation=self.activation, **shared)
+        return Dictionary(activation="relu", **shared)
 
 
 def quantile_of(pre: Tensor, active: float) -> float:
@@ -151,6 +151,10 @@ class Penalised(Rule):
         active = min(self._FIRST_ACTIVE * self.settings.k, self.settings.features // 2)
         self.vectors["encoder_bias"] -= quantile_of(pre, active)
         self.numbers = {"penalty": 1.0, "l0": float(active)}
+
+    def take_up(self, thresholds: Tensor) -> None:
+        """Begin with as many active as were asked for."""
+        self.numbers = {"penalty": 1.0, "l0": float(self.settings.k)}
 
     def learn(self, entries: Entries, step: int) -> None:
         """Move the weight of the penalty."""

@@ -7,14 +7,14 @@ with a threshold, the running average of the smallest value that was kept, and i
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.architectures import Entries, Rule
-from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.base import Dictionary
 
 # Of the last bars; a slower average lags while bars still fall, and saves a dictionary too sparse.
 _DECAY = 0.99
@@ -23,11 +23,13 @@ _DECAY = 0.99
 class BatchTopK(Rule):
     """Keeps the B·k largest of the batch."""
 
-    activation: ClassVar[Activation] = "jumprelu"
-
     def start(self, pre: Tensor) -> None:
         """No threshold yet."""
         self.numbers = {"threshold": 0.0}
+
+    def take_up(self, thresholds: Tensor) -> None:
+        """The first batch gives the threshold."""
+        self.numbers = {"threshold": float(thresholds.mean())}
 
     def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The largest positive entries of the batch."""

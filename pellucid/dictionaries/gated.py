@@ -11,7 +11,7 @@ Trained, this is a JumpReLU dictionary with rows e^r W, bias b_mag and threshold
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +19,24 @@ from torch import Tensor
 
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.architectures import Decoded, Entries, Penalised, Slopes
-from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.base import Dictionary
 
 
 class Gated(Penalised):
     """Gate and magnitude apart. The trainer's encoder bias is that of the gate."""
-
-    activation: ClassVar[Activation] = "jumprelu"
 
     def start(self, pre: Tensor) -> None:
         """Magnitudes as they are; the gate lowered until a few times k are open."""
         bias = self.vectors["encoder_bias"]
         self.vectors |= {"magnitude_bias": bias.clone(), "stretch": torch.zeros_like(bias)}
         super().start(pre)
+
+    def take_up(self, thresholds: Tensor) -> None:
+        """The same function at a stretch of one: the gate opens where the magnitude passes its threshold."""
+        bias = self.vectors["encoder_bias"]
+        self.vectors |= {"magnitude_bias": bias.clone(), "stretch": torch.zeros_like(bias)}
+        bias -= thresholds
+        super().take_up(thresholds)
 
     def values(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
         """The magnitude where the gate is open."""

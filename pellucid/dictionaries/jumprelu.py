@@ -11,14 +11,14 @@ and the penalty is λ (L0/k − 1)², so that one asks for L0 itself.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pellucid.dictionaries.architectures import Decoded, Entries, Rule, Slopes, quantile_of
-from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.base import Dictionary
 
 _BANDWIDTH = 0.5
 """ε, in units where activations have a variance of one per dimension."""
@@ -29,12 +29,14 @@ _PENALTY = 1.0
 class JumpReLU(Rule):
     """Keeps what exceeds the feature's own threshold."""
 
-    activation: ClassVar[Activation] = "jumprelu"
-
     def start(self, pre: Tensor) -> None:
         """Thresholds that k features of a token exceed."""
         bar = max(_BANDWIDTH / 2, quantile_of(pre, self.settings.k))
         self.vectors["threshold"] = torch.full((self.settings.features,), bar)
+
+    def take_up(self, thresholds: Tensor) -> None:
+        """Thresholds as they were."""
+        self.vectors["threshold"] = thresholds
 
     @property
     def bar(self) -> Tensor:

@@ -142,38 +142,6 @@ def histogram(bits: np.ndarray) -> np.ndarray:
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def dots(x: np.ndarray, matrix: np.ndarray, offsets: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """[E] x[b] · matrix[feature] for every entry, in fp32."""
-    out = np.empty(len(features), np.float32)
-    width = x.shape[1]
-    for b in prange(len(x)):
-        for e in range(offsets[b], offsets[b + 1]):
-            i = features[e]
-            total = np.float32(0)
-            for d in range(width):
-                total += x[b, d] * matrix[i, d]
-            out[e] = total
-    return out
-
-
-@njit(parallel=True, cache=True, fastmath=True)
-def decode(
-    offsets: np.ndarray, features: np.ndarray, values: np.ndarray, decoder: np.ndarray, bias: np.ndarray
-) -> np.ndarray:
-    """[B, D] bias + Σ value · decoder[feature]."""
-    rows, width = len(offsets) - 1, decoder.shape[1]
-    out = np.empty((rows, width), np.float32)
-    for b in prange(rows):
-        for d in range(width):
-            out[b, d] = bias[d]
-        for e in range(offsets[b], offsets[b + 1]):
-            i, value = features[e], values[e]
-            for d in range(width):
-                out[b, d] += value * decoder[i, d]
-    return out
-
-
-@njit(parallel=True, cache=True, fastmath=True)
 def dots_by_group(
     x: np.ndarray, group: np.ndarray, matrix: np.ndarray, offsets: np.ndarray, features: np.ndarray
 ) -> np.ndarray:
@@ -216,6 +184,21 @@ def decode_prefixes(
             for d in range(width):
                 out[g, b, d] += out[g - 1, b, d]
     return out
+
+
+def dots(x: np.ndarray, matrix: np.ndarray, offsets: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """[E] x[b] · matrix[feature] for every entry, in fp32."""
+    found: np.ndarray = dots_by_group(x[None], np.zeros(len(matrix), np.int8), matrix, offsets, features)
+    return found
+
+
+def decode(
+    offsets: np.ndarray, features: np.ndarray, values: np.ndarray, decoder: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """[B, D] bias + Σ value · decoder[feature]."""
+    group = np.zeros(len(decoder), np.int8)
+    found: np.ndarray = decode_prefixes(offsets, features, values, decoder, bias, group, 1)[0]
+    return found
 
 
 @njit(cache=True)

@@ -44,6 +44,11 @@ class TrainSettings:
         """Optimiser steps in the run: as many as give at least the tokens asked for."""
         return -(-self.tokens // self.batch_tokens)
 
+    @property
+    def first_step_of_decay(self) -> int:
+        """The step, from 1, from which on the rate falls."""
+        return max(1, self.steps - round(self.decay_fraction * self.steps))
+
     def resolved(self) -> TrainSettings:
         """The same settings with every default filled in.
 

@@ -28,10 +28,10 @@ def resolve(name: str | Path) -> Path:
         UnknownNameError: when it is none of these.
     """
     path = Path(name).expanduser()
-    if (path / "card.json").is_file() or (path.is_dir() and "/" in str(name)):
-        return path
     if (path / "result" / "card.json").is_file():
         return path / "result"
+    if (path / "card.json").is_file() or (path.is_dir() and "/" in str(name)):
+        return path
     known = names()
     if found := [n for n in known if n == str(name)] or [n for n in known if n.startswith(f"{name}-")]:
         return _FOLDER / found[0]

@@ -5,20 +5,18 @@ L0 is k exactly, and there is no penalty to tune.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.architectures import Rule
-from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.base import Dictionary
 
 
 class TopK(Rule):
     """Keeps the k largest of each token."""
-
-    activation: ClassVar[Activation] = "topk"
 
     def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The k largest positive entries of each row."""

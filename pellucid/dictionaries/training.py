@@ -42,6 +42,10 @@ _START_TOKENS = 1024  # on which the first length and the first thresholds are s
 _START_NUMBERS = 2**26  # at most so many pre-activations of them
 
 
+Position = tuple[int, int]
+"""Block and batch in a stream of activations."""
+
+
 class ActivationStream(Protocol):
     """Batches of activations in a fixed order that can be taken up anywhere."""
 
@@ -56,15 +60,19 @@ class ActivationStream(Protocol):
     def sample(self, tokens: int) -> Tensor:
         """[tokens, D] the first activations of the stream, always the same."""
 
-    def batches(self, position: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    def batches(self, position: Position) -> Iterator[tuple[Position, Tensor]]:
         """Batches [B, D] from a position on, each with the position after it."""
 
 
 class Trainer:
     """The state of one training run."""
 
-    def __init__(self, settings: TrainSettings, sample: Tensor) -> None:
-        """Start from a sample of the stream, [tokens, D]."""
+    def __init__(self, settings: TrainSettings, sample: Tensor, start: Dictionary | None = None) -> None:
+        """Start from a sample of the stream, [tokens, D], or from a dictionary, with the scale of the sample.
+
+        Raises:
+            InputError: when the dictionary is of another size.
+        """
         self.settings = settings.resolved()
         self.rule = architectures.of(self.settings)
         n, width = settings.features, sample.shape[1]
@@ -74,12 +82,15 @@ class Trainer:
         # every site.
         self.scale = math.sqrt(width / float((sample - centre).square().sum(1).mean()))
         self.variance = float(width)
-        generator = torch.Generator().manual_seed(settings.seed)
-        decoder = torch.nn.functional.normalize(torch.randn(n, width, generator=generator), dim=1)
-        centre = centre * self.scale
-        self.encoder, self.decoder = decoder.clone(), decoder
-        self.vectors = {"decoder_bias": centre.clone(), "encoder_bias": -(decoder @ centre)}
-        self._start(sample[: max(64, min(_START_TOKENS, _START_NUMBERS // n))] * self.scale)
+        if start is None:
+            generator = torch.Generator().manual_seed(settings.seed)
+            decoder = torch.nn.functional.normalize(torch.randn(n, width, generator=generator), dim=1)
+            centre = centre * self.scale
+            self.encoder, self.decoder = decoder.clone(), decoder
+            self.vectors = {"decoder_bias": centre.clone(), "encoder_bias": -(decoder @ centre)}
+            self._start(sample[: max(64, min(_START_TOKENS, _START_NUMBERS // n))] * self.scale)
+        else:
+            self._take_up(start, width)
         self.moments = {
             name: (torch.zeros_like(t), torch.zeros_like(t))
             for name, t in {"encoder": self.encoder, "decoder": self.decoder, **self.vectors}.items()
@@ -109,6 +120,22 @@ class Trainer:
         self.vectors["encoder_bias"] *= factor
         self.rule.vectors = self.vectors
         self.rule.start(pre * factor)
+
+    def _take_up(self, start: Dictionary, width: int) -> None:
+        """Begin from the weights of a dictionary."""
+        if (start.num_features, start.width) != (self.settings.features, width):
+            raise InputError(
+                f"The dictionary to start from has {start.num_features} features of width {start.width}, and "
+                f"{self.settings.features} of width {width} are to be trained. Ask for as many as it has."
+            )
+        self.encoder, self.decoder = start.encoder.clone(), start.decoder.clone()
+        self.vectors = {
+            "decoder_bias": start.decoder_bias * self.scale,
+            "encoder_bias": start.encoder_bias * self.scale,
+        }
+        bars = torch.zeros(start.num_features) if start.threshold is None else start.threshold
+        self.rule.vectors = self.vectors
+        self.rule.take_up(bars * self.scale)
 
     def _select(self, x: Tensor) -> Entries:
         """The entries of a batch that count, with their values in fp32."""
@@ -165,18 +192,19 @@ class Trainer:
         unexplained = float(np.square(errors[-1]).sum(dtype=np.float64)) * weight
         self._check(unexplained)
         self.step += 1
-        error = torch.from_numpy(errors[-1].copy() if len(errors) > 1 else errors[-1])
         # The loss is the mean over the prefixes; a feature bears on its own prefix and all that hold it.
         slopes = errors * np.float32(2 * weight / len(errors))
-        slopes = slopes[::-1].cumsum(0)[::-1] if len(errors) > 1 else slopes
+        for inner in range(len(slopes) - 2, -1, -1):
+            slopes[inner] += slopes[inner + 1]
         value_slopes = kernels.dots_by_group(slopes, self.group, decoder, entries.offsets, entries.features)
         pre_slopes, gradients = self.rule.slopes(
             entries, value_slopes, Decoded(x.numpy(), decoder, bias, weight)
         )
         gradients["decoder_bias"] = slopes[0].sum(0)
-        extra, dead = self._auxiliary(x, error)
-        chosen = extra[0] >= 0
-        gradients["encoder_bias"][chosen] += extra[2][extra[0][chosen]]
+        (place, by_encoder, by_bias, by_decoder), num_silent = self._auxiliary(
+            x, torch.from_numpy(errors[-1])
+        )
+        gradients["encoder_bias"][place >= 0] += by_bias[place[place >= 0]]
         kernels.update(
             (self.encoder.numpy(), decoder),
             tuple(m.numpy() for m in self.moments["encoder"]),
@@ -186,7 +214,7 @@ class Trainer:
             x.numpy(),
             slopes,
             self.group,
-            (extra[0], extra[1], extra[3]),
+            (place, by_encoder, by_decoder),
             (rate, *_ADAM_BETAS, _ADAM_EPSILON),
             self.step,
         )
@@ -194,7 +222,7 @@ class Trainer:
             self._move(name, torch.from_numpy(gradient), rate)
         self.rule.learn(entries, self.step)
         self._count(entries)
-        return {"fvu": unexplained, "l0": entries.l0, "silent": float(dead), "rate": rate}
+        return {"fvu": unexplained, "l0": entries.l0, "silent": float(num_silent), "rate": rate}
 
     def _check(self, number: float) -> None:
         """Refuse to go on with what is no number."""
@@ -215,12 +243,11 @@ class Trainer:
 
     def _count(self, entries: Entries) -> None:
         """Maxima, frequencies, and for how long features have been silent."""
-        s = self.settings
         active = entries.values > 0
         features, values = entries.features[active], entries.values[active]
         self.silent_for += entries.num_rows
         self.silent_for[torch.from_numpy(features).long()] = 0
-        if self.step == max(1, s.steps - round(s.decay_fraction * s.steps)):
+        if self.step == self.settings.first_step_of_decay:
             # From here on the weights hardly move: maxima and frequencies are measured on the rest of the
             # run.
             self.peak.zero_()
@@ -259,8 +286,8 @@ class Trainer:
     def _measured_tokens(self) -> int:
         """Tokens that maxima and frequencies were measured on: those since the rate began to fall."""
         s = self.settings
-        start = max(1, s.steps - round(s.decay_fraction * s.steps))
-        return (self.step - start + 1 if self.step >= start else self.step) * s.batch_tokens
+        first = s.first_step_of_decay
+        return (self.step - first + 1 if self.step >= first else self.step) * s.batch_tokens
 
     def dictionary(self, site: Site, model_digest: str) -> Dictionary:
         """The dictionary as it stands, with the scale folded in."""
@@ -323,13 +350,31 @@ def train(
     settings: TrainSettings,
     run: RunFolder,
     *,
+    start: Dictionary | None = None,
+    position: Position = (0, 0),
     progress: Progress = silent,
     checkpoint_every_s: float = 120.0,
-) -> Dictionary:
-    """Train to the end, from the run's last checkpoint if it has one."""
+) -> tuple[Dictionary, Position]:
+    """Train to the end, from the run's last checkpoint if it has one.
+
+    Args:
+        stream: what to learn from.
+        settings: what is asked for.
+        run: where checkpoints are kept.
+        start: a dictionary of the same size to begin from, in place of random directions.
+        position: where in the stream to begin.
+        progress: is told of every step.
+        checkpoint_every_s: seconds between checkpoints.
+
+    Returns:
+        The dictionary, and the position in the stream after the last batch it saw.
+
+    Raises:
+        InputError: when the stream ends early or holds what is no number, or `start` is of another size.
+    """
     found = run.latest_checkpoint()
     if found is None:
-        trainer, position = Trainer(settings, stream.sample(_SAMPLE_TOKENS)), (0, 0)
+        trainer = Trainer(settings, stream.sample(_SAMPLE_TOKENS), start)
     else:
         trainer, position = _load_checkpoint(found[1], settings)
     steps = trainer.settings.steps
@@ -351,19 +396,19 @@ def train(
             f"The text ran out after {trainer.step} of {steps} steps. "
             f"Give more text, or ask for fewer tokens (about {trainer.step * settings.batch_tokens:,})."
         )
-    return trainer.dictionary(stream.site, stream.model_digest)
+    return trainer.dictionary(stream.site, stream.model_digest), position
 
 
 _SAMPLE_TOKENS = 16_384
 
 
-def _save_checkpoint(run: RunFolder, trainer: Trainer, position: tuple[int, int]) -> None:
+def _save_checkpoint(run: RunFolder, trainer: Trainer, position: Position) -> None:
     with run.checkpoint(trainer.step) as folder:
         state = {**trainer.state(), "position": torch.tensor(position)}
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "state.safetensors")
 
 
-def _load_checkpoint(folder: Path, settings: TrainSettings) -> tuple[Trainer, tuple[int, int]]:
+def _load_checkpoint(folder: Path, settings: TrainSettings) -> tuple[Trainer, Position]:
     state = load_file(folder / "state.safetensors")
     block, batch = state.pop("position").tolist()
     return Trainer.restore(settings, state), (block, batch)

@@ -110,6 +110,10 @@ class Model:
         text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
+    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of some prompts, each a chat of its own."""
+        return [self.encode_chat([{"role": "user", "content": prompt}]) for prompt in prompts]
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of some tokens."""
         return str(self.tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False))

@@ -147,7 +147,7 @@ def trial(
 
     Candidates and strengths run side by side as rows of one batch.
     """
-    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
+    tokens = model.encode_prompts(prompts)
     jobs = [(c, s) for c in candidates for s in strengths]
     at_once = max(1, rows_at_once // len(prompts))
     found: list[Trial] = []

@@ -8,6 +8,7 @@ commonest defect of steering tools.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from pellucid.core.errors import NoEffectError
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import generation
-from pellucid.models.generation import Answer, Pass
+from pellucid.models.generation import Pass
 from pellucid.models.model import Model
 from pellucid.steering.edits import EditPlan, FeatureEdit
 
@@ -45,23 +46,28 @@ class Receipt:
 
 
 def prove(
-    model: Model, plan: EditPlan, prompts: list[list[int]], written: list[Answer]
+    model: Model, plan: EditPlan, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> list[list[Receipt]]:
     """Receipts of every edit of every row.
+
+    Args:
+        model: the model that wrote.
+        plan: the edits of each row.
+        prompts: token ids of each row's prompt.
+        answers: token ids of what was written under the edits.
 
     Raises:
         NoEffectError: when the edits left the activations, or every prediction of an answer, as they were.
     """
-    tails = [a.token_ids for a in written]
-    plain = generation.logprobs_of(model, prompts, tails)
+    plain = generation.logprobs_of(model, prompts, answers)
     found: list[list[Receipt]] = []
     for row, edits in enumerate(plan.rows):
         if not edits:
             found.append([])
             continue
         alone = plan.part(row, row + 1)
-        changed = generation.logprobs_of(model, [prompts[row]], [tails[row]], editors=alone.editors)[0]
-        before, after, phase = _read(model, alone, prompts[row], tails[row])
+        changed = generation.logprobs_of(model, [prompts[row]], [answers[row]], editors=alone.editors)[0]
+        before, after, phase = _read(model, alone, prompts[row], answers[row])
         divergence = (plain[row].exp() * (plain[row] - changed)).sum(-1)
         kl = max(0.0, float(divergence.mean())) if len(divergence) else 0.0
         moved = after - before
@@ -120,10 +126,12 @@ def _direction(edit: object, dictionary: Dictionary) -> Tensor:
     return torch.nn.functional.normalize(edit.vector.float(), dim=0)  # type: ignore[attr-defined]
 
 
-def _read(model: Model, plan: EditPlan, prompt: list[int], tail: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+def _read(
+    model: Model, plan: EditPlan, prompt: Sequence[int], written: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Activations [tokens, D] at the site before and after the edit, and which tokens are of the answer."""
     site = plan.dictionary.site
-    tokens = torch.tensor([[*prompt, *tail]], device=model.device)
+    tokens = torch.tensor([[*prompt, *written]], device=model.device)
     x = model.capture(tokens, [site])[site]
     answer = torch.arange(tokens.shape[1], device=model.device)[None] >= len(prompt)
     edited = torch.where(answer[..., None], plan(x, Pass("answer", answer)), plan(x, Pass("prompt", ~answer)))

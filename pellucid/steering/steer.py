@@ -40,11 +40,11 @@ def steer(
         NoEffectError: when the edits did nothing.
         InputError: when a prompt is empty or an edit cannot be made.
     """
-    tokens = [model.encode_chat([{"role": "user", "content": p}]) for p in prompts]
+    tokens = model.encode_prompts(prompts)
     plan = EditPlan.same(dictionary, edits, len(tokens))
     plain = generation.answers(Generator(model, tokens, sampling))
     steered = generation.answers(Generator(model, tokens, sampling, editors=plan.editors))
-    proofs = receipts.prove(model, plan, tokens, steered)
+    proofs = receipts.prove(model, plan, tokens, [a.token_ids for a in steered])
     return [
         Steered(prompt, model.decode(a.token_ids), model.decode(b.token_ids), a, b, proof)
         for prompt, a, b, proof in zip(prompts, plain, steered, proofs, strict=True)

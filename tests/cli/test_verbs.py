@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,6 +65,39 @@ def test_train_inspect_and_models_agree(trained: dict[str, Path], capsys: pytest
     assert set(card["quality"]["methods"]) == {"dictionary", "random", "pca"}
     assert run("models", trained["model"], "--json") == 0
     assert json.loads(capsys.readouterr().out)["digest"] == card["model"]
+
+
+def test_training_goes_on_from_a_dictionary_where_its_text_was_left(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def card(folder: Path) -> dict[str, Any]:
+        return dict(json.loads((folder / "result" / "card.json").read_text()))
+
+    def more(out: Path, start: Path, *, site: str = "resid_post.1", features: int = 64, seed: int = 0) -> int:
+        return run(
+            "train", "--out", out, "--text", trained["text"], "--model", trained["model"], "--site", site,
+            "--features", features, "--k", 4, "--tokens", 1024, "--batch-tokens", 256,
+            "--atlas-tokens", 8000, "--start", start, "--seed", seed,
+        )  # fmt: skip
+
+    assert more(tmp_path / "second", trained["run"]) == 0
+    first, second = card(trained["run"]), card(tmp_path / "second")
+    assert second["tokens"] == first["tokens"] + 1024
+    assert [e["tokens"] for e in second["earlier"]] == [first["tokens"]]
+    assert second["earlier"][0]["dictionary"] == first["digests"]["dictionary.safetensors"]
+    (block, batch), (last_block, last_batch) = first["order"]["position"], second["order"]["position"]
+    assert (last_block, last_batch) == (block, batch + 4)
+
+    assert more(tmp_path / "third", tmp_path / "second", seed=1) == 0
+    third = card(tmp_path / "third")
+    assert third["order"]["position"] == [0, 4], "another order begins at its beginning"
+    assert [e["tokens"] for e in third["earlier"]] == [first["tokens"], 1024]
+
+    capsys.readouterr()
+    assert more(tmp_path / "fourth", trained["run"], features=32) == 1
+    assert "Ask for as many as it has" in " ".join(capsys.readouterr().err.split())
+    assert more(tmp_path / "fifth", trained["run"], site="resid_post.0") == 1
+    assert "Give --site resid_post.1" in " ".join(capsys.readouterr().err.split())
 
 
 def test_watch_lists_every_token_it_reads_and_writes(

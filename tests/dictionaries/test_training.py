@@ -90,7 +90,7 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         figures.append(told)
 
     with RunFolder.open(tmp_path_factory.mktemp("learnt") / "run", identity={}) as run:
-        d = train(Synthetic(), settings, run, progress=listen)
+        d, _ = train(Synthetic(), settings, run, progress=listen)
         return request.param, d, figures, run.events()
 
 
@@ -129,6 +129,28 @@ def test_as_many_features_are_active_as_were_asked_for(learnt: tuple[Any, ...]) 
     assert codes.mean_l0 == pytest.approx(ACTIVE, rel=0.1)
     exact = architecture in ("topk", "batchtopk", "matryoshka")
     assert np.mean([f["l0"] for f in figures[-50:]]) == pytest.approx(ACTIVE, rel=0.02 if exact else 0.1)
+
+
+def test_a_run_may_begin_from_a_dictionary_and_is_as_good_from_the_first_batch(
+    learnt: tuple[Any, ...],
+) -> None:
+    architecture, d, _, _ = learnt
+    stream = Synthetic()
+    trainer = Trainer(replace(SETTINGS, architecture=architecture), stream.sample(2048), d)
+    x = stream.draw(256, seed=10**7)
+    if architecture != "topk":
+        # What is selected in training is what the dictionary selects, up to the threshold of a batch.
+        entries = trainer._select(x * trainer.scale)
+        assert entries.l0 == pytest.approx(d.encode(x).mean_l0, rel=0.1)
+    trainer.train_on(x)
+    again = trainer.dictionary(d.site, d.model_digest)
+    y = stream.draw(2000, seed=10**8)
+    assert fvu(again, y) < fvu(d, y) * 1.1 + 0.01
+
+
+def test_a_dictionary_of_another_size_is_no_start(learnt: tuple[Any, ...]) -> None:
+    with pytest.raises(InputError, match="has 80 features of width 24, and 64 of width 24"):
+        Trainer(replace(SETTINGS, features=64), Synthetic().sample(2048), learnt[1])
 
 
 def test_the_figures_of_a_run_are_logged(learnt: tuple[Any, ...]) -> None:

@@ -72,7 +72,7 @@ def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_a
 
         training.save_file = torn  # type: ignore[assignment]
     with RunFolder.open(run_folder, identity={"settings": settings.as_json()}) as run:
-        d = training.train(stream, settings, run, checkpoint_every_s=checkpoint_s)
+        d, _ = training.train(stream, settings, run, checkpoint_every_s=checkpoint_s)
     names = ("encoder", "encoder_bias", "decoder", "decoder_bias", "threshold")
     save_file(
         {n: t.contiguous() for n in names if (t := getattr(d, n)) is not None},

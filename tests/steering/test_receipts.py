@@ -18,7 +18,7 @@ PROMPTS = ("The rain came", "Dogs bark at the moon")
 def prove(model: Model, plan: EditPlan) -> list[list[receipts.Receipt]]:
     tokens = [model.encode_text(p) for p in PROMPTS]
     written = generation.answers(Generator(model, tokens, Sampling(max_tokens=6), editors=plan.editors))
-    return receipts.prove(model, plan, tokens, written)
+    return receipts.prove(model, plan, tokens, [a.token_ids for a in written])
 
 
 def test_a_receipt_says_what_was_asked_and_what_was_reached(tiny: Model, dictionary: Dictionary) -> None:
@@ -37,7 +37,7 @@ def test_what_is_read_back_is_the_encoders_score_after_the_edit(tiny: Model, dic
     plan = EditPlan.same(dictionary, [FeatureEdit("set", 7, 4.0)], 1)
     prompt = tiny.encode_text(PROMPTS[0])
     written = generation.answers(Generator(tiny, [prompt], Sampling(max_tokens=4), editors=plan.editors))
-    (receipt,) = receipts.prove(tiny, plan, [prompt], written)[0]
+    (receipt,) = receipts.prove(tiny, plan, [prompt], [written[0].token_ids])[0]
     tokens = torch.tensor([[*prompt, *written[0].token_ids]])
     score = tiny.capture(tokens, [dictionary.site])[dictionary.site][0] @ dictionary.encoder[7]
     assert dictionary.maximum is not None
@@ -49,7 +49,7 @@ def test_kl_is_that_of_two_plain_passes(tiny: Model, dictionary: Dictionary) -> 
     plan = EditPlan.same(dictionary, [FeatureEdit("set", 7, 4.0)], 1)
     prompt = [tiny.encode_text(PROMPTS[0])]
     written = generation.answers(Generator(tiny, prompt, Sampling(max_tokens=5), editors=plan.editors))
-    (receipt,) = receipts.prove(tiny, plan, prompt, written)[0]
+    (receipt,) = receipts.prove(tiny, plan, prompt, [written[0].token_ids])[0]
     tail = [written[0].token_ids]
     p = generation.logprobs_of(tiny, prompt, tail)[0]
     q = generation.logprobs_of(tiny, prompt, tail, editors=plan.editors)[0]

@@ -1,0 +1,53 @@
+r"""Turns a finished run into the folder that the package ships: dictionary, atlas, the text it points into.
+
+The atlas is drawn from chats that the model wrote (recipes/chats.jsonl), because text may be kept in the
+repository only if nobody else wrote it.
+
+    python recipes/ship.py runs/smollm2 pellucid/dictionaries/shipped/smollm2-resid_post.13-16k \
+        --recipe "pellucid train --out runs/smollm2 ..."
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from pellucid.activations.reading import Reader
+from pellucid.activations.text import TextSource
+from pellucid.activations.tokens import TokenStore
+from pellucid.atlas import build as building
+from pellucid.cli import printing
+from pellucid.core import files as disk
+from pellucid.dictionaries import files, shipped
+from pellucid.models.model import load
+
+CHATS = "recipes/chats.jsonl"
+SMALL = building.AtlasSettings(examples=8, promoted=16)
+
+
+def main() -> None:
+    """Write the folder, whole or not at all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="a run folder, or a dictionary")
+    parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("--recipe", required=True, help="the command that trains it again")
+    given = parser.parse_args()
+    source = shipped.resolve(given.run)
+    dictionary, card = files.load(source)
+    model = load(card["model_reference"])
+    with printing.progress(quiet=False) as progress, disk.new_folder(given.out) as partial:
+        for name in card["digests"]:
+            shutil.copy(source / name, partial / name)
+        disk.write_json(partial / "card.json", {**card.values, "recipe": given.recipe})
+        store = TokenStore.build(model, [TextSource.parse(CHATS)], length=128, folder=partial / "text")
+        reader = Reader(model, store, dictionary.site)
+        rows = building.rows_of(len(store.tokens), None)
+        building.build(dictionary, reader, rows, partial / "atlas", settings=SMALL, progress=progress)
+    printing.note(f"wrote {given.out}")
+
+
+if __name__ == "__main__":
+    main()
