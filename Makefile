@@ -51,6 +51,7 @@ $(READY): pyproject.toml constraints.txt $(BIN)/python
 
 $(VENV)/.bench: $(READY)
 	$(PIP) -e '.[dev,bench]'
+	$(PIP) --no-deps --upgrade --target $(VENV)/peers -r benchmarks/peers.txt
 	@touch $@
 
 # Some systems ship venv without the pip that goes into it; then the system's own pip puts it there.

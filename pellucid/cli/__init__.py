@@ -36,6 +36,7 @@ VERBS = {
     "models": "Fetch, check and describe models.",
     "train": "Train a dictionary on what a model thinks while it reads text.",
     "inspect": "Show a dictionary's card and quality, or measure it again.",
+    "convert": "Take over a dictionary of another library, or write one for it.",
     "atlas": "Build feature pages, look at one, find features by example sentences.",
     "watch": "See features light up on a text, and on what the model then writes.",
     "steer": "Answer a prompt plainly and with features turned up or down, side by side.",

@@ -79,7 +79,7 @@ def demo(
             "name": session.folder.name,
             "site": str(session.dictionary.site),
             "features": session.dictionary.num_features,
-            "tokens": session.card["tokens"],
+            "tokens": session.card.get("tokens"),
             "quality": _quality(session),
         },
         "reading": reading,

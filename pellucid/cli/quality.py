@@ -20,12 +20,12 @@ def print_quality(card: Card) -> None:
     from pellucid.cli import printing
     from pellucid.core import digests
 
-    q, runs = card["quality"], 1 + len(card.get("earlier", []))
+    q = card["quality"]
     facts = [
         ("site", f"{card['site']} of {card.get('model_reference', digests.short(card['model']))}"),
-        ("architecture", f"{card.get('architecture', card['activation'])}, k = {card['settings']['k']}"),
+        ("architecture", _architecture(card)),
         ("features", f"{card['features']:,} of width {card['width']}"),
-        ("trained on", f"{card['tokens']:,} tokens" + (f", in {runs} runs" if runs > 1 else "")),
+        ("trained on", _training(card)),
         ("measured on", f"{q['tokens']:,} held-out tokens (dead features: {q['dead_tokens']:,})"),
         ("loss, nats", f"{q['ce_plain']:.3f} plain, {q['ce_zero']:.3f} with the site set to zero"),
     ]
@@ -39,6 +39,18 @@ def print_quality(card: Card) -> None:
     printing.console().print()
     printing.table(["", "dictionary", "random directions", "PCA of equal L0", "better"], rows)
     printing.note("in brackets: 95 % bootstrap intervals over rows of text")
+
+
+def _architecture(card: Card) -> str:
+    k = card.get("settings", card.values)["k"]
+    return f"{card.get('architecture', card['activation'])}" + (f", k = {k}" if k is not None else "")
+
+
+def _training(card: Card) -> str:
+    if converted := card.get("converted"):
+        return f"unknown: converted from {converted['library']}"
+    runs = 1 + len(card.get("earlier", []))
+    return f"{card['tokens']:,} tokens" + (f", in {runs} runs" if runs > 1 else "")
 
 
 def _figure(figure: dict[str, Any]) -> str:

@@ -152,8 +152,8 @@ def _earlier(card: Card, site: Site, order: dict[str, Any]) -> tuple[list[dict[s
     last = {
         "dictionary": card["digests"]["dictionary.safetensors"],
         "corpus": card["corpus"]["digest"],
-        "tokens": card["tokens"] - sum(e["tokens"] for e in before),
-        "settings": card["settings"],
+        "tokens": card.get("tokens", 0) - sum(e["tokens"] for e in before),
+        "settings": card.get("settings", card.get("converted")),
     }
     read = card.get("order", {})
     block, batch = read["position"] if {**read, "position": 0} == {**order, "position": 0} else (0, 0)

@@ -11,6 +11,7 @@ import torch
 
 from pellucid import cli
 from pellucid.cli.watch import span_of
+from pellucid.dictionaries import files
 from pellucid.models.model import Model
 
 
@@ -98,6 +99,37 @@ def test_training_goes_on_from_a_dictionary_where_its_text_was_left(
     assert "Ask for as many as it has" in " ".join(capsys.readouterr().err.split())
     assert more(tmp_path / "fifth", trained["run"], site="resid_post.0") == 1
     assert "Give --site resid_post.1" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_dictionary_goes_to_another_library_and_comes_back(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    assert run("convert", trained["dictionary"], "--to", "saelens", "--out", there) == 0
+    assert sorted(p.name for p in there.iterdir()) == ["cfg.json", "sae_weights.safetensors"]
+    words = ("--model", trained["model"], "--text", trained["text"], "--tokens", 4000)
+    assert run("convert", there, "--out", back, *words) == 0
+    printed = capsys.readouterr().out
+    assert "as declared" in printed
+    assert "converted from saelens" in printed
+    one, two = (files.load(folder)[0] for folder in (trained["dictionary"], back))
+    x = torch.randn(50, one.width, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(two.encode(x).dense(), one.encode(x).dense(), rtol=1e-4, atol=1e-4)
+    assert two.maximum is not None
+    assert float(two.maximum.max()) > 0
+    assert run("steer", "the rain", "--set", "3=6", "--dictionary", back, "--max-tokens", 3) == 0
+
+    capsys.readouterr()
+    assert run("convert", there, "--out", back, *words) == 1
+    assert "exists already" in capsys.readouterr().err
+    config = json.loads((there / "cfg.json").read_text())
+    config["metadata"]["hook_name"] = "blocks.0.hook_resid_post"
+    (there / "cfg.json").write_text(json.dumps(config))
+    assert run("convert", there, "--out", tmp_path / "wrong", *words) == 1
+    assert "The site is not what the file says" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "wrong").exists()
+    assert run("convert", trained["text"], "--out", tmp_path / "wrong", *words) == 1
+    assert "no dictionary of a known library" in " ".join(capsys.readouterr().err.split())
 
 
 def test_watch_lists_every_token_it_reads_and_writes(
