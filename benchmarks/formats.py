@@ -1,8 +1,8 @@
 """Do files change hands without changing meaning?
 
 For every class of dictionary that SAELens, dictionary_learning and sparsify keep, with weights at random:
-their own code saves, ours reads, and both reconstruct the same vectors; then ours writes, their own code loads,
-and both reconstruct again. Last, the shipped dictionary goes to SAELens' own code and reads real text there.
+their own code saves, ours reads, and both reconstruct the same vectors; then ours writes, their own code
+loads, and both reconstruct again. Last, the shipped dictionary goes to SAELens' own code and reads real text.
 
 The largest difference is printed relative to the largest number; the bar is 1e-4, fp32 rounding.
 
