@@ -118,7 +118,7 @@ def _train_small(out: Path, *, quiet: bool) -> Path:
         text=[
             "pypi:sae-probes==0.4.2#sae_probes/data/cleaned_data/*.csv.zst?skip=*_hist_fig*|*_us_*|*_nyc_*&tokens=1.5M"
         ],
-        features="4096",
+        features=("4096",),
         tokens="800k",
         atlas_tokens="150k",
         json=quiet,

@@ -41,6 +41,22 @@ def print_quality(card: Card) -> None:
     printing.note("in brackets: 95 % bootstrap intervals over rows of text")
 
 
+def print_comparison(cards: dict[str, Card]) -> None:
+    """Print the figures of several dictionaries, a row each, with random directions of the first below."""
+    from pellucid.cli import printing
+
+    rows = [[name, *_row(card["quality"]["methods"]["dictionary"])] for name, card in cards.items()]
+    first = next(iter(cards.values()))["quality"]["methods"]
+    rows += [[f"{name} of the first", *_row(first[name])] for name in ("random", "pca")]
+    printing.table(["", *(label for _, label, _ in FIGURES), "dead features"], rows)
+    printing.note("in brackets: 95 % bootstrap intervals over rows of text")
+
+
+def _row(method: dict[str, Any]) -> list[str]:
+    dead = method["dead"]
+    return [*(_figure(method[name]) for name, _, _ in FIGURES), "n/a" if dead is None else f"{dead:.2%}"]
+
+
 def _architecture(card: Card) -> str:
     k = card.get("settings", card.values)["k"]
     return f"{card.get('architecture', card['activation'])}" + (f", k = {k}" if k is not None else "")

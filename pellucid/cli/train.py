@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,8 +13,11 @@ if TYPE_CHECKING:
     from pellucid.activations.text import TextSource
     from pellucid.core.sites import Site
     from pellucid.dictionaries.files import Card
+    from pellucid.dictionaries.training import Job
 
 app = App(name="train", help_format="plaintext")
+
+Kind = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
 
 
 @app.default
@@ -22,10 +27,10 @@ def train(
     text: Annotated[list[str], Parameter(consume_multiple=True, negative="")],
     model: str = "smollm2",
     site: str = "resid_post.13",
-    features: str = "4096",
-    k: int = 32,
+    features: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ("4096",),
+    k: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")] = (32,),
     k_start: int | None = None,
-    architecture: Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"] = "batchtopk",
+    architecture: Annotated[tuple[Kind, ...], Parameter(consume_multiple=True, negative="")] = ("batchtopk",),
     tokens: str = "1M",
     seed: int = 0,
     learning_rate: float | None = None,
@@ -36,12 +41,14 @@ def train(
     compact: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Train a dictionary on a model's activations.
+    """Train dictionaries on a model's activations.
 
-    Stop it at any moment; the same command goes on where it was.
+    Stop it at any moment; the same command goes on where it was. Several values of --features, --k or
+    --architecture train a dictionary for each combination, on one reading of the model.
 
     Args:
-        out: the run folder; the dictionary ends up in its folder `result`.
+        out: the run folder; the dictionary ends up in its folder `result`. Of several, each has a run folder
+            in it, named after its architecture, features and k.
         text: text sources (files, folders, pypi:…, npm:…, deb:…, hf:…), or @FILE with one source a line.
         model: the model to read.
         site: the site to read it at.
@@ -65,7 +72,6 @@ def train(
     from pellucid.activations.tokens import TokenStore
     from pellucid.atlas import build as building
     from pellucid.cli import printing
-    from pellucid.cli.quality import print_quality
     from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_count
     from pellucid.core.runs import RunFolder
@@ -75,21 +81,30 @@ def train(
     from pellucid.models.model import load
 
     where = Site.parse(site)
-    settings = TrainSettings(
-        features=parse_count(features),
-        k=k,
-        k_start=k_start,
-        architecture=architecture,
-        tokens=parse_count(tokens),
-        batch_tokens=batch_tokens,
-        seed=seed,
-        learning_rate=learning_rate,
-    ).resolved()
+    wanted = {
+        f"{kind}-{count}-k{active}": TrainSettings(
+            features=parse_count(count),
+            k=active,
+            k_start=k_start,
+            architecture=kind,
+            tokens=parse_count(tokens),
+            batch_tokens=batch_tokens,
+            seed=seed,
+            learning_rate=learning_rate,
+        ).resolved()
+        for kind, count, active in product(architecture, features, k)
+    }
+    if start is not None and len(wanted) > 1:
+        raise InputError(
+            "A dictionary to start from serves one run. Give one --features, --k, --architecture."
+        )
+    folders = [out] if len(wanted) == 1 else [out / name for name in wanted]
     sources = read_sources(text)
     network = load(model, precision=precision)
     network.check_site(where)
     begun = None if start is None else files.load(shipped.resolve(start), model_digest=network.digest)
-    with printing.progress(quiet=json) as progress:
+    cards: dict[str, Card] = {}
+    with printing.progress(quiet=json) as progress, ExitStack() as held:
         store = TokenStore.build(network, sources, progress=progress)
         if not len(store.heldout):
             raise InputError("The text is too short to hold any of it out for measuring. Give more text.")
@@ -102,44 +117,66 @@ def train(
             "precision": str(network.dtype),
             "site": str(where),
             "tokens": store.digest,
-            "settings": settings.as_json(),
         }
-        with RunFolder.open(out, identity=identity, facts=training.versions()) as run:
-            if not run.result.exists():
-                if not json:
-                    printing.note(precision_error(network, model, store, where).sentence())
-                dictionary, position = training.train(
-                    reader,
-                    settings,
-                    run,
-                    start=begun[0] if begun else None,
-                    position=position,
-                    progress=progress,
-                )
-                measured = quality.measure(dictionary, reader, store.heldout, progress=progress)
-                card = {
-                    "model_reference": model,
-                    "precision": str(network.dtype).removeprefix("torch."),
-                    "architecture": architecture,
-                    "corpus": {"digest": store.digest, "sources": store.record["sources"]},
-                    "tokens": settings.steps * settings.batch_tokens + sum(e["tokens"] for e in earlier),
-                    "order": {**order, "position": position},
-                    "earlier": earlier,
-                    "settings": settings.as_json(),
-                    "quality": measured.as_json(),
-                }
-                files.save(
-                    dictionary, run.result, card=card, fixture=reader.sample(32).float(), compact=compact
-                )
-            trained, loaded = files.load(run.result, model_digest=network.digest)
-            if not (run.result / "atlas").exists():
-                rows = building.rows_of(len(store.tokens), -(-parse_count(atlas_tokens) // store.length))
-                building.build(trained, reader, rows, run.result / "atlas", progress=progress)
+        jobs = []
+        for folder, settings in zip(folders, wanted.values(), strict=True):
+            itself = {**identity, "settings": settings.as_json()}
+            run = held.enter_context(RunFolder.open(folder, identity=itself, facts=training.versions()))
+            jobs.append(training.Job(settings, run, begun[0] if begun else None))
+        unfinished = [job for job in jobs if not job.run.result.exists()]
+        if unfinished and not json:
+            printing.note(precision_error(network, model, store, where).sentence())
+        trained, position = (
+            training.train_together(reader, unfinished, position=position, progress=progress)
+            if unfinished
+            else ([], position)
+        )
+        facts = {
+            "model_reference": model,
+            "precision": str(network.dtype).removeprefix("torch."),
+            "corpus": {"digest": store.digest, "sources": store.record["sources"]},
+            "order": {**order, "position": position},
+            "earlier": earlier,
+        }
+        for job, dictionary in zip(unfinished, trained, strict=True):
+            measured = quality.measure(dictionary, reader, store.heldout, progress=progress)
+            files.save(
+                dictionary,
+                job.run.result,
+                card={**facts, **_own_facts(job, earlier), "quality": measured.as_json()},
+                fixture=reader.sample(32).float(),
+                compact=compact,
+            )
+        rows = building.rows_of(len(store.tokens), -(-parse_count(atlas_tokens) // store.length))
+        for name, job in zip(wanted, jobs, strict=True):
+            dictionary, cards[name] = files.load(job.run.result, model_digest=network.digest)
+            if not (job.run.result / "atlas").exists():
+                building.build(dictionary, reader, rows, job.run.result / "atlas", progress=progress)
+    _report(cards, out, json=json)
+
+
+def _report(cards: dict[str, Card], out: Path, *, json: bool) -> None:
+    from pellucid.cli import printing
+    from pellucid.cli.quality import print_comparison, print_quality
+
     if json:
-        return printing.as_json(loaded.values)
-    print_quality(loaded)
-    printing.note(f"dictionary: {run.result}")
-    return None
+        values = {name: card.values for name, card in cards.items()}
+        return printing.as_json(values if len(values) > 1 else values.popitem()[1])
+    if len(cards) > 1:
+        print_comparison(cards)
+        return printing.note(f"dictionaries: {out}")
+    print_quality(cards.popitem()[1])
+    return printing.note(f"dictionary: {out / 'result'}")
+
+
+def _own_facts(job: Job, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the card says of one of several dictionaries."""
+    settings = job.settings
+    return {
+        "architecture": settings.architecture,
+        "tokens": settings.steps * settings.batch_tokens + sum(e["tokens"] for e in earlier),
+        "settings": settings.as_json(),
+    }
 
 
 def _earlier(card: Card, site: Site, order: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[int, int]]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -345,6 +346,18 @@ class Trainer:
         return self
 
 
+@dataclass(frozen=True)
+class Job:
+    """One dictionary to train."""
+
+    settings: TrainSettings
+    """What is asked for."""
+    run: RunFolder
+    """Where its checkpoints are kept."""
+    start: Dictionary | None = None
+    """A dictionary of the same size to begin from, in place of random directions."""
+
+
 def train(
     stream: ActivationStream,
     settings: TrainSettings,
@@ -355,48 +368,86 @@ def train(
     progress: Progress = silent,
     checkpoint_every_s: float = 120.0,
 ) -> tuple[Dictionary, Position]:
-    """Train to the end, from the run's last checkpoint if it has one.
+    """Train one dictionary to the end, from the run's last checkpoint if it has one; see `train_together`."""
+    (dictionary,), position = train_together(
+        stream,
+        [Job(settings, run, start)],
+        position=position,
+        progress=progress,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+    return dictionary, position
+
+
+def train_together(
+    stream: ActivationStream,
+    jobs: Sequence[Job],
+    *,
+    position: Position = (0, 0),
+    progress: Progress = silent,
+    checkpoint_every_s: float = 120.0,
+) -> tuple[list[Dictionary], Position]:
+    """Train dictionaries to the end on one reading, each from its last checkpoint if it has one.
+
+    Each comes out as it would alone. One whose checkpoint is older than another's catches up first.
 
     Args:
         stream: what to learn from.
-        settings: what is asked for.
-        run: where checkpoints are kept.
-        start: a dictionary of the same size to begin from, in place of random directions.
+        jobs: the dictionaries, of the same number of steps and tokens per step.
         position: where in the stream to begin.
         progress: is told of every step.
         checkpoint_every_s: seconds between checkpoints.
 
     Returns:
-        The dictionary, and the position in the stream after the last batch it saw.
+        The dictionaries, and the position in the stream after the last batch they saw.
 
     Raises:
-        InputError: when the stream ends early or holds what is no number, or `start` is of another size.
+        InputError: when jobs differ in steps, the stream ends early or holds what is no number, or a
+            dictionary to start from is of another size.
     """
-    found = run.latest_checkpoint()
-    if found is None:
-        trainer = Trainer(settings, stream.sample(_SAMPLE_TOKENS), start)
-    else:
-        trainer, position = _load_checkpoint(found[1], settings)
-    steps = trainer.settings.steps
+    lengths = {(job.settings.steps, job.settings.batch_tokens) for job in jobs}
+    if len(lengths) != 1:
+        raise InputError("Dictionaries that share a reading must train for the same tokens in equal batches.")
+    ((steps, batch_tokens),) = lengths
+    trainers: list[Trainer] = []
+    behind: tuple[int, Position] | None = None
+    for job in jobs:
+        found = job.run.latest_checkpoint()
+        if found is None:
+            trainer, at = Trainer(job.settings, stream.sample(_SAMPLE_TOKENS), job.start), position
+        else:
+            trainer, at = _load_checkpoint(found[1], job.settings)
+        trainers.append(trainer)
+        behind = min(behind or (trainer.step, at), (trainer.step, at))
+    assert behind is not None
+    done, position = behind
+    batches = stream.batches(position) if done < steps else iter(())
     saved = time.monotonic()
-    batches = stream.batches(position) if trainer.step < steps else iter(())
     for position, batch in batches:
-        figures = trainer.train_on(batch)
-        done = trainer.step
-        progress("train", done * settings.batch_tokens, steps * settings.batch_tokens, **figures)
-        if done % 50 == 0 or done == steps:
-            run.log({"step": done, "time": time.time(), **figures})
-        if done == steps or time.monotonic() - saved > checkpoint_every_s:
-            _save_checkpoint(run, trainer, position)
+        done += 1
+        due = done == steps or time.monotonic() - saved > checkpoint_every_s
+        unexplained = []
+        for job, trainer in zip(jobs, trainers, strict=True):
+            if trainer.step >= done:
+                continue
+            figures = trainer.train_on(batch)
+            unexplained.append(figures["fvu"])
+            if done % 50 == 0 or done == steps:
+                job.run.log({"step": done, "time": time.time(), **figures})
+            if due:
+                _save_checkpoint(job.run, trainer, position)
+        told = figures if len(unexplained) == 1 else {"fvu": sum(unexplained) / len(unexplained)}
+        progress("train", done * batch_tokens, steps * batch_tokens, **told)
+        if due:
             saved = time.monotonic()
         if done == steps:
             break
-    if trainer.step < steps:
+    if done < steps:
         raise InputError(
-            f"The text ran out after {trainer.step} of {steps} steps. "
-            f"Give more text, or ask for fewer tokens (about {trainer.step * settings.batch_tokens:,})."
+            f"The text ran out after {done} of {steps} steps. "
+            f"Give more text, or ask for fewer tokens (about {done * batch_tokens:,})."
         )
-    return trainer.dictionary(stream.site, stream.model_digest), position
+    return [t.dictionary(stream.site, stream.model_digest) for t in trainers], position
 
 
 _SAMPLE_TOKENS = 16_384

@@ -101,6 +101,30 @@ def test_training_goes_on_from_a_dictionary_where_its_text_was_left(
     assert "Give --site resid_post.1" in " ".join(capsys.readouterr().err.split())
 
 
+def test_several_dictionaries_train_on_one_reading(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "train", "--out", tmp_path / "grid", "--text", trained["text"], "--model", trained["model"],
+        "--site", "resid_post.1", "--features", 32, 64, "--k", 4, "--architecture", "batchtopk", "topk",
+        "--tokens", 20_000, "--batch-tokens", 256, "--atlas-tokens", 8000,
+    )  # fmt: skip
+    assert run(*words) == 0
+    names = ["batchtopk-32-k4", "batchtopk-64-k4", "topk-32-k4", "topk-64-k4"]
+    assert sorted(p.name for p in (tmp_path / "grid").iterdir()) == names
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in [*names, "random of the first"])
+    # The one that was trained by itself, with the same settings, has the same bits.
+    alone, together = (
+        files.load(p)[0] for p in (trained["run"] / "result", tmp_path / "grid" / names[1] / "result")
+    )
+    assert torch.equal(alone.decoder, together.decoder)
+    assert run(*words, "--json") == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(names)
+    assert run(*words, "--start", trained["run"]) == 1
+    assert "serves one run" in capsys.readouterr().err
+
+
 def test_a_dictionary_goes_to_another_library_and_comes_back(
     trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

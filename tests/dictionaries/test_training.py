@@ -27,7 +27,7 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import jumprelu, plain
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.settings import Architecture, TrainSettings
-from pellucid.dictionaries.training import Trainer, geometric_median, train
+from pellucid.dictionaries.training import Job, Trainer, geometric_median, train, train_together
 from pellucid.testing import WORDS, tiny_model
 
 WIDTH, HIDDEN, ACTIVE = 24, 40, 3
@@ -384,6 +384,36 @@ def test_a_trainer_put_down_and_taken_up_goes_on_with_the_same_bits(architecture
     assert whole.state().keys() == again.state().keys()
     for name, tensor in whole.state().items():
         assert torch.equal(tensor, again.state()[name]), name
+
+
+def test_runs_on_one_reading_end_as_they_would_alone_though_one_was_put_down_earlier(tmp_path: Path) -> None:
+    settings = [replace(SETTINGS, tokens=256 * 40, architecture=a) for a in ("batchtopk", "gated")]
+    alone = []
+    for number, each in enumerate(settings):
+        with RunFolder.open(tmp_path / f"alone{number}", identity={}) as run:
+            alone.append(train(Synthetic(), each, run)[0])
+    # The first run stopped after 15 steps, the second not even begun.
+    with (
+        RunFolder.open(tmp_path / "first", identity={}) as run,
+        pytest.raises(InputError, match="ran out after 15"),
+    ):
+        train(Synthetic(num_batches=15), settings[0], run, checkpoint_every_s=0)
+    with (
+        RunFolder.open(tmp_path / "first", identity={}) as one,
+        RunFolder.open(tmp_path / "second", identity={}) as two,
+    ):
+        jobs = [Job(each, run) for each, run in zip(settings, (one, two), strict=True)]
+        found, position = train_together(Synthetic(), jobs)
+        assert [e["step"] for e in one.events()] == [e["step"] for e in two.events()] == [40]
+    assert position == (0, 40)
+    for mine, expected in zip(found, alone, strict=True):
+        assert torch.equal(mine.encoder, expected.encoder)
+        assert torch.equal(mine.decoder, expected.decoder)
+
+
+def test_runs_of_different_lengths_cannot_share_a_reading(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", identity={}) as run, pytest.raises(InputError, match="same tokens"):
+        train_together(Synthetic(), [Job(SETTINGS, run), Job(replace(SETTINGS, tokens=256), run)])
 
 
 # Kills, in processes of their own.
