@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = App(name="train", help_format="plaintext")
 
+_SEVERAL = Parameter(consume_multiple=True, negative="", show_default=lambda given: " ".join(map(str, given)))
 Kind = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
 
 
@@ -27,10 +28,10 @@ def train(
     text: Annotated[list[str], Parameter(consume_multiple=True, negative="")],
     model: str = "smollm2",
     site: str = "resid_post.13",
-    features: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ("4096",),
-    k: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative="")] = (32,),
+    features: Annotated[tuple[str, ...], _SEVERAL] = ("4096",),
+    k: Annotated[tuple[int, ...], _SEVERAL] = (32,),
     k_start: int | None = None,
-    architecture: Annotated[tuple[Kind, ...], Parameter(consume_multiple=True, negative="")] = ("batchtopk",),
+    architecture: Annotated[tuple[Kind, ...], _SEVERAL] = ("batchtopk",),
     tokens: str = "1M",
     seed: int = 0,
     learning_rate: float | None = None,
