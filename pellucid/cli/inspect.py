@@ -1,58 +1,80 @@
-"""`pellucid inspect`: a dictionary's card and quality."""
+"""`pellucid inspect`: a dictionary's card and quality, or several side by side."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from pellucid.core.progress import Progress
+    from pellucid.dictionaries.base import Dictionary
+    from pellucid.dictionaries.files import Card
 
 app = App(name="inspect", help_format="plaintext")
 
 
 @app.default
 def inspect(
-    dictionary: str = "smollm2",
-    /,
-    *,
+    *dictionaries: str,
     measure: Annotated[bool, Parameter(negative="")] = False,
     text: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     rows: int = 64,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Show what a dictionary is and how good it is, beside random directions and PCA.
+    """Show what a dictionary is and how good it is, beside random directions and PCA; or compare several.
 
-    Loading proves it first.
+    Loading proves each first.
 
     Args:
-        dictionary: the name of a shipped dictionary, or a folder.
+        dictionaries: names of shipped dictionaries, or folders; none stands for smollm2.
         measure: measure again, on the held-out part of the text it was trained on, or of --text.
         text: other text to measure on.
         rows: rows of 256 tokens for the figures of loss.
         json: print JSON.
     """
     from pellucid.cli import printing
-    from pellucid.cli.quality import print_quality
+    from pellucid.cli.quality import print_comparison, print_quality
     from pellucid.dictionaries import files, shipped
 
-    folder = shipped.resolve(dictionary)
-    loaded, card = files.load(folder)
-    if measure or text:
-        from pellucid.activations.reading import Reader
-        from pellucid.activations.text import TextSource
-        from pellucid.activations.tokens import TokenStore
-        from pellucid.cli.train import read_sources
-        from pellucid.dictionaries import quality
-        from pellucid.models.model import load
-
-        model = load(card["model_reference"])
-        recorded = [TextSource.parse(s["spec"]) for s in card["corpus"]["sources"]]
-        with printing.progress(quiet=json) as progress:
-            store = TokenStore.build(model, read_sources(text) if text else recorded, progress=progress)
-            reader = Reader(model, store, loaded.site)
-            held = store.tokens if text and len(store.heldout) < rows else store.heldout
-            found = quality.measure(loaded, reader, held, loss_rows=rows, progress=progress)
-        card = files.Card({**card.values, "quality": found.as_json()})
+    cards = {}
+    for name in dictionaries or ("smollm2",):
+        loaded, card = files.load(shipped.resolve(name))
+        if measure or text:
+            with printing.progress(quiet=json) as progress:
+                found = _measured(loaded, card, text, rows, progress)
+            card = files.Card({**card.values, "quality": found})
+        short = _short(name)
+        cards[name if short in cards else short] = card
     if json:
-        return printing.as_json(card.values)
-    print_quality(card)
-    return None
+        values = {name: card.values for name, card in cards.items()}
+        return printing.as_json(values if len(values) > 1 else values.popitem()[1])
+    if len(cards) > 1:
+        return print_comparison(cards)
+    return print_quality(cards.popitem()[1])
+
+
+def _short(name: str) -> str:
+    """What to call a dictionary in a table: the last telling part of its path."""
+    path = Path(name)
+    return path.parent.name if path.name == "result" and path.parent.name else path.name
+
+
+def _measured(
+    dictionary: Dictionary, card: Card, text: list[str] | None, rows: int, progress: Progress
+) -> dict[str, Any]:
+    """The quality of a dictionary on the held-out part of its own text, or of other text."""
+    from pellucid.activations.reading import Reader
+    from pellucid.activations.text import TextSource
+    from pellucid.activations.tokens import TokenStore
+    from pellucid.cli.train import read_sources
+    from pellucid.dictionaries import quality
+    from pellucid.models.model import load
+
+    model = load(card["model_reference"])
+    recorded = [TextSource.parse(s["spec"]) for s in card["corpus"]["sources"]]
+    store = TokenStore.build(model, read_sources(text) if text else recorded, progress=progress)
+    reader = Reader(model, store, dictionary.site)
+    held = store.tokens if text and len(store.heldout) < rows else store.heldout
+    return quality.measure(dictionary, reader, held, loss_rows=rows, progress=progress).as_json()

@@ -114,6 +114,10 @@ def test_several_dictionaries_train_on_one_reading(
     assert sorted(p.name for p in (tmp_path / "grid").iterdir()) == names
     printed = capsys.readouterr().out
     assert all(name in printed for name in [*names, "random of the first"])
+    folders = [tmp_path / "grid" / name for name in names]
+    assert run("inspect", *folders[:2]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in [*names[:2], "pca of the first"])
     # The one that was trained by itself, with the same settings, has the same bits.
     alone, together = (
         files.load(p)[0] for p in (trained["run"] / "result", tmp_path / "grid" / names[1] / "result")
