@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pellucid.core.errors import PellucidError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,9 +31,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except PellucidError as error:
         printing.error(error)
         sys.exit(1)
+    except Exception as error:
+        refused = _refused_by_the_system(error)
+        if refused is None:
+            raise
+        printing.error(refused)
+        sys.exit(1)
     except KeyboardInterrupt:
         printing.note("Stopped. What was finished is kept; repeat the command to go on.")
         sys.exit(130)
+
+
+def _refused_by_the_system(error: Exception) -> PellucidError | None:
+    """A full disk, a folder that may not be written, and the like, as an error that says what to do."""
+    from safetensors import SafetensorError
+
+    from pellucid.core.errors import InputError
+
+    # Weights are written by safetensors, which has an exception of its own for what the disk refuses.
+    from_disk = isinstance(error, SafetensorError) and "os error" in str(error).lower()
+    if not from_disk and not (isinstance(error, OSError) and error.errno is not None):
+        return None
+    return InputError(
+        f"The system refused to read or write: {error}. Nothing that was whole is lost: make room or give "
+        "access, and repeat the command."
+    )
 
 
 VERBS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,37 @@ def test_training_goes_on_from_a_dictionary_where_its_text_was_left(
     assert "Ask for as many as it has" in " ".join(capsys.readouterr().err.split())
     assert more(tmp_path / "fifth", trained["run"], site="resid_post.0") == 1
     assert "Give --site resid_post.1" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_disk_that_is_full_is_one_clear_error_and_the_same_command_goes_on(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "train", "--out", tmp_path / "run", "--text", trained["text"], "--model", trained["model"],
+        "--site", "resid_post.1", "--features", 64, "--k", 4, "--tokens", 20_000, "--batch-tokens", 256,
+        "--atlas-tokens", 8000,
+    )  # fmt: skip
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    refused = []
+    for most in (2000, 10_000, 20_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            code = run(*words)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        printed = " ".join(capsys.readouterr().err.split())
+        if code == 0:
+            break
+        assert "The system refused to read or write" in printed
+        assert "Traceback" not in printed
+        refused.append(most)
+    assert len(refused) >= 2
+    assert run(*words) == 0
+    one, two = (files.load(folder / "result")[0] for folder in (trained["run"], tmp_path / "run"))
+    assert torch.equal(one.decoder, two.decoder)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        ".lock", "checkpoints", "events.jsonl", "result", "run.json",
+    ]  # fmt: skip
 
 
 def test_several_dictionaries_train_on_one_reading(
