@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pellucid.core.errors import InputError
 
+_RARE = 600
 Architecture = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
 
 
@@ -34,8 +35,8 @@ class TrainSettings:
     k_start: int | None = None
     """k at the first step, falling linearly to k over the first tenth of the run; by default k."""
     silent_tokens: int | None = None
-    """A feature that fired on none of so many tokens gets the auxiliary loss; by default a tenth of the run,
-    at most ten million."""
+    """A feature that fired on none of so many tokens gets the auxiliary loss; by default 600 · features / k,
+    at most a tenth of the run, and at most ten million."""
     seed: int = 0
     """Seeds the start of the decoder."""
 
@@ -73,8 +74,18 @@ class TrainSettings:
             learning_rate=self.learning_rate or min(1e-3, 6e-4 / math.sqrt(self.features / 2**14)),
             warmup_steps=min(500, 1 + self.steps // 20) if self.warmup_steps is None else self.warmup_steps,
             k_start=self.k_start or self.k,
-            silent_tokens=self.silent_tokens or min(10_000_000, max(1, self.tokens // 10)),
+            silent_tokens=self.silent_tokens or self._patience(),
         )
+
+    def _patience(self) -> int:
+        """Tokens without activation after which a feature counts as silent.
+
+        A feature is active once in features / k tokens on average; one that is hundreds of times rarer than
+        that has no use, and no examples. In long runs of many features that is more than the 10 million of
+        Gao et al. 2024, which then bound it.
+        """
+        rare = _RARE * self.features // self.k
+        return max(1, min(10_000_000, self.tokens // 10, rare))
 
     def k_at(self, step: int) -> int:
         """The k of a step (from 0)."""

@@ -317,7 +317,7 @@ def test_settings_left_open_are_derived() -> None:
     resolved = TrainSettings(features=2**14, tokens=40_960_000).resolved()
     assert resolved.learning_rate == pytest.approx(6e-4)
     assert resolved.warmup_steps == 500
-    assert resolved.silent_tokens == 4_096_000
+    assert resolved.silent_tokens == 600 * 2**14 // 32
     assert resolved.steps == 10_000
     assert resolved.resolved() == resolved
     assert TrainSettings(features=512, tokens=4096).resolved().learning_rate == 1e-3
