@@ -37,22 +37,38 @@ def inspect(
     from pellucid.cli import printing
     from pellucid.cli.quality import print_comparison, print_quality
     from pellucid.dictionaries import files, shipped
+    from pellucid.dictionaries.agreement import agreement
 
-    cards = {}
+    cards, found = {}, {}
     for name in dictionaries or ("smollm2",):
         loaded, card = files.load(shipped.resolve(name))
         if measure or text:
             with printing.progress(quiet=json) as progress:
-                found = _measured(loaded, card, text, rows, progress)
-            card = files.Card({**card.values, "quality": found})
-        short = _short(name)
-        cards[name if short in cards else short] = card
+                fresh = _measured(loaded, card, text, rows, progress)
+            card = files.Card({**card.values, "quality": fresh})
+        label = name if _short(name) in cards else _short(name)
+        cards[label], found[label] = card, loaded
+    if len(cards) == 1:
+        (card,) = cards.values()
+        return printing.as_json(card.values) if json else print_quality(card)
+    (first, one), *others = found.items()
+    shared = {
+        name: agreement(one, two).as_json()
+        for name, two in others
+        if (one.site, one.model_digest) == (two.site, two.model_digest)
+    }
     if json:
-        values = {name: card.values for name, card in cards.items()}
-        return printing.as_json(values if len(values) > 1 else values.popitem()[1])
-    if len(cards) > 1:
-        return print_comparison(cards)
-    return print_quality(cards.popitem()[1])
+        return printing.as_json(
+            {name: {**card.values, "agreement": shared.get(name)} for name, card in cards.items()}
+        )
+    print_comparison(cards)
+    for name, share in shared.items():
+        print(
+            f"{share['partners']:.0%} of the features of {first} have a partner in {name} "
+            f"(random directions: {share['random_partners']:.0%}); mean cosine with the nearest "
+            f"{share['nearest']:.2f} (random: {share['random_nearest']:.2f})"
+        )
+    return None
 
 
 def _short(name: str) -> str:

@@ -149,7 +149,10 @@ def test_several_dictionaries_train_on_one_reading(
     folders = [tmp_path / "grid" / name for name in names]
     assert run("inspect", *folders[:2]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in [*names[:2], "pca of the first"])
+    assert all(name in printed for name in [*names[:2], "pca of the first", "have a partner in"])
+    assert run("inspect", folders[1], trained["dictionary"], "--json") == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert compared["run"]["agreement"]["partners"] == 1.0
     # The one that was trained by itself, with the same settings, has the same bits.
     alone, together = (
         files.load(p)[0] for p in (trained["run"] / "result", tmp_path / "grid" / names[1] / "result")
