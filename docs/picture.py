@@ -16,7 +16,6 @@ from rich.console import Console
 from pellucid.cli import printing
 from pellucid.cli.demo import demo
 
-
 _BLOCK = re.compile(r"(?<=<!-- demo output -->\n\n```text\n).*?(?=\n```\n\n<!-- /demo output -->)", re.DOTALL)
 
 

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("run", help="a run folder, or a dictionary")
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--recipe", required=True, help="the command that trains it again")
+    parser.add_argument("--history", default="", help="what the card cannot know of how it was trained")
     given = parser.parse_args()
     source = shipped.resolve(given.run)
     dictionary, card = files.load(source)
@@ -41,7 +42,8 @@ def main() -> None:
     with printing.progress(quiet=False) as progress, disk.new_folder(given.out) as partial:
         for name in card["digests"]:
             shutil.copy(source / name, partial / name)
-        disk.write_json(partial / "card.json", {**card.values, "recipe": given.recipe})
+        known = {"recipe": given.recipe, **({"history": given.history} if given.history else {})}
+        disk.write_json(partial / "card.json", {**card.values, **known})
         store = TokenStore.build(model, [TextSource.parse(CHATS)], length=128, folder=partial / "text")
         reader = Reader(model, store, dictionary.site)
         rows = building.rows_of(len(store.tokens), None)
