@@ -3,8 +3,8 @@
 Libraries keep activation, normalisation, centring and site in a configuration beside the weights, or in a
 folder's name, and releases were found whose configuration was wrong: they load, and reconstruct worse than
 the mean. Here every declared convention is changed by itself, and the variance left unexplained is measured.
-If a change fits clearly better, at no more active features, the declaration is refused and the change is
-named.
+If a change fits clearly better, or as well with half the active features, the declaration is refused and the
+change is named.
 
 T tokens, D width.
 """
@@ -30,6 +30,8 @@ _BETTER = 0.8
 """A change is believed if it leaves less than this share of the variance that the declaration leaves."""
 _DENSER = 1.5
 """A change may activate at most so many times the features: more of them nearly always explain more."""
+_SPARSER = 0.5
+"""A change is also believed if it explains no less with at most such a share of the active features."""
 _USELESS = 0.9
 _KS = (8, 16, 32, 64, 128, 256)
 _SAME_SCALE = 0.02
@@ -96,7 +98,10 @@ def check(found: list[Fit], site: Site) -> None:
             f"The dictionary {left}, and no other reading of it does much better: it belongs to another "
             "model or another site, or its weights are damaged."
         )
-    if best.unexplained < _BETTER * said.unexplained:
+    plainer = [f for f in others if f.l0 <= _SPARSER * said.l0 and f.unexplained <= said.unexplained]
+    if best.unexplained >= _BETTER * said.unexplained and plainer:
+        best = min(plainer, key=lambda f: f.unexplained)
+    if best.unexplained < _BETTER * said.unexplained or plainer:
         raise IntegrityError(
             f"The {best.field} is not what the file says. As declared, the dictionary {left}, with "
             f"{said.l0:.0f} features active; with {best.field} {best.value}, {best.unexplained:.3f}, with "

@@ -399,6 +399,15 @@ def test_a_wrong_declaration_is_refused_and_what_is_wrong_is_named(
         remeasure.check(found, site)
 
 
+def test_a_reading_that_explains_as_much_with_half_the_features_is_believed() -> None:
+    declared = remeasure.Fit("as declared", "", 0.145, 211)
+    topk = remeasure.Fit("activation", "topk of k = 64", 0.126, 64)
+    with pytest.raises(IntegrityError, match="activation is not what .* with activation topk of k = 64"):
+        remeasure.check([declared, topk], SITE)
+    remeasure.check([declared, replace(topk, l0=128)], SITE)
+    remeasure.check([declared, replace(topk, unexplained=0.146)], SITE)
+
+
 def test_weights_that_fit_nothing_are_refused() -> None:
     strange = right(encoder=torch.randn(96, 24, generator=G), decoder=torch.randn(96, 24, generator=G))
     with pytest.raises(IntegrityError, match="another model or another site"):
