@@ -402,7 +402,7 @@ def test_a_wrong_declaration_is_refused_and_what_is_wrong_is_named(
 def test_a_reading_that_explains_as_much_with_half_the_features_is_believed() -> None:
     declared = remeasure.Fit("as declared", "", 0.145, 211)
     topk = remeasure.Fit("activation", "topk of k = 64", 0.126, 64)
-    with pytest.raises(IntegrityError, match="activation is not what .* with activation topk of k = 64"):
+    with pytest.raises(IntegrityError, match=r"activation is not what .* with activation topk of k = 64"):
         remeasure.check([declared, topk], SITE)
     remeasure.check([declared, replace(topk, l0=128)], SITE)
     remeasure.check([declared, replace(topk, unexplained=0.146)], SITE)
