@@ -25,7 +25,6 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(sys.prefix) / "peers"))
 
 from pellucid.cli import printing
-from pellucid.core.files import new_folder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import files, peers, shipped
 from pellucid.dictionaries.base import Dictionary
@@ -162,15 +161,13 @@ def main() -> None:
                 forward = save(theirs)
                 d = peers.read(theirs).dictionary(SITE, "sha256:0")
                 here = difference(ours(d)(X), forward(X))
-                with new_folder(back) as partial:
-                    peers.writer(library).write(d, partial, "m")
+                peers.write(d, library, back, "m")
                 there = difference(load(back)(X), ours(d)(X))
                 worst = max(worst, here, there)
                 rows.append((library, name, f"{here:.1e}", f"{there:.1e}"))
         d, card = files.load(shipped.resolve("smollm2"))
         back = Path(room) / "shipped"
-        with new_folder(back) as partial:
-            peers.writer("saelens").write(d, partial, card["model_reference"])
+        peers.write(d, "saelens", back, card["model_reference"])
         from safetensors.torch import load_file
 
         x = load_file(shipped.resolve("smollm2") / "fixture.safetensors")["inputs"]

@@ -48,19 +48,18 @@ def convert(
     from pellucid.cli import printing
 
     if to is not None:
-        folder = _export(source, out, to)
-        return printing.as_json({"library": to, "folder": str(out)}) if json else printing.note(folder)
+        _export(source, out, to)
+        if json:
+            return printing.as_json({"library": to, "folder": str(out)})
+        return printing.note(f"dictionary for {to}: {out}")
     return _import(Path(source).expanduser(), out, model, site, text or [], tokens, json=json)
 
 
-def _export(source: str, out: Path, library: str) -> str:
-    from pellucid.core.files import new_folder
+def _export(source: str, out: Path, library: str) -> None:
     from pellucid.dictionaries import files, peers, shipped
 
     dictionary, card = files.load(shipped.resolve(source))
-    with new_folder(out) as partial:
-        peers.writer(library).write(dictionary, partial, str(card.get("model_reference", card["model"])))
-    return f"dictionary for {library}: {out}"
+    peers.write(dictionary, library, out, str(card.get("model_reference", card["model"])))
 
 
 def _import(
@@ -116,30 +115,23 @@ def _import(
 
 def _activations(reader: Reader) -> dict[Site, Any]:
     """[T, D] activations of the same rows at the reader's site, its kind on layers near, and its layer."""
-    from dataclasses import replace
-
     import numpy as np
+    import torch
 
-    from pellucid.core.errors import InputError
     from pellucid.core.sites import LAYER_KINDS, Site
 
     site, layer = reader.site, reader.site.layer
     sites = [site]
     if layer is not None:
-        near = [d for d in range(-_NEAR, _NEAR + 1) if d and layer + d >= 0]
-        sites += [Site(site.kind, layer + d) for d in near]
-        sites += [Site(kind, layer) for kind in LAYER_KINDS if kind != site.kind]
+        last = reader.model.num_layers - 1
+        sites += [Site(site.kind, n) for n in range(max(0, layer - _NEAR), min(last, layer + _NEAR) + 1)]
+        sites += [Site(kind, layer) for kind in LAYER_KINDS]
     rows = np.asarray(reader.store.tokens[:_ROWS])
-    found, kept = {}, None
-    for other in sites:
-        try:
-            activations, keep = replace(reader, site=other).read(rows)
-        except InputError:
-            if other == site:
-                raise
-            continue
-        kept = keep if kept is None else kept
-        found[other] = activations[kept].float()
+    activations, keep = reader.read(rows)
+    found = {site: activations[keep].float()}
+    if others := [s for s in dict.fromkeys(sites) if s != site]:
+        captured = reader.model.capture(torch.from_numpy(rows.astype(np.int64)), others)
+        found |= {s: captured[s][keep].float() for s in others}
     return found
 
 

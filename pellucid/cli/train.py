@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from pellucid.dictionaries.settings import Architecture
+
 if TYPE_CHECKING:
     from pellucid.activations.text import TextSource
     from pellucid.core.sites import Site
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 app = App(name="train", help_format="plaintext")
 
 _SEVERAL = Parameter(consume_multiple=True, negative="", show_default=lambda given: " ".join(map(str, given)))
-Kind = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
 
 
 @app.default
@@ -31,7 +32,7 @@ def train(
     features: Annotated[tuple[str, ...], _SEVERAL] = ("4096",),
     k: Annotated[tuple[int, ...], _SEVERAL] = (32,),
     k_start: int | None = None,
-    architecture: Annotated[tuple[Kind, ...], _SEVERAL] = ("batchtopk",),
+    architecture: Annotated[tuple[Architecture, ...], _SEVERAL] = ("batchtopk",),
     tokens: str = "1M",
     seed: int = 0,
     learning_rate: float | None = None,

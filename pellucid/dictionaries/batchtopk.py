@@ -28,7 +28,7 @@ class BatchTopK(Rule):
         self.numbers = {"threshold": 0.0}
 
     def take_up(self, thresholds: Tensor) -> None:
-        """The first batch gives the threshold."""
+        """The mean of the thresholds stands until the first batch gives one."""
         self.numbers = {"threshold": float(thresholds.mean())}
 
     def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Activation, Dictionary
 from pellucid.dictionaries.peer_saelens import ungated
-from pellucid.dictionaries.peers import Declared, Format, need, uncentred_bias
+from pellucid.dictionaries.peers import Declared, Format, has, need, transposed, uncentred_bias
 
 _CLASSES: dict[str, Activation] = {
     "AutoEncoder": "relu",
@@ -33,10 +33,6 @@ _CLASSES: dict[str, Activation] = {
 }
 _TRANSPOSED = ("JumpReluAutoEncoder", "MatryoshkaBatchTopKSAE")
 """Those with `W_enc` [D, N] and `W_dec` [N, D]; the others hold two linear layers."""
-
-
-def _holds(path: Path) -> bool:
-    return (path / "config.json").is_file() and (path / "ae.pt").is_file()
 
 
 def _read(path: Path) -> Declared:
@@ -107,10 +103,8 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _first(weights: dict[str, Tensor], *names: str) -> Tensor:
-    for name in names:
-        if name in weights:
-            return weights[name]
-    found: Tensor = need(weights, names[0])[0]
+    present = [name for name in names if name in weights]
+    found: Tensor = need(weights, (present or names)[0])[0]
     return found
 
 
@@ -124,15 +118,8 @@ def _write(dictionary: Dictionary, folder: Path, model: str) -> None:
         "submodule_name": f"{d.site.kind}_layer_{d.site.layer}",
     }
     if d.activation == "jumprelu":
-        assert d.threshold is not None
         trainer["dict_class"] = "JumpReluAutoEncoder"
-        weights = {
-            "W_enc": d.encoder.T,
-            "b_enc": d.encoder_bias,
-            "W_dec": d.decoder,
-            "b_dec": d.decoder_bias,
-            "threshold": d.threshold.clamp(min=0),
-        }
+        weights = transposed(d)
     else:
         layers = {
             "encoder.weight": d.encoder,
@@ -155,4 +142,4 @@ def _write(dictionary: Dictionary, folder: Path, model: str) -> None:
     files.write_json(folder / "config.json", {"trainer": trainer, "buffer": {}})
 
 
-FORMAT = Format(_holds, _read, _write)
+FORMAT = Format(has("config.json", "ae.pt"), _read, _write)

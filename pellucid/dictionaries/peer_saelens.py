@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pellucid.core import files
 from pellucid.core.errors import InputError
 from pellucid.dictionaries.base import Activation, Dictionary
-from pellucid.dictionaries.peers import Declared, Format, hook_of_site, load_weights, need, site_of_hook
+from pellucid.dictionaries.peers import (
+    Declared,
+    Format,
+    has,
+    hook_of_site,
+    load_weights,
+    need,
+    save_weights,
+    site_of_hook,
+    transposed,
+)
 
 _WEIGHTS = "sae_weights.safetensors"
 _NORM_FACTORS = ("norm_scaling_factor", "scaling_factor")
@@ -26,10 +35,6 @@ _ARCHITECTURES: dict[str, Activation] = {
     "jumprelu": "jumprelu",
     "gated": "jumprelu",
 }
-
-
-def _holds(path: Path) -> bool:
-    return (path / "cfg.json").is_file() and (path / _WEIGHTS).is_file()
 
 
 def _read(path: Path) -> Declared:
@@ -108,14 +113,7 @@ def _scale(config: dict[str, Any], weights: dict[str, Tensor]) -> float:
 
 def _write(dictionary: Dictionary, folder: Path, model: str) -> None:
     d = dictionary
-    weights = {
-        "W_enc": d.encoder.T,
-        "b_enc": d.encoder_bias,
-        "W_dec": d.decoder,
-        "b_dec": d.decoder_bias,
-        **({} if d.threshold is None else {"threshold": d.threshold.clamp(min=0)}),
-    }
-    save_file({name: t.float().contiguous() for name, t in weights.items()}, folder / _WEIGHTS)
+    save_weights(transposed(d), folder / _WEIGHTS)
     architecture = {"relu": "standard", "topk": "topk", "jumprelu": "jumprelu"}[d.activation]
     files.write_json(
         folder / "cfg.json",
@@ -148,4 +146,4 @@ def ungated(rows: Tensor, stretch: Tensor, magnitude: Tensor, gate: Tensor) -> t
     return rows * factor[:, None], magnitude, (magnitude - factor * gate).clamp(min=0)
 
 
-FORMAT = Format(_holds, _read, _write)
+FORMAT = Format(has("cfg.json", _WEIGHTS), _read, _write)

@@ -11,16 +11,26 @@ import math
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from pellucid.core import files
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
-from pellucid.dictionaries.peers import Declared, Format, hook_of_site, load_weights, need, site_of_hook
+from pellucid.dictionaries.peers import (
+    Declared,
+    Format,
+    has,
+    hook_of_site,
+    load_weights,
+    need,
+    save_weights,
+    site_of_hook,
+    transposed,
+)
 
 _LLAMA_WEIGHTS = "checkpoints/final.safetensors"
 
@@ -54,14 +64,9 @@ def _read_gemma(path: Path) -> Declared:
 
 def _write_gemma(dictionary: Dictionary, folder: Path, model: str) -> None:
     d = dictionary
-    np.savez(
-        folder / "params.npz",
-        W_enc=d.encoder.T.numpy(),
-        b_enc=d.encoder_bias.numpy(),
-        W_dec=d.decoder.numpy(),
-        b_dec=d.decoder_bias.numpy(),
-        threshold=_threshold(d).numpy(),
-    )
+    weights = {**transposed(d), "threshold": _threshold(d)}
+    arrays: dict[str, Any] = {name: t.numpy() for name, t in weights.items()}
+    np.savez(folder / "params.npz", **arrays)
 
 
 def _threshold(d: Dictionary) -> torch.Tensor:
@@ -117,7 +122,7 @@ def _write_llama(dictionary: Dictionary, folder: Path, model: str) -> None:
         "decoder.weight": d.decoder.T,
         "decoder.bias": d.decoder_bias,
     }
-    save_file({name: t.float().contiguous() for name, t in weights.items()}, folder / _LLAMA_WEIGHTS)
+    save_weights(weights, folder / _LLAMA_WEIGHTS)
     hook = hook_of_site(d.site)
     root = math.sqrt(d.width)
     files.write_json(
@@ -135,8 +140,4 @@ def _write_llama(dictionary: Dictionary, folder: Path, model: str) -> None:
 
 
 GEMMA = Format(lambda path: _npz(path).suffix == ".npz" and _npz(path).is_file(), _read_gemma, _write_gemma)
-LLAMA = Format(
-    lambda path: (path / "hyperparams.json").is_file() and (path / _LLAMA_WEIGHTS).is_file(),
-    _read_llama,
-    _write_llama,
-)
+LLAMA = Format(has("hyperparams.json", _LLAMA_WEIGHTS), _read_llama, _write_llama)

@@ -9,13 +9,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from pellucid.core import files
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
-from pellucid.dictionaries.peers import Declared, Format, load_weights, need, uncentred_bias
+from pellucid.dictionaries.peers import (
+    Declared,
+    Format,
+    has,
+    load_weights,
+    need,
+    save_weights,
+    uncentred_bias,
+)
 
 _WEIGHTS = "sae.safetensors"
 _MODULES = {
@@ -25,10 +31,6 @@ _MODULES = {
     "self_attn": "attn_out",
     "attention": "attn_out",
 }
-
-
-def _holds(path: Path) -> bool:
-    return (path / "cfg.json").is_file() and (path / _WEIGHTS).is_file()
 
 
 def _read(path: Path) -> Declared:
@@ -70,7 +72,7 @@ def _write(dictionary: Dictionary, folder: Path, model: str) -> None:
         "W_dec": d.decoder,
         "b_dec": d.decoder_bias,
     }
-    save_file({name: t.float().contiguous() for name, t in weights.items()}, folder / _WEIGHTS)
+    save_weights(weights, folder / _WEIGHTS)
     files.write_json(
         folder / "cfg.json",
         {
@@ -87,4 +89,4 @@ def _write(dictionary: Dictionary, folder: Path, model: str) -> None:
     )
 
 
-FORMAT = Format(_holds, _read, _write)
+FORMAT = Format(has("cfg.json", _WEIGHTS), _read, _write)

@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pellucid.core import files
 from pellucid.core.errors import InputError, IntegrityError, UnknownNameError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Activation, Dictionary
@@ -159,16 +160,24 @@ def read(path: Path) -> Declared:
     )
 
 
-def writer(library: str) -> Format:
-    """The format to write for a library.
+def write(dictionary: Dictionary, library: str, folder: Path, model: str) -> None:
+    """Write a new folder as a library keeps its dictionaries, whole or not at all.
+
+    Args:
+        dictionary: one of ours.
+        library: for whom.
+        folder: it must not exist yet.
+        model: the name of the model, for formats that hold it.
 
     Raises:
-        UnknownNameError: when there is no such format.
+        InputError: when the folder exists, the format cannot hold the dictionary, or (UnknownNameError) there
+            is no such library.
     """
     known = formats()
     if library not in known:
         raise UnknownNameError("library", library, known)
-    return known[library]
+    with files.new_folder(folder) as partial:
+        known[library].write(dictionary, partial, model)
 
 
 _HOOKS = {
@@ -207,6 +216,19 @@ def hook_of_site(site: Site) -> str:
     return f"blocks.{site.layer}.{hooks[site.kind]}"
 
 
+def has(*names: str) -> Callable[[Path], bool]:
+    """Whether a folder holds files of these names."""
+    return lambda folder: all((folder / name).is_file() for name in names)
+
+
+def transposed(d: Dictionary) -> dict[str, Tensor]:
+    """The weights by the names and in the layout that most share: `W_enc` [D, N], `W_dec` [N, D]."""
+    weights = {"W_enc": d.encoder.T, "b_enc": d.encoder_bias, "W_dec": d.decoder, "b_dec": d.decoder_bias}
+    if d.threshold is not None:
+        weights["threshold"] = d.threshold.clamp(min=0)
+    return {name: t.contiguous() for name, t in weights.items()}
+
+
 def uncentred_bias(dictionary: Dictionary) -> Tensor:
     """[N] the encoder bias for a library that takes the decoder bias off before encoding."""
     return dictionary.encoder_bias + dictionary.encoder @ dictionary.decoder_bias
@@ -222,6 +244,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         return {name: t.float() for name, t in load_file(path).items()}
     except SafetensorError as error:
         raise IntegrityError(f"{str(path)!r} cannot be read ({error}). Fetch it again.") from error
+
+
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file in float32."""
+    save_file({name: t.float().contiguous() for name, t in weights.items()}, path)
 
 
 def need(values: dict[str, Any], *names: str) -> list[Any]:

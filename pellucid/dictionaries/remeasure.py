@@ -91,17 +91,16 @@ def check(found: list[Fit], site: Site) -> None:
     """
     said, *others = found
     sparse = [f for f in others if f.l0 <= _DENSER * said.l0]
-    best = min(sparse, key=lambda f: f.unexplained, default=said)
     left = f"leaves {said.unexplained:.3f} of the variance at {site} unexplained"
-    if min(said.unexplained, best.unexplained) > _USELESS:
+    if min(f.unexplained for f in (said, *sparse)) > _USELESS:
         raise IntegrityError(
             f"The dictionary {left}, and no other reading of it does much better: it belongs to another "
             "model or another site, or its weights are damaged."
         )
-    plainer = [f for f in others if f.l0 <= _SPARSER * said.l0 and f.unexplained <= said.unexplained]
-    if best.unexplained >= _BETTER * said.unexplained and plainer:
-        best = min(plainer, key=lambda f: f.unexplained)
-    if best.unexplained < _BETTER * said.unexplained or plainer:
+    better = [f for f in sparse if f.unexplained < _BETTER * said.unexplained]
+    plainer = [f for f in sparse if f.l0 <= _SPARSER * said.l0 and f.unexplained <= said.unexplained]
+    if better or plainer:
+        best = min(better or plainer, key=lambda f: f.unexplained)
         raise IntegrityError(
             f"The {best.field} is not what the file says. As declared, the dictionary {left}, with "
             f"{said.l0:.0f} features active; with {best.field} {best.value}, {best.unexplained:.3f}, with "

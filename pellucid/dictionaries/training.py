@@ -409,18 +409,17 @@ def train_together(
     if len(lengths) != 1:
         raise InputError("Dictionaries that share a reading must train for the same tokens in equal batches.")
     ((steps, batch_tokens),) = lengths
-    trainers: list[Trainer] = []
-    behind: tuple[int, Position] | None = None
-    for job in jobs:
-        found = job.run.latest_checkpoint()
-        if found is None:
-            trainer, at = Trainer(job.settings, stream.sample(_SAMPLE_TOKENS), job.start), position
-        else:
-            trainer, at = _load_checkpoint(found[1], job.settings)
-        trainers.append(trainer)
-        behind = min(behind or (trainer.step, at), (trainer.step, at))
-    assert behind is not None
-    done, position = behind
+    kept = [job.run.latest_checkpoint() for job in jobs]
+    # Read once for all that begin.
+    sample = stream.sample(_SAMPLE_TOKENS) if None in kept else torch.empty(0)
+    begun = [
+        (Trainer(job.settings, sample, job.start), position)
+        if found is None
+        else _load_checkpoint(found[1], job.settings)
+        for job, found in zip(jobs, kept, strict=True)
+    ]
+    trainers = [trainer for trainer, _ in begun]
+    done, position = min((trainer.step, at) for trainer, at in begun)
     batches = stream.batches(position) if done < steps else iter(())
     saved = time.monotonic()
     for position, batch in batches:

@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pellucid.core.errors import InputError, IntegrityError, UnknownNameError
-from pellucid.core.files import new_folder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import peers, remeasure
 from pellucid.dictionaries.base import Dictionary
@@ -219,8 +218,7 @@ TRIPS = [
 @pytest.mark.parametrize(("library", "d"), TRIPS, ids=[f"{library} {d.activation}" for library, d in TRIPS])
 def test_there_and_back_is_the_same_dictionary(library: str, d: Dictionary, tmp_path: Path) -> None:
     out = tmp_path / "layers.3"
-    with new_folder(out) as partial:
-        peers.writer(library).write(d, partial, "m")
+    peers.write(d, library, out, "m")
     declared = peers.read(out)
     assert declared.library == library
     back = declared.dictionary(SITE, "sha256:0")
@@ -240,8 +238,8 @@ def test_there_and_back_is_the_same_dictionary(library: str, d: Dictionary, tmp_
 def test_what_a_format_cannot_hold_is_refused_and_nothing_is_left(
     library: str, d: Dictionary, words: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=words), new_folder(tmp_path / "out") as partial:
-        peers.writer(library).write(d, partial, "m")
+    with pytest.raises(InputError, match=words):
+        peers.write(d, library, tmp_path / "out", "m")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -336,9 +334,9 @@ def test_a_truncated_file_is_one_clear_error(name: str, tmp_path: Path) -> None:
         peers.read(tmp_path)
 
 
-def test_an_unknown_library_suggests_the_nearest() -> None:
+def test_an_unknown_library_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'saelens'"):
-        peers.writer("sealens")
+        peers.write(ours(), "sealens", tmp_path / "out", "m")
 
 
 # Re-measuring: a dictionary that is right on its data, and files that say something else of it.
@@ -420,6 +418,5 @@ def test_a_width_that_is_not_the_models_is_refused() -> None:
 
 
 def test_weights_come_back_from_disk_in_their_own_library_layout(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "out") as partial:
-        peers.writer("saelens").write(ours(), partial, "m")
+    peers.write(ours(), "saelens", tmp_path / "out", "m")
     assert load_file(tmp_path / "out" / "sae_weights.safetensors")["W_enc"].shape == (D, N)
