@@ -27,7 +27,7 @@ from pellucid.atlas.promoted import promoted_tokens
 from pellucid.core import digests, files
 from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
-from pellucid.dictionaries import kernels
+from pellucid.dictionaries import compiled
 from pellucid.dictionaries.base import Dictionary
 
 FORMAT = 1
@@ -146,7 +146,7 @@ class Tally:
         """Take in the codes of T tokens (compressed rows), each at a row and position of the token store."""
         self.tokens += len(rows)
         token_of = np.repeat(np.arange(len(rows)), np.diff(offsets))
-        starts, order = kernels.by_feature(features, len(self.counts))
+        starts, order = compiled.by_feature(features, len(self.counts))
         self.counts += np.diff(starts)
         insert_best(
             starts,

@@ -1,6 +1,6 @@
 """What architectures differ in: how pre-activations become a code, and what sparsity costs.
 
-The trainer computes one dense product and hands its bits to a rule. The rule picks the entries that count,
+The trainer computes one dense product and hands it to a rule. The rule picks the entries that count,
 says what they are worth, and turns the gradient by a value into the gradient by its pre-activation. Whatever
 a rule learns beside encoder and decoder is a vector of one number per feature, in `vectors` beside the
 biases, and moved by Adam like them; whatever it remembers from step to step is in `numbers`. Both are part of
@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from pellucid.dictionaries import kernels
@@ -27,16 +27,16 @@ from pellucid.dictionaries.settings import TrainSettings
 class Entries:
     """The entries of a batch that count, in compressed rows."""
 
-    offsets: np.ndarray
+    offsets: Tensor
     """[B+1] where each row begins."""
-    features: np.ndarray
+    features: Tensor
     """[E] int32."""
-    pre: np.ndarray
+    pre: Tensor
     """[E] float32, encoder row · x + encoder bias."""
-    values: np.ndarray
+    values: Tensor
     """[E] float32, what each is worth: zero for one that only bears on a threshold."""
-    rows: np.ndarray
-    """[E] the row of the batch each belongs to."""
+    rows: Tensor
+    """[E] int64, the row of the batch each belongs to."""
 
     @property
     def num_rows(self) -> int:
@@ -53,17 +53,17 @@ class Entries:
 class Decoded:
     """What a rule with a loss of its own needs beside the entries."""
 
-    x: np.ndarray
+    aim: Tensor
     """[B, D] what is to be reconstructed, scaled."""
-    decoder: np.ndarray
+    decoder: Tensor
     """[N, D]."""
-    decoder_bias: np.ndarray
+    decoder_bias: Tensor
     """[D]."""
     weight: float
     """By which a squared error enters the loss."""
 
 
-Slopes = tuple[np.ndarray, dict[str, np.ndarray]]
+Slopes = tuple[Tensor, dict[str, Tensor]]
 """The gradient by each entry's pre-activation [E], and by each vector of the rule, `encoder_bias` among them
 [N]."""
 
@@ -92,29 +92,28 @@ class Rule:
         """How many of the first features must reconstruct by themselves; ends with N."""
         return (self.settings.features,)
 
-    def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def select(self, product: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Which entries count: per row how many [B], and their features [E].
 
         Args:
-            bits: [B, N] the pre-activations less the bar, as the bits of bf16 numbers.
+            product: [B, N] bf16, the pre-activations less the bar.
             step: from 0.
         """
-        return kernels.positive(bits)
+        return kernels.positive(product)
 
-    def values(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
+    def values(self, pre: Tensor, features: Tensor) -> Tensor:
         """What entries are worth, by their pre-activation [E]."""
-        worth: np.ndarray = np.maximum(pre, 0)
-        return worth
+        return pre.clamp(min=0)
 
-    def slopes(self, entries: Entries, value_slopes: np.ndarray, decoded: Decoded) -> Slopes:
+    def slopes(self, entries: Entries, value_slopes: Tensor, decoded: Decoded) -> Slopes:
         """From the gradient by each value, with the rule's own penalty, to that by what it learns."""
-        pre = np.where(entries.values > 0, value_slopes, np.float32(0))
+        pre = torch.where(entries.values > 0, value_slopes, 0)
         return pre, {"encoder_bias": self.per_feature(entries, pre)}
 
-    def per_feature(self, entries: Entries, slopes: np.ndarray) -> np.ndarray:
+    def per_feature(self, entries: Entries, slopes: Tensor) -> Tensor:
         """[N] the sum of the entries of each feature."""
-        sums: np.ndarray = np.bincount(entries.features, slopes, minlength=self.settings.features)
-        return sums.astype(np.float32)
+        sums = torch.bincount(entries.features, slopes.double(), minlength=self.settings.features)
+        return sums.float()
 
     def learn(self, entries: Entries, step: int) -> None:
         """After a step (from 1): remember what the dictionary will need."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.codes import Codes
+from pellucid.models.model import has_bf16_arithmetic
 
 Activation = Literal["topk", "jumprelu", "relu"]
 _ROWS_AT_ONCE = 4096
@@ -90,11 +90,17 @@ class Dictionary:
     def _encoder_bf16(self) -> Tensor:
         return self.encoder.bfloat16()
 
+    def _approximate(self, x: Tensor) -> Tensor:
+        """[T, N] bf16 pre-activations."""
+        if not has_bf16_arithmetic():
+            return torch.addmm(self.encoder_bias, x, self.encoder.T).bfloat16()
+        return torch.addmm(self.encoder_bias.bfloat16(), x.bfloat16(), self._encoder_bf16.T)
+
     def encode(self, x: Tensor) -> Codes:
         """The codes of some activations.
 
-        Candidates come from one bf16 product where a kernel selects among them; every value is computed in
-        fp32.
+        Candidates come from a product rounded to bf16 where a kernel selects among them; every value is
+        computed in fp32.
 
         Args:
             x: [T, D], any float dtype, on any device.
@@ -121,18 +127,12 @@ class Dictionary:
     def _encode_rows(self, x: Tensor) -> Codes:
         if self.activation == "topk" and self.num_features >= 1024 and len(x) >= 64:
             assert self.k is not None
-            product = torch.addmm(self.encoder_bias.bfloat16(), x.bfloat16(), self._encoder_bf16.T)
-            counts, chosen = kernels.select_per_row(bits_of(product), self.k)
-            rows = np.repeat(np.arange(len(x)), counts)
-            features = torch.from_numpy(chosen[np.arange(self.k)[None] < counts[:, None]]).long()
-            offsets = np.concatenate([[0], counts.cumsum()])
-            values = torch.from_numpy(
-                kernels.dots(x.numpy(), self.encoder.numpy(), offsets, features.int().numpy())
-            )
-            values += self.encoder_bias[features]
+            counts, features = kernels.select_per_row(self._approximate(x), self.k)
+            offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+            values = kernels.dots(x, self.encoder, offsets, features) + self.encoder_bias[features]
             keep = values > 0
             return Codes.from_entries(
-                torch.from_numpy(rows)[keep],
+                torch.repeat_interleave(torch.arange(len(x)), counts)[keep],
                 features[keep],
                 values[keep],
                 tokens=len(x),
@@ -194,20 +194,7 @@ class Dictionary:
 
     def decode(self, codes: Codes) -> Tensor:
         """[T, D] float32: the activations that codes stand for."""
-        return torch.from_numpy(
-            kernels.decode(
-                codes.offsets.numpy(),
-                codes.features.numpy(),
-                codes.values.numpy(),
-                self.decoder.numpy(),
-                self.decoder_bias.numpy(),
-            )
-        )
-
-
-def bits_of(product: Tensor) -> np.ndarray:
-    """A bf16 tensor as int16, which sorts its positive numbers as they sort; nothing is copied."""
-    return product.view(torch.int16).numpy()
+        return kernels.decode(codes.offsets, codes.features, codes.values, self.decoder, self.decoder_bias)
 
 
 def _joined(parts: list[Codes], num_features: int) -> Codes:

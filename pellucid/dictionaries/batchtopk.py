@@ -6,10 +6,8 @@ with a threshold, the running average of the smallest value that was kept, and i
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from pellucid.dictionaries import kernels
@@ -31,14 +29,15 @@ class BatchTopK(Rule):
         """The mean of the thresholds stands until the first batch gives one."""
         self.numbers = {"threshold": float(thresholds.mean())}
 
-    def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def select(self, product: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The largest positive entries of the batch."""
-        return kernels.select_in_batch(bits, self.settings.k_at(step))
+        return kernels.select_in_batch(product, self.settings.k_at(step))
 
     def learn(self, entries: Entries, step: int) -> None:
         """Average the smallest value that was kept."""
-        lowest = float(entries.values[entries.values > 0].min(initial=np.inf))
-        if math.isfinite(lowest):
+        kept = entries.values[entries.values > 0]
+        if len(kept):
+            lowest = float(kept.min())
             keep = min(_DECAY, 1 - 1 / step)
             self.numbers["threshold"] = self.numbers["threshold"] * keep + lowest * (1 - keep)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,33 +37,26 @@ class Gated(Penalised):
         bias -= thresholds
         super().take_up(thresholds)
 
-    def values(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
+    def values(self, pre: Tensor, features: Tensor) -> Tensor:
         """The magnitude where the gate is open."""
-        magnitude = self._magnitude(pre, features)
-        return np.where(pre > 0, np.maximum(magnitude, 0), np.float32(0))
+        stretch = self.vectors["stretch"][features].exp()
+        magnitude = stretch * self._raw(pre, features) + self.vectors["magnitude_bias"][features]
+        return torch.where(pre > 0, magnitude.clamp(min=0), 0)
 
-    def _raw(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
-        raw: np.ndarray = pre - self.vectors["encoder_bias"].numpy()[features]
-        return raw
+    def _raw(self, pre: Tensor, features: Tensor) -> Tensor:
+        return pre - self.vectors["encoder_bias"][features]
 
-    def _magnitude(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
-        stretch = np.exp(self.vectors["stretch"].numpy()[features])
-        magnitude: np.ndarray = (
-            stretch * self._raw(pre, features) + self.vectors["magnitude_bias"].numpy()[features]
-        )
-        return magnitude
-
-    def slopes(self, entries: Entries, value_slopes: np.ndarray, decoded: Decoded) -> Slopes:
+    def slopes(self, entries: Entries, value_slopes: Tensor, decoded: Decoded) -> Slopes:
         """Values move the magnitude's path; the penalty and the gate's own reconstruction move the gate."""
         features = entries.features
-        gate = np.maximum(entries.pre, 0)
+        gate = entries.pre.clamp(min=0)
         rebuilt = kernels.decode(entries.offsets, features, gate, decoded.decoder, decoded.decoder_bias)
-        slope = (rebuilt - decoded.x) * np.float32(2 * decoded.weight)
+        slope = (rebuilt - decoded.aim) * (2 * decoded.weight)
         by_gate = kernels.dots(slope, decoded.decoder, entries.offsets, features)
-        by_gate += np.float32(self.numbers["penalty"] * decoded.weight)
+        by_gate += self.numbers["penalty"] * decoded.weight
         by_gate[entries.pre <= 0] = 0
-        by_value = np.where(entries.values > 0, value_slopes, np.float32(0))
-        stretch = np.exp(self.vectors["stretch"].numpy()[features])
+        by_value = torch.where(entries.values > 0, value_slopes, 0)
+        stretch = self.vectors["stretch"][features].exp()
         return by_gate + stretch * by_value, {
             "encoder_bias": self.per_feature(entries, by_gate),
             "magnitude_bias": self.per_feature(entries, by_value),

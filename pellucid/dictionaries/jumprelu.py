@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,15 +42,15 @@ class JumpReLU(Rule):
         """Also pick up what lies within half a bandwidth below the threshold."""
         return (self.vectors["threshold"] - _BANDWIDTH / 2).clamp(min=0)
 
-    def values(self, pre: np.ndarray, features: np.ndarray) -> np.ndarray:
+    def values(self, pre: Tensor, features: Tensor) -> Tensor:
         """All or nothing."""
-        bar = self.vectors["threshold"].numpy()[features]
-        return np.where(pre > np.maximum(bar, 0), pre, np.float32(0))
+        bar = self.vectors["threshold"][features]
+        return torch.where(pre > bar.clamp(min=0), pre, 0)
 
-    def slopes(self, entries: Entries, value_slopes: np.ndarray, decoded: Decoded) -> Slopes:
+    def slopes(self, entries: Entries, value_slopes: Tensor, decoded: Decoded) -> Slopes:
         """By the pre-activation of what is active; by the threshold of what is near."""
-        bar = self.vectors["threshold"].numpy()[entries.features]
-        near = (np.abs(entries.pre - bar) < _BANDWIDTH / 2) / np.float32(_BANDWIDTH)
+        bar = self.vectors["threshold"][entries.features]
+        near = ((entries.pre - bar).abs() < _BANDWIDTH / 2) / _BANDWIDTH
         k = self.settings.k
         price = 2 * _PENALTY * (entries.l0 / k - 1) / (k * entries.num_rows)
         pre, found = super().slopes(entries, value_slopes, decoded)

@@ -1,300 +1,189 @@
-"""Compiled kernels for the processor: what is sparse stays sparse. The reference beside each is in `plain`.
+"""The heavy steps of encoding and training, on tensors: what is sparse stays sparse.
 
 B rows of a batch, D width, N features, E entries (about B·k). Entries lie in compressed rows: `offsets`
-[B+1], `features` [E], `values` [E]. Nothing here allocates [B, N] or [N, D]: the one dense product,
-x @ encoder.T, is the caller's.
+[B+1], `features` [E] (int32), `values` [E]. Nothing here allocates [B, N] or [N, D]: the one dense product,
+x @ encoder.T + bias, is the caller's (`product`), in bf16. What is selected by it is recomputed in fp32.
 
-Selection reads that product as bf16 bits: the bits of positive bf16 numbers, taken as int16, sort as the
-numbers do, and every negative number sorts below them. Selected values are then recomputed in fp32.
+Where the tensors lie decides who computes: `compiled` on a processor. A few lines of dense PyTorch that say
+what each must compute are in `plain`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit, prange
+import torch
+from torch import Tensor
 
-_BLOCK = 64  # a block whose maximum is below the bar is skipped: one vectorised pass over the product
-
-
-@njit(cache=True, inline="always")
-def _block_max(row: np.ndarray, start: int, stop: int) -> int:
-    best = np.int16(-32768)
-    for j in range(start, stop):
-        best = max(best, row[j])
-    return best
+from pellucid.dictionaries import compiled
 
 
-@njit(parallel=True, cache=True)
-def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest positive entries of each row: counts [B], features [B, k] (unused places undefined).
+@dataclass(frozen=True)
+class Wiring:
+    """What each feature reads and writes, where that is not all there is."""
 
-    The k-th largest block maximum bounds the k-th largest entry from below, so one pass over the blocks
-    leaves a few dozen candidates. Ties at the bar go to the lower feature number.
+    reads: Tensor
+    """[N] int8: which part of the input [R, B, D] the encoder row is for."""
+    group: Tensor
+    """[N] int8: a reconstruction by the first g groups holds the features of group g − 1 and below."""
+    groups: int
+    """How many such prefixes there are."""
+    start: Tensor
+    """[N] int32: the first column of the output that the decoder row has a part in; before it, it is zero."""
+
+    @classmethod
+    def simple(cls, features: int, prefixes: tuple[int, ...] = ()) -> Wiring:
+        """All features read and write everything; prefixes of them, by where they end, reconstruct too."""
+        ends = torch.tensor(prefixes or (features,))
+        return cls(
+            reads=torch.zeros(features, dtype=torch.int8),
+            group=torch.searchsorted(ends, torch.arange(features), right=True).to(torch.int8),
+            groups=len(ends),
+            start=torch.zeros(features, dtype=torch.int32),
+        )
+
+
+class Adam(NamedTuple):
+    """Kingma and Ba 2015, with bias correction."""
+
+    rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+
+
+class Extra(NamedTuple):
+    """Gradients of some features from elsewhere."""
+
+    place: Tensor
+    """[N] int32: where in the gradients a feature stands, −1 for nowhere."""
+    encoder: Tensor
+    """[M, D]."""
+    decoder: Tensor
+    """[M, D]."""
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+def select_per_row(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest positive entries of each row: counts [B], features [E], strongest first.
+
+    Ties at the bar go to the lower feature number.
+
+    Args:
+        product: [B, N] bf16.
+        k: at most so many a row.
     """
-    rows, num = bits.shape
-    blocks = (num + _BLOCK - 1) // _BLOCK
-    features = np.empty((rows, k), np.int32)
-    counts = np.zeros(rows, np.int64)
-    for b in prange(rows):
-        row = bits[b]
-        maxima = np.empty(blocks, np.int16)
-        for c in range(blocks):
-            maxima[c] = _block_max(row, c * _BLOCK, min(num, (c + 1) * _BLOCK))
-        bar = np.int16(1)
-        if blocks > k:
-            bar = max(bar, np.partition(maxima, blocks - k)[blocks - k])
-        kept_bits = np.empty(k, np.int16)
-        kept = features[b]
-        size = 0
-        for c in range(blocks):
-            if maxima[c] < bar:
-                continue
-            for j in range(c * _BLOCK, min(num, (c + 1) * _BLOCK)):
-                value = row[j]
-                if value < bar:
-                    continue
-                if size == k and value <= kept_bits[k - 1]:
-                    continue
-                at = size if size < k else k - 1
-                while at > 0 and kept_bits[at - 1] < value:
-                    kept_bits[at] = kept_bits[at - 1]
-                    kept[at] = kept[at - 1]
-                    at -= 1
-                kept_bits[at] = value
-                kept[at] = j
-                if size < k:
-                    size += 1
-        counts[b] = size
-    return counts, features
+    counts, chosen = compiled.select_per_row(_bits(product), k)
+    return _tensors(counts, chosen[np.arange(k)[None] < counts[:, None]])
 
 
-@njit(parallel=True, cache=True)
-def candidates(bits: np.ndarray, bar: int, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Entries of at least `bar` (bf16 bits): how many each row has [B], its first `room` [B, room]."""
-    rows, num = bits.shape
-    counts = np.zeros(rows, np.int64)
-    features = np.empty((rows, room), np.int32)
-    for b in prange(rows):
-        row = bits[b]
-        size = 0
-        for start in range(0, num, _BLOCK):
-            stop = min(num, start + _BLOCK)
-            if _block_max(row, start, stop) >= bar:
-                for j in range(start, stop):
-                    if row[j] >= bar:
-                        if size < room:
-                            features[b, size] = j
-                        size += 1
-        counts[b] = size
-    return counts, features
+def select_in_batch(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The B·k largest positive entries of a batch, and ties with the last: counts [B], features [E].
 
-
-def select_in_batch(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The B·k largest positive entries of the batch, and ties with the last: counts [B], features [E].
-
-    A histogram of a sample of rows estimates the bar from below; the entries above the estimate give it
-    exactly.
+    Args:
+        product: [B, N] bf16.
+        k: so many a row on average.
     """
-    rows, num = bits.shape
-    wanted = rows * k
-    sample = bits[:: max(1, rows // 128)]
-    above = histogram(sample)[::-1].cumsum()[::-1]
-    # The highest bar that would leave a tenth more than is wanted, if all rows were like the sample.
-    bar = max(1, int((above >= 1.1 * k * len(sample)).sum()) - 1)
-    room = min(num, 4 * k)
-    while True:
-        counts, features = candidates(bits, bar, room)
-        if counts.max(initial=0) > room:
-            room = int(counts.max())
-        elif counts.sum() < wanted and bar > 1:
-            bar = max(1, bar - 128)  # half the value
-        else:
-            break
-    present = np.arange(room)[None] < counts[:, None]
-    rows_of = np.repeat(np.arange(rows), counts)
-    chosen = features[present]
-    found = bits[rows_of, chosen]
-    if len(found) > wanted:
-        keep = found >= np.partition(found, len(found) - wanted)[len(found) - wanted]
-        chosen, counts = chosen[keep], np.bincount(rows_of[keep], minlength=rows)
-    return counts.astype(np.int64), chosen
+    return _tensors(*compiled.select_in_batch(_bits(product), k))
 
 
-def positive(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All positive entries: counts [B], features [E], ascending within a row."""
-    room = min(bits.shape[1], 256)
-    while True:
-        counts, features = candidates(bits, 1, room)
-        most = int(counts.max(initial=0))
-        if most <= room:
-            return counts, features[np.arange(room)[None] < counts[:, None]]
-        room = most
+def positive(product: Tensor) -> tuple[Tensor, Tensor]:
+    """All positive entries of [B, N] bf16: counts [B], features [E], ascending within a row."""
+    return _tensors(*compiled.positive(_bits(product)))
 
 
-@njit(cache=True)
-def histogram(bits: np.ndarray) -> np.ndarray:
-    """[32768] how often each positive bf16 number occurs."""
-    counts = np.zeros(32768, np.int64)
-    for value in bits.ravel():
-        if value > 0:
-            counts[value] += 1
-    return counts
+def dots(x: Tensor, matrix: Tensor, offsets: Tensor, features: Tensor, part: Tensor | None = None) -> Tensor:
+    """[E] x[part of the feature, b] · matrix[feature] for every entry, in fp32.
 
-
-@njit(parallel=True, cache=True, fastmath=True)
-def dots_by_group(
-    x: np.ndarray, group: np.ndarray, matrix: np.ndarray, offsets: np.ndarray, features: np.ndarray
-) -> np.ndarray:
-    """[E] x[group of the feature, b] · matrix[feature] for every entry, x being [G, B, D]."""
-    out = np.empty(len(features), np.float32)
-    width = x.shape[2]
-    for b in prange(x.shape[1]):
-        for e in range(offsets[b], offsets[b + 1]):
-            i = features[e]
-            g = group[i]
-            total = np.float32(0)
-            for d in range(width):
-                total += x[g, b, d] * matrix[i, d]
-            out[e] = total
-    return out
-
-
-@njit(parallel=True, cache=True, fastmath=True)
-def decode_prefixes(
-    offsets: np.ndarray,
-    features: np.ndarray,
-    values: np.ndarray,
-    decoder: np.ndarray,
-    bias: np.ndarray,
-    group: np.ndarray,
-    groups: int,
-) -> np.ndarray:
-    """[G, B, D] for each prefix of the groups: bias + Σ value · decoder[feature] over the features in it."""
-    rows, width = len(offsets) - 1, decoder.shape[1]
-    out = np.zeros((groups, rows, width), np.float32)
-    for b in prange(rows):
-        for d in range(width):
-            out[0, b, d] = bias[d]
-        for e in range(offsets[b], offsets[b + 1]):
-            i, value = features[e], values[e]
-            g = group[i]
-            for d in range(width):
-                out[g, b, d] += value * decoder[i, d]
-        for g in range(1, groups):
-            for d in range(width):
-                out[g, b, d] += out[g - 1, b, d]
-    return out
-
-
-def dots(x: np.ndarray, matrix: np.ndarray, offsets: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """[E] x[b] · matrix[feature] for every entry, in fp32."""
-    found: np.ndarray = dots_by_group(x[None], np.zeros(len(matrix), np.int8), matrix, offsets, features)
-    return found
+    Args:
+        x: [P, B, D]; or [B, D], of which all features read the same.
+        matrix: [N, D].
+        offsets: [B+1] where rows begin.
+        features: [E].
+        part: [N] int8, for x with parts.
+    """
+    parts, which = (x[None], _none(matrix)) if part is None else (x, part)
+    return _tensor(compiled.dots_by_group(*_arrays(parts, which, matrix, offsets, features)))
 
 
 def decode(
-    offsets: np.ndarray, features: np.ndarray, values: np.ndarray, decoder: np.ndarray, bias: np.ndarray
-) -> np.ndarray:
-    """[B, D] bias + Σ value · decoder[feature]."""
-    group = np.zeros(len(decoder), np.int8)
-    found: np.ndarray = decode_prefixes(offsets, features, values, decoder, bias, group, 1)[0]
-    return found
+    offsets: Tensor,
+    features: Tensor,
+    values: Tensor,
+    decoder: Tensor,
+    bias: Tensor,
+    wiring: Wiring | None = None,
+) -> Tensor:
+    """[G, B, D] for each prefix of the groups bias + Σ value · decoder[feature]; [B, D] without a wiring."""
+    wired = Wiring.simple(len(decoder)) if wiring is None else wiring
+    arrays = _arrays(offsets, features, values, decoder, bias, wired.group)
+    found = _tensor(compiled.decode_prefixes(*arrays, wired.groups, wired.start.numpy()))
+    return found[0] if wiring is None else found
 
 
-@njit(cache=True)
-def by_feature(features: np.ndarray, num_features: int) -> tuple[np.ndarray, np.ndarray]:
-    """A counting sort of the entries by feature: starts [N+1], entry numbers [E] (ascending in a feature)."""
-    starts = np.zeros(num_features + 1, np.int64)
-    for i in features:
-        starts[i + 1] += 1
-    for i in range(num_features):
-        starts[i + 1] += starts[i]
-    at = starts[:-1].copy()
-    order = np.empty(len(features), np.int64)
-    for e in range(len(features)):
-        i = features[e]
-        order[at[i]] = e
-        at[i] += 1
-    return starts, order
-
-
-@njit(parallel=True, cache=True, fastmath=True)
 def update(
-    weights: tuple[np.ndarray, np.ndarray],
-    encoder_moments: tuple[np.ndarray, np.ndarray],
-    decoder_moments: tuple[np.ndarray, np.ndarray],
-    entries: tuple[np.ndarray, np.ndarray, np.ndarray],
-    sorted_entries: tuple[np.ndarray, np.ndarray],
-    x: np.ndarray,
-    slopes: np.ndarray,
-    group: np.ndarray,
-    extra: tuple[np.ndarray, np.ndarray, np.ndarray],
-    adam: tuple[float, float, float, float],
+    weights: Pair,
+    encoder_moments: Pair,
+    decoder_moments: Pair,
+    entries: tuple[Tensor, Tensor, Tensor, Tensor],
+    x: Tensor,
+    slopes: Tensor,
+    wiring: Wiring,
+    extra: Extra,
+    adam: Adam,
     step: int,
 ) -> None:
-    """Gradient, Adam and renormalisation, feature by feature, in one pass over the matrices and in place.
+    """Gradient, Adam and renormalisation, in place. The part of a gradient along a decoder row is taken off.
 
     Args:
-        weights: encoder [N, D] and decoder [N, D] with unit rows.
+        weights: encoder [N, D] and decoder [N, D'] with unit rows.
         encoder_moments: Adam's first and second moments of the encoder.
         decoder_moments: those of the decoder.
-        entries: the row of each entry [E], its value [E], and the gradient by its pre-activation [E].
-        sorted_entries: `by_feature` of the entries.
-        x: [B, D] what was encoded.
-        slopes: [G, B, D] the gradient of the loss by what the features of each group decode to.
-        group: [N] the group of each feature.
-        extra: where feature i has further gradients: place [N] (-1 for none), and those of encoder [M, D] and
-            decoder [M, D].
-        adam: learning rate, β₁, β₂, ε (Kingma and Ba 2015, with bias correction).
+        entries: of each entry the row [E], the feature [E], the value [E], and the gradient by its
+            pre-activation [E].
+        x: [R, B, D] what was encoded.
+        slopes: [G, B, D'] the gradient of the loss by what the features of each group decode to.
+        wiring: of the features.
+        extra: further gradients.
+        adam: its settings at this step.
         step: from 1.
     """
-    encoder, decoder = weights
-    encoder_first, encoder_second = encoder_moments
-    decoder_first, decoder_second = decoder_moments
-    rows, values, pre_slopes = entries
-    starts, order = sorted_entries
-    place, extra_encoder, extra_decoder = extra
-    rate, beta1, beta2, epsilon = adam
-    inner, outer = encoder.shape[1], decoder.shape[1]
-    correct1 = np.float32(1 / (1 - beta1**step))
-    correct2 = np.float32(1 / (1 - beta2**step))
-    rate32, b1, b2, eps = np.float32(rate), np.float32(beta1), np.float32(beta2), np.float32(epsilon)
-    one = np.float32(1)
-    for i in prange(len(encoder)):
-        gradient_e = np.zeros(inner, np.float32)
-        gradient_d = np.zeros(outer, np.float32)
-        g_of = group[i]
-        for at in range(starts[i], starts[i + 1]):
-            e = order[at]
-            b, value, pre_slope = rows[e], values[e], pre_slopes[e]
-            for d in range(inner):
-                gradient_e[d] += pre_slope * x[b, d]
-            for d in range(outer):
-                gradient_d[d] += value * slopes[g_of, b, d]
-        m = place[i]
-        if m >= 0:
-            for d in range(inner):
-                gradient_e[d] += extra_encoder[m, d]
-            for d in range(outer):
-                gradient_d[d] += extra_decoder[m, d]
-        for d in range(inner):
-            g = gradient_e[d]
-            mean = b1 * encoder_first[i, d] + (one - b1) * g
-            square = b2 * encoder_second[i, d] + (one - b2) * g * g
-            encoder_first[i, d], encoder_second[i, d] = mean, square
-            encoder[i, d] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
-        along = np.float32(0)
-        for d in range(outer):
-            along += gradient_d[d] * decoder[i, d]
-        norm = np.float32(0)
-        for d in range(outer):
-            g = gradient_d[d] - along * decoder[i, d]
-            mean = b1 * decoder_first[i, d] + (one - b1) * g
-            square = b2 * decoder_second[i, d] + (one - b2) * g * g
-            decoder_first[i, d], decoder_second[i, d] = mean, square
-            moved = decoder[i, d] - rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
-            decoder[i, d] = moved
-            norm += moved * moved
-        scale = one / np.sqrt(norm)
-        for d in range(outer):
-            decoder[i, d] *= scale
+    rows, features, values, pre_slopes = entries
+    compiled.update(
+        _arrays(*weights),
+        _arrays(*encoder_moments),
+        _arrays(*decoder_moments),
+        _arrays(rows, values, pre_slopes),
+        compiled.by_feature(features.numpy(), len(weights[0])),
+        x.numpy(),
+        slopes.numpy(),
+        _arrays(wiring.reads, wiring.group, wiring.start),
+        _arrays(*extra),
+        tuple(adam),
+        step,
+    )
+
+
+def _none(matrix: Tensor) -> Tensor:
+    return torch.zeros(len(matrix), dtype=torch.int8)
+
+
+def _bits(product: Tensor) -> np.ndarray:
+    """A bf16 tensor as int16; nothing is copied."""
+    return product.view(torch.int16).numpy()
+
+
+def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(t.numpy() for t in tensors)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array)
+
+
+def _tensors(counts: np.ndarray, features: np.ndarray) -> tuple[Tensor, Tensor]:
+    return _tensor(counts), _tensor(features)

@@ -6,7 +6,7 @@ sum of the values, which have unit decoder rows, and shrinks them: what an L1 di
 
 from __future__ import annotations
 
-import numpy as np
+from torch import Tensor
 
 from pellucid.dictionaries.architectures import Decoded, Entries, Penalised, Slopes
 
@@ -14,7 +14,7 @@ from pellucid.dictionaries.architectures import Decoded, Entries, Penalised, Slo
 class ReLU(Penalised):
     """Keeps what is positive and pays for it."""
 
-    def slopes(self, entries: Entries, value_slopes: np.ndarray, decoded: Decoded) -> Slopes:
+    def slopes(self, entries: Entries, value_slopes: Tensor, decoded: Decoded) -> Slopes:
         """The penalty pulls every value down alike."""
-        pull = np.float32(self.numbers["penalty"] * decoded.weight)
+        pull = self.numbers["penalty"] * decoded.weight
         return super().slopes(entries, value_slopes + pull, decoded)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from pellucid.dictionaries import kernels
@@ -18,11 +17,9 @@ from pellucid.dictionaries.base import Dictionary
 class TopK(Rule):
     """Keeps the k largest of each token."""
 
-    def select(self, bits: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def select(self, product: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The k largest positive entries of each row."""
-        k = self.settings.k_at(step)
-        counts, chosen = kernels.select_per_row(bits, k)
-        return counts, chosen[np.arange(k)[None] < counts[:, None]]
+        return kernels.select_per_row(product, self.settings.k_at(step))
 
     def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
         """With its k."""

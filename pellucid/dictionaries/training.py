@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,7 +31,9 @@ from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import architectures, kernels
 from pellucid.dictionaries.architectures import Decoded, Entries
-from pellucid.dictionaries.base import Dictionary, bits_of
+from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.kernels import Adam, Extra, Wiring
+from pellucid.dictionaries.product import Product
 from pellucid.dictionaries.settings import TrainSettings
 
 _AUXILIARY_WEIGHT = 1 / 32  # Gao et al. 2024, A.2
@@ -103,20 +104,18 @@ class Trainer:
 
     def _set_up(self) -> None:
         """What is derived from the rest and not kept."""
-        n = self.settings.features
-        self._buffers: tuple[Tensor, Tensor, Tensor] | None = None
-        ends = self.rule.prefixes
-        self.group = np.searchsorted(ends, np.arange(n), side="right").astype(np.int8)
+        self._product = Product()
+        self.wiring = Wiring.simple(self.settings.features, self.rule.prefixes)
 
     def _start(self, x: Tensor) -> None:
         """Scale the encoder so that first reconstructions have the best length; then begin the rule."""
         pre = x @ self.encoder.T + self.vectors["encoder_bias"]
         values, features = pre.topk(self.settings.k, dim=1)
-        offsets = np.arange(len(x) + 1) * self.settings.k
-        codes = features.flatten().int().numpy(), values.clamp(min=0).flatten().numpy()
-        shape = kernels.decode(offsets, *codes, self.decoder.numpy(), np.zeros(x.shape[1], np.float32))
-        aim = (x - self.vectors["decoder_bias"]).numpy()
-        factor = float((aim * shape).sum() / max(1e-9, (shape * shape).sum()))
+        offsets = torch.arange(len(x) + 1) * self.settings.k
+        codes = features.flatten().int(), values.clamp(min=0).flatten()
+        shape = kernels.decode(offsets, *codes, self.decoder, torch.zeros(x.shape[1]))
+        aim = x - self.vectors["decoder_bias"]
+        factor = float((aim * shape).sum() / shape.square().sum().clamp(min=1e-9))
         self.encoder *= factor
         self.vectors["encoder_bias"] *= factor
         self.rule.vectors = self.vectors
@@ -140,29 +139,12 @@ class Trainer:
 
     def _select(self, x: Tensor) -> Entries:
         """The entries of a batch that count, with their values in fp32."""
-        bits = bits_of(self._product(x))
-        counts, features = self.rule.select(bits, self.step)
-        offsets = np.concatenate([[0], counts.cumsum()])
-        pre = kernels.dots(x.numpy(), self.encoder.numpy(), offsets, features)
-        pre += self.vectors["encoder_bias"].numpy()[features]
-        rows = np.repeat(np.arange(len(x)), counts)
+        bias = self.vectors["encoder_bias"]
+        counts, features = self.rule.select(self._product(x, self.encoder, bias - self.rule.bar), self.step)
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        pre = kernels.dots(x, self.encoder, offsets, features) + bias[features]
+        rows = torch.repeat_interleave(torch.arange(len(x)), counts)
         return Entries(offsets, features, pre, self.rule.values(pre, features), rows)
-
-    def _product(self, x: Tensor) -> Tensor:
-        """[B, N] the pre-activations less the rule's bar, in bf16: the one dense product of a step.
-
-        The bias rides as one more column (padded to a full vector register), so that the product needs no
-        second pass, and the buffers are kept, because fresh pages cost a sixth of the time.
-        """
-        rows, width = x.shape
-        if self._buffers is None or len(self._buffers[0]) != rows:
-            n = self.settings.features
-            padded = [torch.zeros(m, width + 32, dtype=torch.bfloat16) for m in (rows, n)]
-            self._buffers = (padded[0], padded[1], torch.empty(rows, n, dtype=torch.bfloat16))
-        inputs, weights, product = self._buffers
-        inputs[:, :width], inputs[:, width] = x, 1
-        weights[:, :width], weights[:, width] = self.encoder, self.vectors["encoder_bias"] - self.rule.bar
-        return torch.mm(inputs, weights.T, out=product)
 
     def rate(self) -> float:
         """The learning rate of the next step."""
@@ -177,53 +159,47 @@ class Trainer:
         x = activations.float() * self.scale
         self._check(float(x.sum()))
         rate, entries = self.rate(), self._select(x)
-        decoder, bias = self.decoder.numpy(), self.vectors["decoder_bias"].numpy()
+        bias = self.vectors["decoder_bias"]
         weight = 1 / (len(x) * self.variance)
         # Reconstructions by each prefix of the features: [G, B, D], the last by all of them.
-        errors = kernels.decode_prefixes(
-            entries.offsets,
-            entries.features,
-            entries.values,
-            decoder,
-            bias,
-            self.group,
-            len(self.rule.prefixes),
+        errors = kernels.decode(
+            entries.offsets, entries.features, entries.values, self.decoder, bias, self.wiring
         )
-        errors -= x.numpy()
-        unexplained = float(np.square(errors[-1]).sum(dtype=np.float64)) * weight
+        errors -= x
+        unexplained = float(errors[-1].square().sum(dtype=torch.float64)) * weight
         self._check(unexplained)
         self.step += 1
         # The loss is the mean over the prefixes; a feature bears on its own prefix and all that hold it.
-        slopes = errors * np.float32(2 * weight / len(errors))
+        slopes = errors * (2 * weight / len(errors))
         for inner in range(len(slopes) - 2, -1, -1):
             slopes[inner] += slopes[inner + 1]
-        value_slopes = kernels.dots_by_group(slopes, self.group, decoder, entries.offsets, entries.features)
+        value_slopes = kernels.dots(
+            slopes, self.decoder, entries.offsets, entries.features, self.wiring.group
+        )
         pre_slopes, gradients = self.rule.slopes(
-            entries, value_slopes, Decoded(x.numpy(), decoder, bias, weight)
+            entries, value_slopes, Decoded(x, self.decoder, bias, weight)
         )
         gradients["decoder_bias"] = slopes[0].sum(0)
-        (place, by_encoder, by_bias, by_decoder), num_silent = self._auxiliary(
-            x, torch.from_numpy(errors[-1])
-        )
-        gradients["encoder_bias"][place >= 0] += by_bias[place[place >= 0]]
+        extra, by_bias = self._auxiliary(x, errors[-1])
+        held = extra.place >= 0
+        gradients["encoder_bias"][held] += by_bias[extra.place[held]]
         kernels.update(
-            (self.encoder.numpy(), decoder),
-            tuple(m.numpy() for m in self.moments["encoder"]),
-            tuple(m.numpy() for m in self.moments["decoder"]),
-            (entries.rows, entries.values, pre_slopes),
-            kernels.by_feature(entries.features, self.settings.features),
-            x.numpy(),
+            (self.encoder, self.decoder),
+            self.moments["encoder"],
+            self.moments["decoder"],
+            (entries.rows, entries.features, entries.values, pre_slopes),
+            x[None],
             slopes,
-            self.group,
-            (place, by_encoder, by_decoder),
-            (rate, *_ADAM_BETAS, _ADAM_EPSILON),
+            self.wiring,
+            extra,
+            Adam(rate, *_ADAM_BETAS, _ADAM_EPSILON),
             self.step,
         )
         for name, gradient in gradients.items():
-            self._move(name, torch.from_numpy(gradient), rate)
+            self._move(name, gradient, rate)
         self.rule.learn(entries, self.step)
         self._count(entries)
-        return {"fvu": unexplained, "l0": entries.l0, "silent": float(num_silent), "rate": rate}
+        return {"fvu": unexplained, "l0": entries.l0, "silent": float(len(by_bias)), "rate": rate}
 
     def _check(self, number: float) -> None:
         """Refuse to go on with what is no number."""
@@ -245,32 +221,31 @@ class Trainer:
     def _count(self, entries: Entries) -> None:
         """Maxima, frequencies, and for how long features have been silent."""
         active = entries.values > 0
-        features, values = entries.features[active], entries.values[active]
+        features, values = entries.features[active].long(), entries.values[active]
         self.silent_for += entries.num_rows
-        self.silent_for[torch.from_numpy(features).long()] = 0
+        self.silent_for[features] = 0
         if self.step == self.settings.first_step_of_decay:
             # From here on the weights hardly move: maxima and frequencies are measured on the rest of the
             # run.
             self.peak.zero_()
             self.fired.zero_()
-        np.maximum.at(self.peak.numpy(), features, values)
-        self.fired += torch.from_numpy(np.bincount(features, minlength=len(self.fired)))
+        self.peak.scatter_reduce_(0, features, values, "amax")
+        self.fired += torch.bincount(features, minlength=len(self.fired))
 
-    def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[tuple[np.ndarray, ...], int]:
+    def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[Extra, Tensor]:
         """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
 
-        Returns the place of each feature in the gradients (-1 for none) with those of encoder, bias and
-        decoder, and how many features are silent.
+        Returns those of encoder and decoder rows, and of the encoder bias of the M silent features.
         """
         n, width = self.settings.features, x.shape[1]
-        place = np.full(n, -1, np.int32)
+        place = torch.full((n,), -1, dtype=torch.int32)
         assert self.settings.silent_tokens is not None
         silent_ones = (self.silent_for >= self.settings.silent_tokens).nonzero()[:, 0]
         count = len(silent_ones)
         if count == 0:
-            none = np.zeros((0, width), np.float32)
-            return (place, none, np.zeros(0, np.float32), none), 0
-        place[silent_ones.numpy()] = np.arange(count, dtype=np.int32)
+            none = torch.zeros(0, width)
+            return Extra(place, none, none), torch.zeros(0)
+        place[silent_ones] = torch.arange(count, dtype=torch.int32)
         x, aim = x[:_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
         encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
         values, chosen = (x @ encoder.T + self.vectors["encoder_bias"][silent_ones]).topk(
@@ -280,8 +255,7 @@ class Trainer:
         miss = codes @ decoder - aim
         weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
         slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)
-        gradients = (slope.T @ x, slope.sum(0), (codes.T @ miss) * weight)
-        return (place, *(g.contiguous().numpy() for g in gradients)), count
+        return Extra(place, slope.T @ x, (codes.T @ miss) * weight), slope.sum(0)
 
     @property
     def _measured_tokens(self) -> int:

@@ -1,0 +1,55 @@
+"""The one dense product of an encoding, x @ encoder.T + bias, to select by: [B, N] in bf16.
+
+It is computed in bf16 where the processor or the accelerator multiplies bf16, and elsewhere in fp32 and then
+rounded: a processor without such instructions is seven times slower in bf16 (benchmarks/LOG.md). Either way
+what is selected is exact only to bf16; its value is computed again in fp32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pellucid.models.model import has_bf16_arithmetic
+
+_ROWS_AT_ONCE = 256
+"""Rows whose fp32 product is rounded while it is still in the cache."""
+
+
+class Product:
+    """The product with an encoder that changes from call to call; keeps its buffers.
+
+    Fresh pages would cost a sixth of the time.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Tensor] = {}
+
+    def __call__(self, x: Tensor, encoder: Tensor, bias: Tensor) -> Tensor:
+        """[B, N] of x [B, D], encoder [N, D] and bias [N]; overwritten by the next call."""
+        out = self._buffer("out", len(x), len(encoder), torch.bfloat16, x.device)
+        if x.device.type == "cpu" and not has_bf16_arithmetic():
+            return self._rounded(x, encoder, bias, out)
+        # The bias rides as one more column (padded to a full vector register): no second pass.
+        width = x.shape[1]
+        inputs, weights = (
+            self._buffer(name, len(t), width + 32, torch.bfloat16, x.device)
+            for name, t in (("inputs", x), ("weights", encoder))
+        )
+        inputs[:, :width], inputs[:, width] = x, 1
+        weights[:, :width], weights[:, width] = encoder, bias
+        return torch.mm(inputs, weights.T, out=out)
+
+    def _rounded(self, x: Tensor, encoder: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+        exact = self._buffer("exact", min(_ROWS_AT_ONCE, len(x)), len(encoder), torch.float32, x.device)
+        for at in range(0, len(x), _ROWS_AT_ONCE):
+            part = x[at : at + _ROWS_AT_ONCE]
+            out[at : at + _ROWS_AT_ONCE] = torch.addmm(bias, part, encoder.T, out=exact[: len(part)])
+        return out
+
+    def _buffer(self, name: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        found = self._buffers.get(name)
+        if found is None or found.shape != (rows, columns) or found.device != device:
+            found = torch.zeros(rows, columns, dtype=dtype, device=device)
+            self._buffers[name] = found
+        return found
