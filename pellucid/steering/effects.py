@@ -153,6 +153,8 @@ def least_vector(
 
 Embed = Callable[[Sequence[str]], Tensor]
 """Texts in, unit vectors [texts, E] out."""
+_FALSE_ALARMS = 0.05
+"""At most this share of the texts about other things may count as about the concept."""
 
 
 @dataclass(frozen=True)
@@ -171,19 +173,23 @@ class EmbeddingJudge:
     def fit(cls, embed: Embed, concept: Sequence[str], others: Sequence[str]) -> EmbeddingJudge:
         """From texts about the concept and texts about other things.
 
-        The score of a text is its cosine with the concept's mean less that with the mean of the others. The
-        bar lies midway between the mean score of the concept's texts, each left out of its own mean, and that
-        of the others.
+        The score of a text is its cosine with the concept's mean less that with the mean of the others, each
+        text left out of its own mean. The bar lies midway between the mean scores of the two sets, or higher,
+        where one in twenty of the others would pass.
         """
         a, b = embed(concept), embed(others)
-        rest = (a.sum(0) - a) / (len(a) - 1)
-        centre = b.mean(0)
-        own = ((a * rest).sum(1) - a @ centre).mean()
-        away = (b @ a.mean(0) - b @ centre).mean()
-        return cls(embed, a.mean(0), b, float((own + away) / 2))
+        own = (a * _rest(a)).sum(1) - a @ b.mean(0)
+        away = b @ a.mean(0) - (b * _rest(b)).sum(1)
+        midway = (own.mean() + away.mean()) / 2
+        return cls(embed, a.mean(0), b, float(midway.maximum(away.quantile(1 - _FALSE_ALARMS))))
 
     def __call__(self, texts: Sequence[str]) -> list[bool]:
         """Whether each text is about the concept."""
         x = self.embed(texts)
         scores = x @ self.concept - x @ self.others.mean(0)
         return [bool(s > self.bar) for s in scores]
+
+
+def _rest(vectors: Tensor) -> Tensor:
+    """[T, E] for each of the vectors the mean of the others."""
+    return (vectors.sum(0) - vectors) / (len(vectors) - 1)

@@ -131,6 +131,12 @@ class Trial:
         return self.hits / self.total - 0.25 * max(0.0, math.log2(max(self.perplexity, 1e-9) / 8))
 
 
+def gentlest(trials: Sequence[Trial], share: float) -> Trial:
+    """The trial of least perplexity among those with at least a share of hits; where none has, the best."""
+    enough = [t for t in trials if t.hits >= share * t.total]
+    return min(enough, key=lambda t: t.perplexity) if enough else max(trials, key=lambda t: t.score)
+
+
 def trial(
     model: Model,
     dictionary: Dictionary,

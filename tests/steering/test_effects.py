@@ -103,6 +103,24 @@ def test_the_embedding_judge_tells_two_clusters_apart() -> None:
     assert judge(["b"] * 10) == [False] * 10
 
 
+def test_the_embedding_judge_lets_one_in_twenty_of_the_others_pass_at_most() -> None:
+    """The two sets overlap so far that midway between their means a quarter of the others would count."""
+    g = torch.Generator().manual_seed(0)
+
+    def embed(texts: object) -> torch.Tensor:
+        rows = [
+            torch.tensor([1.0, 0.0])
+            + 0.3 * torch.randn(2, generator=g)
+            + torch.tensor([0.0, 0.4 if t == "a" else 0.0])
+            for t in texts
+        ]  # type: ignore[attr-defined]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=1)
+
+    judge = effects.EmbeddingJudge.fit(embed, ["a"] * 200, ["b"] * 200)
+    assert sum(judge(["b"] * 1000)) <= 90
+    assert sum(judge(["a"] * 1000)) >= 150
+
+
 def test_concepts_are_whole_and_what_is_neutral_names_none_of_them() -> None:
     assert len(CONCEPTS) == 12
     assert len(NEUTRAL_PROMPTS) == 20

@@ -76,6 +76,17 @@ def test_trials_are_ranked_by_hits_and_price(tiny: Model, dictionary: Dictionary
     assert all(t.total == 2 for t in found)
 
 
+def test_the_gentlest_does_enough_at_the_least_price() -> None:
+    candidate = finding.Candidate(3, 0.5, 0.0, 0.0)
+    trials = [
+        finding.Trial(candidate, s, hits, 10, price)
+        for s, hits, price in ((1.0, 6, 4.0), (1.5, 7, 6.0), (2.0, 10, 9.0))
+    ]
+    assert finding.gentlest(trials, 0.7).strength == 1.5
+    assert finding.gentlest(trials, 0.5).strength == 1.0
+    assert finding.gentlest(trials[:2], 0.9).strength == 1.5
+
+
 def test_the_strictest_judge_counts(tiny: Model, dictionary: Dictionary) -> None:
     candidates = [finding.Candidate(3, 0.5, 0.0, 0.0)]
     judges: list[effects.Judge] = [lambda texts: [True] * len(texts), lambda texts: [False, True]]
