@@ -59,7 +59,7 @@ def plain(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
 
 def ours(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
     """The reader of `pellucid.activations`."""
-    pool = RowPool(model, Site("resid_post", layer))
+    pool = RowPool(model, (Site("resid_post", layer),))
     return pool.read
 
 

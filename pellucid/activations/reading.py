@@ -1,4 +1,6 @@
-"""Reading: a model runs over stored tokens, and its activations at a site come out shuffled, token by token.
+"""Reading: a model runs over stored tokens, and its activations come out shuffled, token by token.
+
+At one site, or at several side by side as columns; of one model, or of two that read the same tokens.
 
 The order is fixed by the seed and can be taken up at any batch. Rows are permuted over the whole store; a
 block of rows is read, its tokens are permuted (the shuffle buffer), and cut into batches; what does not fill
@@ -37,10 +39,10 @@ _ROWS_AT_ONCE = 8
 
 
 class RowPool:
-    """Runs a model over token rows to one site, a few rows at a time, one thread per core."""
+    """Runs a model over token rows to some sites, a few rows at a time, one thread per core."""
 
-    def __init__(self, model: Model, site: Site) -> None:
-        self.model, self.site = model, site
+    def __init__(self, model: Model, sites: tuple[Site, ...]) -> None:
+        self.model, self.sites = model, sites
         if model.device.type == "cpu":
             # Within each thread a product runs on one core.
             cores = torch.get_num_threads()
@@ -49,10 +51,11 @@ class RowPool:
             self._threads = ThreadPoolExecutor(1, "forward")
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Activations [rows, positions, D] of token ids [rows, positions]."""
+        """Activations [rows, positions, S·D] of token ids [rows, positions]."""
 
         def forward(part: Tensor) -> Tensor:
-            return self.model.capture(part, [self.site])[self.site].cpu()
+            found = self.model.capture(part, self.sites)
+            return torch.cat([found[site] for site in self.sites], dim=-1).cpu()
 
         parts = [tokens[at : at + _ROWS_AT_ONCE] for at in range(0, len(tokens), _ROWS_AT_ONCE)]
         return torch.cat(list(self._threads.map(forward, parts)))
@@ -60,7 +63,7 @@ class RowPool:
 
 @dataclass(frozen=True)
 class Reader:
-    """Batches of activations at one site of one model, over one token store."""
+    """Batches of activations over one token store."""
 
     model: Model
     store: TokenStore
@@ -71,18 +74,49 @@ class Reader:
     """Rows per block: with rows of 256, a shuffle buffer of a quarter of a million tokens."""
     seed: int = 0
     """Fixes the order."""
+    further: tuple[Site, ...] = ()
+    """Sites beside the first; their activations are the columns that follow."""
+    beside: Model | None = None
+    """A second model, with the same tokenizer; its activations at the same sites are the last columns."""
 
     def __post_init__(self) -> None:
-        self.model.check_site(self.site)
+        for site in self.sites:
+            self.model.check_site(site)
+        if self.beside is not None:
+            self._check_beside(self.beside)
         if self.store.record["request"]["model"] != self.model.digest:
             raise InputError(
                 "The token store was made with another model's tokenizer. Build it for this model."
             )
 
+    def _check_beside(self, other: Model) -> None:
+        if other.width != self.model.width:
+            raise InputError(
+                f"Two models are read side by side if they are equally wide: {self.model.name} has width "
+                f"{self.model.width}, {other.name} {other.width}."
+            )
+        if other.tokenizer.get_vocab() != self.model.tokenizer.get_vocab():
+            raise InputError(
+                f"{other.name} has another vocabulary than {self.model.name}, so that they cannot read the "
+                "same tokens. Give two versions of one model."
+            )
+        for site in self.sites:
+            other.check_site(site)
+
     @property
     def model_digest(self) -> str:
         """The model that is read."""
         return self.model.digest
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The model that is read, and the one beside it."""
+        return (self.model,) if self.beside is None else (self.model, self.beside)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All that is read of a model."""
+        return (self.site, *self.further)
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -90,22 +124,34 @@ class Reader:
         return np.random.default_rng(self.seed).permutation(len(self.store.tokens))
 
     @cached_property
-    def sink_norm(self) -> float:
-        """Activations longer than this are left out; measured on the first rows of the order."""
+    def sink_norms(self) -> Tensor:
+        """[S] what is longer than this at a site is left out; measured on the first rows of the order."""
         rows = self.store.tokens[np.sort(self.order[:_PROBE_ROWS])]
-        activations = self._pool.read(torch.from_numpy(np.asarray(rows).astype(np.int64)))
-        norms = activations[:, 1:].float().norm(dim=-1).flatten()
-        norms = norms[torch.isfinite(norms)]
-        if len(norms) == 0:
-            raise InputError(
-                f"Every activation at {self.site} is NaN or infinite. "
-                "Read the model in fp32, or check its weights."
-            )
-        return _SINK_FACTOR * float(norms.median())
+        norms = self._norms(self._run(torch.from_numpy(np.asarray(rows).astype(np.int64))))[:, 1:]
+        bars = []
+        for number, of_site in enumerate(norms.flatten(0, 1).T):
+            finite = of_site[torch.isfinite(of_site)]
+            if len(finite) == 0:
+                raise InputError(
+                    f"Every activation at {self.sites[number % len(self.sites)]} is NaN or infinite. "
+                    "Read the model in fp32, or check its weights."
+                )
+            bars.append(_SINK_FACTOR * finite.median())
+        return torch.stack(bars)
 
     @cached_property
-    def _pool(self) -> RowPool:
-        return RowPool(self.model, self.site)
+    def _pools(self) -> list[RowPool]:
+        return [RowPool(model, self.sites) for model in self.models]
+
+    def _run(self, tokens: Tensor) -> Tensor:
+        return torch.cat([pool.read(tokens) for pool in self._pools], dim=-1)
+
+    def _norms(self, activations: Tensor) -> Tensor:
+        """[rows, positions, S] the length of each site's activation."""
+        rows, positions, _ = activations.shape
+        by_site = activations.reshape(rows, positions, len(self.sites) * len(self.models), -1)
+        norms: Tensor = torch.linalg.vector_norm(by_site.float(), dim=-1)
+        return norms
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Activations of token rows with what is left out marked.
@@ -114,26 +160,26 @@ class Reader:
             rows: [rows, positions] token ids.
 
         Returns:
-            The activations [rows, positions, D] in the dtype of the model, and a mask [rows, positions] of
-            those to use.
+            The activations [rows, positions, C] in the dtype of the model, C columns for the sites of all
+            models, and a mask [rows, positions] of those to use.
 
         Raises:
             InputError: when an activation is NaN.
         """
         tokens = torch.from_numpy(rows.astype(np.int64))
-        activations = self._pool.read(tokens)
-        norms = activations.float().norm(dim=-1)
+        activations = self._run(tokens)
+        norms = self._norms(activations)
         if bool(norms.isnan().any()):
             raise InputError(
-                f"{int(norms.isnan().sum())} activations at {self.site} are NaN. "
+                f"{int(norms.isnan().sum())} activations at {', '.join(map(str, self.sites))} are NaN. "
                 "Read the model in fp32, or check its weights."
             )
-        keep = (norms < self.sink_norm) & (tokens != self.store.separator)
+        keep = (norms < self.sink_norms).all(-1) & (tokens != self.store.separator)
         keep[:, 0] = False
         return activations, keep
 
     def block(self, number: int) -> Tensor:
-        """[tokens, D] the activations of a block, permuted."""
+        """[tokens, C] the activations of a block, permuted."""
         start = number * self.block_rows
         rows = np.sort(self.order[start : start + self.block_rows])
         activations, keep = self.read(np.asarray(self.store.tokens[rows]))
@@ -147,15 +193,15 @@ class Reader:
         return -(-len(self.store.tokens) // self.block_rows)
 
     def sample(self, tokens: int) -> Tensor:
-        """[tokens, D] the first activations in the order, unshuffled."""
+        """[tokens, C] the first activations in the order, unshuffled."""
         rows = np.asarray(self.store.tokens[np.sort(self.order[: -(-tokens // (self.store.length // 2))])])
         activations, keep = self.read(rows)
         return activations[keep][:tokens]
 
     def batches(self, position: tuple[int, int] = (0, 0)) -> Iterator[tuple[tuple[int, int], Tensor]]:
-        """Batches [B, D] from a position on, each with the position after it."""
+        """Batches [B, C] from a position on, each with the position after it."""
         block, batch = position
-        self.sink_norm  # noqa: B018  measured before the threads part
+        self.sink_norms  # noqa: B018  measured before the threads part
         overlapped = self.model.device.type != "cpu"
         with ThreadPoolExecutor(1, "reader") as pool:
             ahead: Future[Tensor] | None = None

@@ -55,7 +55,7 @@ def inspect(
     shared = {
         name: agreement(one, two).as_json()
         for name, two in others
-        if (one.site, one.model_digest) == (two.site, two.model_digest)
+        if (one.ports, one.model_digest) == (two.ports, two.model_digest)
     }
     if json:
         return printing.as_json(

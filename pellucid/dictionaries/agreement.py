@@ -51,10 +51,10 @@ def agreement(one: Dictionary, two: Dictionary, *, seed: int = 0) -> Agreement:
     Raises:
         InputError: when they are not of the same site and model, or one has no feature that is not silent.
     """
-    if (one.site, one.model_digest) != (two.site, two.model_digest):
+    if (one.ports, one.model_digest) != (two.ports, two.model_digest):
         raise InputError(
-            f"Features can be compared within one site of one model: these are of {one.site} and {two.site}, "
-            "or of two models."
+            f"Features can be compared within one site of one model: these are of {one.ports} and "
+            f"{two.ports}, or of two models."
         )
     mine, others = _alive(one), _alive(two)
     generator = torch.Generator().manual_seed(seed)

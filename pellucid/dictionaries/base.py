@@ -1,7 +1,11 @@
 """A dictionary: encoder rows and decoder directions that turn an activation into a code and back.
 
-T tokens, D width, N features. One class serves every architecture, because trained they differ in one thing:
-which of the pre-activations `x @ encoder.T + encoder_bias` count.
+T tokens, D width, N features. What is written need not be what is read: see `ports`. Where several sites are
+read or written, an activation is the columns of all of them, and D is their sum; of a cross-layer transcoder
+an encoder row has the width of the one site it reads.
+
+One class serves every architecture, because trained they differ in one thing: which of the pre-activations
+`x @ encoder.T + encoder_bias` count.
 
     topk        the k largest positive ones of each token (Gao et al. 2024, arXiv 2406.04093)
     jumprelu    those above the feature's own threshold (Rajamanoharan et al. 2024, arXiv 2407.14435); a
@@ -25,6 +29,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.codes import Codes
+from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import has_bf16_arithmetic
 
 Activation = Literal["topk", "jumprelu", "relu"]
@@ -34,9 +39,10 @@ _FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class Dictionary:
-    """A trained sparse code for one site of one model."""
+    """A trained sparse code."""
 
-    site: Site
+    ports: Ports
+    """The sites it reads and writes."""
     model_digest: str
     activation: Activation
     encoder: Tensor
@@ -55,6 +61,8 @@ class Dictionary:
     """[N] float32: the largest activation of each feature over the measured text, the unit of steering."""
     frequency: Tensor | None = None
     """[N] float32: the share of tokens of that text on which each feature is active."""
+    skip: Tensor | None = None
+    """[D', D] float32, of a skip transcoder: what is written without a feature, by what is read."""
 
     def __post_init__(self) -> None:
         if (self.activation == "topk") != (self.k is not None):
@@ -70,9 +78,28 @@ class Dictionary:
         return len(self.decoder)
 
     @property
+    def site(self) -> Site:
+        """The site it reads.
+
+        Raises:
+            InputError: when it reads several.
+        """
+        return self.ports.site
+
+    @property
+    def target(self) -> Site:
+        """The site it writes.
+
+        Raises:
+            InputError: when it reads or writes several.
+        """
+        self.ports.site  # noqa: B018  refuses several
+        return self.ports.writes[0]
+
+    @property
     def width(self) -> int:
-        """D."""
-        return self.decoder.shape[1]
+        """D: columns of what it reads."""
+        return self.encoder.shape[1] * self.ports.parts
 
     def check_feature(self, feature: int) -> int:
         """The feature number, if the dictionary has it.
@@ -92,9 +119,17 @@ class Dictionary:
 
     def _approximate(self, x: Tensor) -> Tensor:
         """[T, N] bf16 pre-activations."""
-        if not has_bf16_arithmetic():
-            return torch.addmm(self.encoder_bias, x, self.encoder.T).bfloat16()
+        if self.ports.parts > 1 or not has_bf16_arithmetic():
+            return self._scores(x).bfloat16()
         return torch.addmm(self.encoder_bias.bfloat16(), x.bfloat16(), self._encoder_bf16.T)
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """[T, N] pre-activations."""
+        if self.ports.parts == 1:
+            return torch.addmm(self.encoder_bias, x, self.encoder.T)
+        rows = self.encoder.chunk(self.ports.parts)
+        products = [part @ mine.T for part, mine in zip(x.chunk(self.ports.parts, dim=1), rows, strict=True)]
+        return torch.cat(products, dim=1) + self.encoder_bias
 
     def encode(self, x: Tensor) -> Codes:
         """The codes of some activations.
@@ -119,7 +154,7 @@ class Dictionary:
         if not bool(torch.isfinite(x).all()):
             bad = int((~torch.isfinite(x).all(1)).sum())
             raise InputError(
-                f"{bad} of {len(x)} activations at {self.site} are NaN or infinite. The model overflowed: "
+                f"{bad} of {len(x)} activations at {self.ports} are NaN or infinite. The model overflowed: "
                 "load it with precision fp32, or check its weights."
             )
         return x
@@ -129,7 +164,8 @@ class Dictionary:
             assert self.k is not None
             counts, features = kernels.select_per_row(self._approximate(x), self.k)
             offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-            values = kernels.dots(x, self.encoder, offsets, features) + self.encoder_bias[features]
+            values = kernels.dots(self.ports.by_part(x), self.encoder, offsets, features, self._reads)
+            values += self.encoder_bias[features]
             keep = values > 0
             return Codes.from_entries(
                 torch.repeat_interleave(torch.arange(len(x)), counts)[keep],
@@ -138,9 +174,9 @@ class Dictionary:
                 tokens=len(x),
                 num_features=self.num_features,
             )
-        if self.activation != "topk" and len(x) < _FEW_ROWS:
+        if self.activation != "topk" and len(x) < _FEW_ROWS and self.ports.parts == 1:
             return self._encode_few(x)
-        scores = torch.addmm(self.encoder_bias, x, self.encoder.T)
+        scores = self._scores(x)
         if self.activation == "topk":
             assert self.k is not None
             values, features = scores.topk(min(self.k, self.num_features), dim=1)
@@ -167,9 +203,20 @@ class Dictionary:
             dense[codes.rows, codes.features.long()] = codes.values
             return dense[:, features.cpu()].to(x.device)
         rows = self.encoder[features].to(x.device)
-        scores = x.float() @ rows.T + self.encoder_bias[features].to(x.device)
+        if self.ports.parts == 1:
+            scores = x.float() @ rows.T
+        else:
+            read = self.ports.by_part(x.float())[self._reads[features].long()]
+            scores = (read * rows[:, None]).sum(2).T
+        scores = scores + self.encoder_bias[features].to(x.device)
         bar = 0.0 if self.threshold is None else self.threshold[features].clamp(min=0).to(x.device)
         return torch.where(scores > bar, scores, 0).clamp(min=0)
+
+    @cached_property
+    def _reads(self) -> Tensor:
+        """[N] the part of the input that each feature reads."""
+        n = self.num_features
+        return (torch.arange(n) * self.ports.parts // n).to(torch.int8)
 
     @cached_property
     def _encoder_norms(self) -> Tensor:
@@ -192,8 +239,14 @@ class Dictionary:
             rows[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
         )
 
+    def reconstruct(self, x: Tensor) -> tuple[Tensor, Codes]:
+        """What it writes for activations [T, D]: [T, D'] float32, and the codes."""
+        codes = self.encode(x)
+        rebuilt = self.decode(codes)
+        return (rebuilt if self.skip is None else rebuilt + x.float() @ self.skip.T), codes
+
     def decode(self, codes: Codes) -> Tensor:
-        """[T, D] float32: the activations that codes stand for."""
+        """[T, D'] float32: what codes stand for; of a skip transcoder, without what it writes by itself."""
         return kernels.decode(codes.offsets, codes.features, codes.values, self.decoder, self.decoder_bias)
 
 

@@ -1,7 +1,7 @@
 """What a dictionary must beat: random directions, and principal components of equal L0.
 
-Both stand behind the same protocol as a dictionary: activations in, reconstruction and number of active units
-out.
+Both stand behind the same protocol as a dictionary: activations in; what it writes, and how many units are
+active, out.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
+from pellucid.dictionaries.settings import TrainSettings
+from pellucid.dictionaries.training import Trainer
 
 
 class Reconstructor(Protocol):
     """Something that stands in for activations."""
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[T, D] in; the reconstruction [T, D] and the number of active units of each token [T] out."""
+        """What it makes of activations [T, C], and the number of active units of each token.
+
+        C are the columns of all sites that are read or written. What is made, [T, D], is of those written.
+        """
 
 
 @dataclass(frozen=True)
@@ -31,58 +36,45 @@ class ByDictionary:
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Encode and decode."""
-        codes = self.dictionary.encode(x)
-        return self.dictionary.decode(codes), codes.offsets.diff()
+        rebuilt, codes = self.dictionary.reconstruct(self.dictionary.ports.read(x))
+        return rebuilt, codes.offsets.diff()
 
 
 @dataclass(frozen=True)
 class ByComponents:
-    """The first principal components of a sample: the best reconstruction from fixed directions."""
+    """The first principal components of what is written: the best reconstruction from fixed directions.
 
+    For a transcoder they know more than it does: they see what it must write.
+    """
+
+    ports: Ports
     mean: Tensor
     """[D]"""
     components: Tensor
     """[K, D] orthonormal."""
 
     @classmethod
-    def fit(cls, sample: Tensor, count: int) -> ByComponents:
-        """Fit to [T, D]."""
-        mean = sample.mean(0)
-        _, _, directions = torch.linalg.svd(sample - mean, full_matrices=False)
-        return cls(mean, directions[:count])
+    def fit(cls, sample: Tensor, count: int, ports: Ports) -> ByComponents:
+        """Fit to [T, C]."""
+        x = ports.written(sample)
+        mean = x.mean(0)
+        _, _, directions = torch.linalg.svd(x - mean, full_matrices=False)
+        return cls(ports, mean, directions[:count])
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Project."""
-        codes = (x - self.mean) @ self.components.T
+        codes = (self.ports.written(x) - self.mean) @ self.components.T
         return codes @ self.components + self.mean, torch.full((len(x),), len(self.components))
 
 
 def random_dictionary(
-    sample: Tensor, *, features: int, k: int, site: Site, model_digest: str, seed: int = 0
+    sample: Tensor, *, features: int, k: int, ports: Ports, model_digest: str, seed: int = 0
 ) -> Dictionary:
-    """Random directions with everything else done well.
+    """Random directions with everything else done well: a dictionary as it is before its first step.
 
-    The sample's mean as bias, the k best per token, the length that reconstructs the sample best (least
-    squares).
+    The centre of the sample [T, C] as bias, the k best per token, the length that reconstructs best (least
+    squares); where what is written is not what is read, each feature writes the mean of what is written while
+    it is among the best.
     """
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.nn.functional.normalize(
-        torch.randn(features, sample.shape[1], generator=generator), dim=1
-    )
-    mean = sample.mean(0)
-
-    def scaled(factor: float) -> Dictionary:
-        return Dictionary(
-            site=site,
-            model_digest=model_digest,
-            activation="topk",
-            k=k,
-            encoder=directions * factor,
-            encoder_bias=-(directions @ mean) * factor,
-            decoder=directions,
-            decoder_bias=mean,
-        )
-
-    tied = scaled(1.0)
-    shape = tied.decode(tied.encode(sample)) - mean
-    return scaled(float(((sample - mean) * shape).sum() / shape.square().sum()))
+    settings = TrainSettings(features=features, k=k, architecture="topk", seed=seed)
+    return Trainer(settings, sample, ports).dictionary(model_digest)

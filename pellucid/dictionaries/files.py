@@ -1,7 +1,8 @@
 """A dictionary on disk: a folder that is read without our code, and that proves itself when it is loaded.
 
     dictionary.safetensors   encoder [N, D], encoder_bias [N], decoder [N, D], decoder_bias [D], threshold [N]
-                             (jumprelu), maximum [N] and frequency [N] over the measured text; float32, or
+                             (jumprelu), maximum [N] and frequency [N] over the measured text, skip [D', D]
+                             (skip transcoder); float32, or
                              `compact`: encoder and decoder as int8 with a float32 scale per row
                              (`encoder.scale`, `decoder.scale`)
     card.json                format, architecture, sizes, site, model digest, recipe and settings, corpus
@@ -28,8 +29,10 @@ from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.codes import Codes
+from pellucid.dictionaries.ports import Ports
 
 FORMAT = 1
+"""Of a dictionary that writes the one site it reads; others are of format 2, which has `ports`."""
 _TOLERANCE = 1e-3  # of the largest value of a fixture: processors differ in the last bits of a product
 _SLIPS = 0.02  # the share of a fixture's entries that may fall on the other side of a threshold
 
@@ -61,7 +64,9 @@ def save(
         compact: int8 rows, a quarter of the size.
     """
     tensors = _packed(dictionary, compact)
-    stored = _unpacked(tensors, dictionary.site, dictionary.model_digest, dictionary.activation, dictionary.k)
+    ports = dictionary.ports
+    simple = ports == Ports.of(ports.reads[0])
+    stored = _unpacked(tensors, ports, dictionary.model_digest, dictionary.activation, dictionary.k)
     codes = stored.encode(fixture)
     with files.new_folder(folder) as partial:
         save_file(tensors, partial / "dictionary.safetensors")
@@ -75,12 +80,13 @@ def save(
         files.write_json(
             partial / "card.json",
             {
-                "format": FORMAT,
+                "format": FORMAT if simple else FORMAT + 1,
                 "activation": dictionary.activation,
                 "features": dictionary.num_features,
                 "width": dictionary.width,
                 "k": dictionary.k,
-                "site": str(dictionary.site),
+                "site": str(ports),
+                **({} if simple else {"ports": ports.as_json()}),
                 "model": dictionary.model_digest,
                 "digests": {
                     n: digests.of_file(partial / n) for n in ("dictionary.safetensors", "fixture.safetensors")
@@ -108,9 +114,10 @@ def load(folder: str | Path, *, model_digest: str | None = None) -> tuple[Dictio
             f"There is no dictionary in {str(folder)!r}: a dictionary is a folder with card.json."
         )
     values = files.read_json(folder / "card.json")
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") not in (FORMAT, FORMAT + 1):
         raise IntegrityError(
-            f"The card in {str(folder)!r} is not of format {FORMAT}. A newer Pellucid may have written it."
+            f"The card in {str(folder)!r} is of none of the formats {FORMAT} and {FORMAT + 1}. "
+            "A newer Pellucid may have written it."
         )
     for name, expected in values["digests"].items():
         if not (folder / name).is_file() or digests.of_file(folder / name) != expected:
@@ -122,9 +129,10 @@ def load(folder: str | Path, *, model_digest: str | None = None) -> tuple[Dictio
     try:
         tensors = load_file(folder / "dictionary.safetensors")
         proof = load_file(folder / "fixture.safetensors")
-        dictionary = _unpacked(
-            tensors, Site.parse(values["site"]), values["model"], values["activation"], values["k"]
+        ports = (
+            Ports.from_json(values["ports"]) if "ports" in values else Ports.of(Site.parse(values["site"]))
         )
+        dictionary = _unpacked(tensors, ports, values["model"], values["activation"], values["k"])
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise IntegrityError(
             f"The dictionary in {str(folder)!r} cannot be read ({error}). Fetch or train it again."
@@ -165,7 +173,7 @@ def prove(dictionary: Dictionary, proof: dict[str, Tensor], folder: Path) -> Non
 
 def _packed(dictionary: Dictionary, compact: bool) -> dict[str, Tensor]:
     tensors = {"encoder_bias": dictionary.encoder_bias, "decoder_bias": dictionary.decoder_bias}
-    for name in ("threshold", "maximum", "frequency"):
+    for name in ("threshold", "maximum", "frequency", "skip"):
         value = getattr(dictionary, name)
         if value is not None:
             tensors[name] = value
@@ -180,14 +188,14 @@ def _packed(dictionary: Dictionary, compact: bool) -> dict[str, Tensor]:
 
 
 def _unpacked(
-    tensors: dict[str, Tensor], site: Site, model: str, activation: Any, k: int | None
+    tensors: dict[str, Tensor], ports: Ports, model: str, activation: Any, k: int | None
 ) -> Dictionary:
     def matrix(name: str) -> Tensor:
         raw = tensors[name]
         return raw.float() * tensors[f"{name}.scale"][:, None] if raw.dtype == torch.int8 else raw
 
     return Dictionary(
-        site=site,
+        ports=ports,
         model_digest=model,
         activation=activation,
         encoder=matrix("encoder"),
@@ -198,4 +206,5 @@ def _unpacked(
         threshold=tensors.get("threshold"),
         maximum=tensors.get("maximum"),
         frequency=tensors.get("frequency"),
+        skip=tensors.get("skip"),
     )

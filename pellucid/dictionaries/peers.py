@@ -30,6 +30,7 @@ from pellucid.core import files
 from pellucid.core.errors import InputError, IntegrityError, UnknownNameError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.ports import Ports
 
 _EQUAL_NORMS = 1e-3
 
@@ -89,7 +90,7 @@ class Declared:
             assert self.threshold is not None
             threshold = self.threshold / self.scale if self.by_norm else self.threshold * unit
         return Dictionary(
-            site=site,
+            ports=Ports.of(site),
             model_digest=model_digest,
             activation=self.activation,
             encoder=(self.encoder * norms[:, None]).contiguous(),
@@ -173,6 +174,11 @@ def write(dictionary: Dictionary, library: str, folder: Path, model: str) -> Non
         InputError: when the folder exists, the format cannot hold the dictionary, or (UnknownNameError) there
             is no such library.
     """
+    if not dictionary.ports.same:
+        raise InputError(
+            f"The formats of other libraries are for dictionaries that write what they read; this is a "
+            f"{dictionary.ports.kind}."
+        )
     known = formats()
     if library not in known:
         raise UnknownNameError("library", library, known)

@@ -26,10 +26,23 @@ class Product:
         self._buffers: dict[str, Tensor] = {}
 
     def __call__(self, x: Tensor, encoder: Tensor, bias: Tensor) -> Tensor:
-        """[B, N] of x [B, D], encoder [N, D] and bias [N]; overwritten by the next call."""
-        out = self._buffer("out", len(x), len(encoder), torch.bfloat16, x.device)
-        if x.device.type == "cpu" and not has_bf16_arithmetic():
-            return self._rounded(x, encoder, bias, out)
+        """[B, N], overwritten by the next call.
+
+        Args:
+            x: [R, B, D]; each part is read by an R-th of the features.
+            encoder: [N, D].
+            bias: [N].
+        """
+        parts, rows, _ = x.shape
+        out = self._buffer("out", rows, len(encoder), torch.bfloat16, x.device)
+        multiply = self._rounded if x.device.type == "cpu" and not has_bf16_arithmetic() else self._fast
+        share = len(encoder) // parts
+        for r in range(parts):
+            mine = slice(r * share, (r + 1) * share)
+            multiply(x[r], encoder[mine], bias[mine], out[:, mine])
+        return out
+
+    def _fast(self, x: Tensor, encoder: Tensor, bias: Tensor, out: Tensor) -> None:
         # The bias rides as one more column (padded to a full vector register): no second pass.
         width = x.shape[1]
         inputs, weights = (
@@ -38,14 +51,13 @@ class Product:
         )
         inputs[:, :width], inputs[:, width] = x, 1
         weights[:, :width], weights[:, width] = encoder, bias
-        return torch.mm(inputs, weights.T, out=out)
+        torch.mm(inputs, weights.T, out=out)
 
-    def _rounded(self, x: Tensor, encoder: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    def _rounded(self, x: Tensor, encoder: Tensor, bias: Tensor, out: Tensor) -> None:
         exact = self._buffer("exact", min(_ROWS_AT_ONCE, len(x)), len(encoder), torch.float32, x.device)
         for at in range(0, len(x), _ROWS_AT_ONCE):
             part = x[at : at + _ROWS_AT_ONCE]
             out[at : at + _ROWS_AT_ONCE] = torch.addmm(bias, part, encoder.T, out=exact[: len(part)])
-        return out
 
     def _buffer(self, name: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         found = self._buffers.get(name)

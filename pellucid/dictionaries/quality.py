@@ -1,11 +1,11 @@
 """Measured quality: how well a dictionary stands in for the activations, beside random directions and PCA.
 
-On held-out rows of text:
+On held-out rows of text, x being what the dictionary writes:
 
     unexplained     Σ‖x − x̂‖² / Σ‖x − mean‖², the mean over the whole evaluated set (fraction of variance
-                    unexplained)
+                    unexplained); of several sites, the mean of theirs
     ce_recovered    (CE₀ − CE) / (CE₀ − CE_plain), CE the model's loss with x̂ in place of x, CE₀ with zero in
-                    its place
+                    its place, at all sites that are written; of two models, the mean of their losses
     kl              KL(plain ‖ with x̂), nats per token
     l0              active features per token
     dead            the share of features that fire on none of the evaluated tokens
@@ -16,7 +16,7 @@ counted. Intervals are 95 % bootstrap intervals over rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
-from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.baselines import ByComponents, ByDictionary, Reconstructor, random_dictionary
+from pellucid.dictionaries.ports import Ports
 from pellucid.models import hooks
 from pellucid.models.model import Model
 
@@ -37,21 +37,17 @@ _RESAMPLES = 1000
 
 
 class RowReader(Protocol):
-    """Reads rows of tokens at a site; `activations.reading.Reader` does."""
+    """Reads rows of tokens at the sites of a dictionary; `activations.reading.Reader` does."""
 
     @property
-    def model(self) -> Model:
-        """The model that reads."""
-
-    @property
-    def site(self) -> Site:
-        """Where it reads."""
+    def models(self) -> Sequence[Model]:
+        """The model that reads, or two."""
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Activations [rows, positions, D] and which of them count."""
+        """Activations [rows, positions, C] and which of them count."""
 
     def sample(self, tokens: int) -> Tensor:
-        """[tokens, D] of training text."""
+        """[tokens, C] of training text."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +85,8 @@ class Comparison:
     """Loss with zero in place of the activations."""
     methods: dict[str, Quality]
     """By name: `dictionary`, `random`, `pca`."""
+    by_site: list[float]
+    """What the dictionary leaves unexplained at each site it writes."""
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values, for a card."""
@@ -107,7 +105,7 @@ def measure(
 
     Args:
         dictionary: what to measure.
-        reader: reads its model at its site.
+        reader: reads its model, or two, at its sites.
         rows: [rows, positions] held-out token ids; all serve for `dead`, the first `loss_rows` for the rest.
         loss_rows: rows on which the model is run six times over.
         progress: told of rows done.
@@ -123,43 +121,46 @@ def measure(
         sample,
         features=dictionary.num_features,
         k=k,
-        site=dictionary.site,
+        ports=dictionary.ports,
         model_digest=dictionary.model_digest,
     )
     methods: Mapping[str, Reconstructor] = {
         "dictionary": ByDictionary(dictionary),
         "random": ByDictionary(randoms),
-        "pca": ByComponents.fit(sample, k),
+        "pca": ByComponents.fit(sample, k, dictionary.ports),
     }
     used = rows[:loss_rows]
     sums: dict[str, list[list[float]]] = {name: [] for name in methods}
     plain_sums: list[list[float]] = []
     parts: list[Tensor] = []
+    ports = dictionary.ports
     for at in range(0, len(used), _ROWS_AT_ONCE):
         batch = used[at : at + _ROWS_AT_ONCE]
         activations, keep = reader.read(batch)
-        parts.append(activations[keep].float())
+        x = activations[keep].float()
+        parts.append(_by_site(ports.written(x), ports))
         tokens = torch.from_numpy(batch.astype(np.int64))
-        plain = _logprobs(reader, tokens, None, keep)
-        zero = _logprobs(reader, tokens, torch.zeros_like(activations), keep)
+        plain = _logprobs(reader, tokens, ports, None, keep)
+        nothing = torch.zeros(*keep.shape, parts[0].shape[1] * parts[0].shape[2], dtype=activations.dtype)
+        zero = _logprobs(reader, tokens, ports, nothing, keep)
         counted = keep[:, :-1]
         plain_sums += _rows(counted, -_of_next(plain, tokens), -_of_next(zero, tokens))
         for name, method in methods.items():
-            substitute = activations.clone()
-            rebuilt, active = method.reconstruct(activations[keep].float())
+            rebuilt, active = method.reconstruct(x)
+            substitute = nothing.clone()
             substitute[keep] = rebuilt.to(activations.dtype)
-            changed = _logprobs(reader, tokens, substitute, keep)
-            error = torch.zeros(keep.shape)
-            error[keep] = (rebuilt - activations[keep].float()).square().sum(1)
+            changed = _logprobs(reader, tokens, ports, substitute, keep)
             l0 = torch.zeros(keep.shape)
             l0[keep] = active.float()
-            divergence = (plain.exp() * (plain - changed)).sum(-1)[:, :-1]
+            error = torch.zeros(*keep.shape, len(ports.writes))
+            error[keep] = (_by_site(rebuilt, ports) - parts[-1]).square().sum(2)
+            divergence = (plain.exp() * (plain - changed)).sum(-1).mean(0)[:, :-1]
             by_loss = _rows(counted, -_of_next(changed, tokens), divergence)
-            by_error = _rows(keep, error, l0)
+            by_error = _rows(keep, l0, *error.unbind(-1))
             sums[name] += [[*a, *b] for a, b in zip(by_loss, by_error, strict=True)]
         progress("measure", min(len(used), at + _ROWS_AT_ONCE), len(used))
     everything = torch.cat(parts)
-    spread = float((everything - everything.mean(0)).square().sum(1).mean())
+    spread = (everything - everything.mean(0)).square().sum(2).mean(0).double().numpy()
     base = np.array(plain_sums)
     silent_share, dead_tokens = _dead([dictionary, randoms], reader, rows, progress)
     found = {
@@ -167,32 +168,49 @@ def measure(
         for (name, values), dead in zip(sums.items(), (*silent_share, None), strict=True)
     }
     counts = base[:, 0].sum()
+    whole = np.array(sums["dictionary"]).sum(0)
     return Comparison(
-        tokens=int(np.array(sums["dictionary"])[:, 3].sum()),
+        tokens=int(whole[3]),
         dead_tokens=dead_tokens,
         ce_plain=float(base[:, 1].sum() / counts),
         ce_zero=float(base[:, 2].sum() / counts),
         methods=found,
+        by_site=(whole[5:] / whole[3] / spread).tolist(),
     )
 
 
-def _logprobs(reader: RowReader, tokens: Tensor, substitute: Tensor | None, keep: Tensor) -> Tensor:
-    """Log-probabilities [rows, positions, vocabulary], with the activations that count replaced."""
-    model = reader.model
+def _by_site(x: Tensor, ports: Ports) -> Tensor:
+    """[T, S, D] of the columns of the sites that are written."""
+    return x.reshape(len(x), len(ports.writes), -1)
 
-    def replace(x: Tensor) -> Tensor:
-        assert substitute is not None
-        return torch.where(keep[..., None].to(x.device), substitute.to(x), x)
 
-    editors = [] if substitute is None else [(reader.site, replace)]
-    with torch.inference_mode(), hooks.edited(model.network, editors):
-        logits: Tensor = model.network(input_ids=tokens.to(model.device), use_cache=False).logits
-    return logits.float().log_softmax(-1).cpu()
+def _logprobs(
+    reader: RowReader, tokens: Tensor, ports: Ports, substitute: Tensor | None, keep: Tensor
+) -> Tensor:
+    """Log-probabilities [models, rows, positions, vocabulary], with what is written and counts replaced."""
+    found = []
+    pieces = [] if substitute is None else substitute.chunk(len(ports.writes), dim=-1)
+    for number, model in enumerate(reader.models):
+        share = len(ports.writes) // len(reader.models)
+        mine = slice(number * share, (number + 1) * share)
+        editors = [
+            (s, _putting(piece, keep)) for s, piece in zip(ports.writes[mine], pieces[mine], strict=False)
+        ]
+        with torch.inference_mode(), hooks.edited(model.network, editors):
+            logits: Tensor = model.network(input_ids=tokens.to(model.device), use_cache=False).logits
+        found.append(logits.float().log_softmax(-1).cpu())
+    return torch.stack(found)
+
+
+def _putting(piece: Tensor, keep: Tensor) -> hooks.Editor:
+    """Puts a piece [rows, positions, D] in place of what counts."""
+    return lambda x: torch.where(keep[..., None].to(x.device), piece.to(x), x)
 
 
 def _of_next(logprobs: Tensor, tokens: Tensor) -> Tensor:
-    """[rows, positions - 1] the log-probability of the token that follows."""
-    return logprobs[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
+    """[rows, positions - 1] the log-probability of the token that follows, the mean over the models."""
+    following = tokens[None, :, 1:, None].expand(len(logprobs), -1, -1, -1)
+    return logprobs[:, :, :-1].gather(-1, following)[..., 0].mean(0)
 
 
 def _rows(counted: Tensor, *values: Tensor) -> list[list[float]]:
@@ -201,10 +219,10 @@ def _rows(counted: Tensor, *values: Tensor) -> list[list[float]]:
     return torch.stack(columns, dim=1).tolist()
 
 
-def _quality(sums: np.ndarray, base: np.ndarray, spread: float, dead: float | None) -> Quality:
+def _quality(sums: np.ndarray, base: np.ndarray, spread: np.ndarray, dead: float | None) -> Quality:
     """Figures from sums per row.
 
-    They are [count, loss, KL, count, squared error, L0] and [count, plain loss, zero loss].
+    They are [count, loss, KL, count, L0, squared error by site] and [count, plain loss, zero loss].
     """
     draws = np.random.default_rng(0).integers(0, len(sums), (_RESAMPLES, len(sums)))
 
@@ -214,10 +232,10 @@ def _quality(sums: np.ndarray, base: np.ndarray, spread: float, dead: float | No
         return Figure(float(of(sums.sum(0), base.sum(0))), float(low), float(high))
 
     return Quality(
-        unexplained=figure(lambda s, _: s[4] / s[3] / spread),
+        unexplained=figure(lambda s, _: (s[5:] / s[3] / spread).mean()),
         ce_recovered=figure(lambda s, b: (b[2] - s[1]) / (b[2] - b[1])),
         kl=figure(lambda s, _: s[2] / s[0]),
-        l0=figure(lambda s, _: s[5] / s[3]),
+        l0=figure(lambda s, _: s[4] / s[3]),
         dead=dead,
     )
 
@@ -233,6 +251,6 @@ def _dead(
         x = activations[keep]
         tokens += len(x)
         for dictionary, seen in zip(dictionaries, fired, strict=True):
-            seen[dictionary.encode(x).features.long()] = True
+            seen[dictionary.encode(dictionary.ports.read(x)).features.long()] = True
         progress("silent features", min(len(rows), at + 64), len(rows))
     return [1 - float(seen.double().mean()) for seen in fired], tokens

@@ -37,6 +37,8 @@ class TrainSettings:
     silent_tokens: int | None = None
     """A feature that fired on none of so many tokens gets the auxiliary loss; by default 600 · features / k,
     at most a tenth of the run, and at most ten million."""
+    skip: bool = False
+    """A linear map from what is read to what is written, beside the features; for transcoders."""
     seed: int = 0
     """Seeds the start of the decoder."""
 

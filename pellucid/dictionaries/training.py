@@ -1,15 +1,17 @@
 """Training a dictionary on a stream of activations: one dense encode, everything after it sparse.
 
-The stream gives batches [B, W] in a fixed order; the trainer gives a dictionary. Kill it at any moment: the
+The stream gives batches [B, C] in a fixed order, the columns of every site that is read or written; the
+trainer gives a dictionary. Kill it at any moment: the
 same call on the same run folder goes on from the last checkpoint to the very weights of a run that was not
 interrupted, bit for bit.
 
 What architectures differ in is in `architectures` and a file for each. What they share, with its sources in
-docs/explanation/training.md: inputs scaled so that the mean squared distance from their centre is the width;
+docs/explanation/training.md: each site scaled so that the mean squared distance from its centre is the width;
 decoder bias started at the geometric median; encoder started as the decoder, scaled so that the first
-reconstructions have the right length; unit decoder rows with the parallel part of the gradient removed before
-Adam; an auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear warm-up, and
-linear decay at the end.
+reconstructions have the right length (where what is written is not what is read, a feature starts by writing
+the mean of what is written while it is active); unit decoder rows with the parallel part of the gradient
+removed before Adam; an auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear
+warm-up, and linear decay at the end.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import architectures, kernels
 from pellucid.dictionaries.architectures import Decoded, Entries
 from pellucid.dictionaries.base import Dictionary
-from pellucid.dictionaries.kernels import Adam, Extra, Wiring
+from pellucid.dictionaries.kernels import Adam, Extra
+from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.product import Product
 from pellucid.dictionaries.settings import TrainSettings
 
@@ -42,6 +45,7 @@ _ADAM_BETAS = (0.9, 0.999)
 _ADAM_EPSILON = 6.25e-10  # Gao et al. 2024: the default of 1e-8 is large beside these gradients
 _START_TOKENS = 1024  # on which the first length and the first thresholds are set
 _START_NUMBERS = 2**26  # at most so many pre-activations of them
+_RIDGE = 1e-3  # of the mean square of a column, for the first linear map of a skip transcoder
 
 
 Position = tuple[int, int]
@@ -53,97 +57,170 @@ class ActivationStream(Protocol):
 
     @property
     def site(self) -> Site:
-        """Where the activations are read."""
+        """Where the activations are read; of several sites, the first."""
 
     @property
     def model_digest(self) -> str:
         """The model they are read from."""
 
     def sample(self, tokens: int) -> Tensor:
-        """[tokens, D] the first activations of the stream, always the same."""
+        """[tokens, C] the first activations of the stream, always the same."""
 
     def batches(self, position: Position) -> Iterator[tuple[Position, Tensor]]:
-        """Batches [B, D] from a position on, each with the position after it."""
+        """Batches [B, C] from a position on, each with the position after it."""
 
 
 class Trainer:
     """The state of one training run."""
 
-    def __init__(self, settings: TrainSettings, sample: Tensor, start: Dictionary | None = None) -> None:
-        """Start from a sample of the stream, [tokens, D], or from a dictionary, with the scale of the sample.
+    def __init__(
+        self,
+        settings: TrainSettings,
+        sample: Tensor,
+        ports: Ports,
+        start: Dictionary | None = None,
+    ) -> None:
+        """Start from a sample of the stream, [tokens, C], or from a dictionary, with the scale of the sample.
 
         Raises:
-            InputError: when the dictionary is of another size.
+            InputError: when the dictionary is of another size, or the settings and ports do not go together.
         """
         self.settings = settings.resolved()
+        self.ports = ports
         self.rule = architectures.of(self.settings)
-        n, width = settings.features, sample.shape[1]
+        if settings.skip and (ports.same or ports.layered):
+            raise InputError(
+                f"A linear map beside the features belongs to a transcoder; this is a {ports.kind}."
+            )
         sample = sample.float()
-        centre = geometric_median(sample)
+        width = ports.width(sample.shape[1])
+        sites = torch.split(sample, width, dim=1)
+        centres = [geometric_median(x) for x in sites]
         # Scaled units: mean squared distance from the centre is D, so rates and penalties mean the same at
         # every site.
-        self.scale = math.sqrt(width / float((sample - centre).square().sum(1).mean()))
-        self.variance = float(width)
+        spread = [(x - c).square().sum(1).mean() for x, c in zip(sites, centres, strict=True)]
+        self.scale = (width / torch.stack(spread)).sqrt()
+        self._set_up(width)
         if start is None:
-            generator = torch.Generator().manual_seed(settings.seed)
-            decoder = torch.nn.functional.normalize(torch.randn(n, width, generator=generator), dim=1)
-            centre = centre * self.scale
-            self.encoder, self.decoder = decoder.clone(), decoder
-            self.vectors = {"decoder_bias": centre.clone(), "encoder_bias": -(decoder @ centre)}
-            self._start(sample[: max(64, min(_START_TOKENS, _START_NUMBERS // n))] * self.scale)
+            self._begin(sample * self._columns, torch.cat(centres) * self._columns)
         else:
-            self._take_up(start, width)
+            self._take_up(start)
         self.moments = {
             name: (torch.zeros_like(t), torch.zeros_like(t))
             for name, t in {"encoder": self.encoder, "decoder": self.decoder, **self.vectors}.items()
         }
+        n = self.settings.features
         self.silent_for = torch.zeros(n, dtype=torch.int64)
         self.peak, self.fired = torch.zeros(n), torch.zeros(n, dtype=torch.int64)
         self.step = 0
-        self._set_up()
 
-    def _set_up(self) -> None:
+    def _set_up(self, width: int) -> None:
         """What is derived from the rest and not kept."""
         self._product = Product()
-        self.wiring = Wiring.simple(self.settings.features, self.rule.prefixes)
+        self._columns = self.scale.repeat_interleave(width)
+        """[C] the scale of each column."""
+        self.wiring = self.ports.wiring(self.settings.features, width, self.rule.prefixes)
+        self.variance = float(width * len(self.ports.writes))
 
-    def _start(self, x: Tensor) -> None:
-        """Scale the encoder so that first reconstructions have the best length; then begin the rule."""
-        pre = x @ self.encoder.T + self.vectors["encoder_bias"]
-        values, features = pre.topk(self.settings.k, dim=1)
-        offsets = torch.arange(len(x) + 1) * self.settings.k
-        codes = features.flatten().int(), values.clamp(min=0).flatten()
-        shape = kernels.decode(offsets, *codes, self.decoder, torch.zeros(x.shape[1]))
-        aim = x - self.vectors["decoder_bias"]
-        factor = float((aim * shape).sum() / shape.square().sum().clamp(min=1e-9))
+    def _begin(self, x: Tensor, centre: Tensor) -> None:
+        """Random directions, and what follows from a scaled sample [tokens, C] with its centre [C]."""
+        n = self.settings.features
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        inputs, aims = self.ports.inputs(x), self.ports.written(x)
+        middle, base = self.ports.inputs(centre[None])[:, 0], self.ports.written(centre[None])[0]
+        rows = torch.nn.functional.normalize(torch.randn(n, inputs.shape[2], generator=generator), dim=1)
+        self.encoder = rows
+        self.vectors = {
+            "decoder_bias": base,
+            "encoder_bias": -(rows * middle[self.wiring.reads.long()]).sum(1),
+        }
+        if self.settings.skip:
+            aims = self._fit_skip(inputs[0], aims, middle[0])
+        few = max(64, min(_START_TOKENS, _START_NUMBERS // n))
+        if self.ports.same:
+            self.decoder = rows.clone()
+        else:
+            self.decoder = self._first_decoder(inputs, aims - base, few, generator)
+        # Scale the encoder so that first reconstructions have the best length; then begin the rule.
+        pre, entries = self._strongest(inputs[:, :few])
+        shape = kernels.decode(*entries, self.decoder, torch.zeros_like(base))
+        miss = aims[:few] - base
+        factor = float((miss * shape).sum() / shape.square().sum().clamp(min=1e-9))
         self.encoder *= factor
         self.vectors["encoder_bias"] *= factor
         self.rule.vectors = self.vectors
         self.rule.start(pre * factor)
 
-    def _take_up(self, start: Dictionary, width: int) -> None:
+    def _strongest(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Pre-activations [T, N] of [R, T, D], and the k largest of each row as entries."""
+        rows = self.encoder.chunk(len(inputs))
+        pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
+        pre += self.vectors["encoder_bias"]
+        values, features = pre.topk(self.settings.k, dim=1)
+        offsets = torch.arange(len(pre) + 1) * self.settings.k
+        return pre, (offsets, features.flatten().int(), values.clamp(min=0).flatten())
+
+    def _first_decoder(
+        self, inputs: Tensor, aims: Tensor, at_once: int, generator: torch.Generator
+    ) -> Tensor:
+        """[N, D'] for each feature the mean of what is written where it is among the strongest."""
+        rows = 1e-3 * torch.randn(self.settings.features, aims.shape[1], generator=generator)
+        for at in range(0, len(aims), at_once):
+            _, (_, features, values) = self._strongest(inputs[:, at : at + at_once])
+            part = aims[at : at + at_once].repeat_interleave(self.settings.k, dim=0)
+            rows.index_add_(0, features, part * values[:, None])
+        rows *= torch.arange(aims.shape[1]) >= self.wiring.start[:, None]
+        length: Tensor = rows.norm(dim=1, keepdim=True)
+        return rows / length
+
+    def _fit_skip(self, x: Tensor, aims: Tensor, middle: Tensor) -> Tensor:
+        """Begin the linear map at the best one for the sample; returns what it leaves to the features."""
+        centred, base = x - middle, self.vectors["decoder_bias"]
+        ridge = _RIDGE * len(x) * torch.eye(x.shape[1])
+        found: Tensor = torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (aims - base))
+        self.vectors["skip"] = found.T.contiguous()
+        base -= middle @ found
+        return aims - x @ found
+
+    def _take_up(self, start: Dictionary) -> None:
         """Begin from the weights of a dictionary."""
-        if (start.num_features, start.width) != (self.settings.features, width):
+        columns = torch.zeros(1, len(self._columns))
+        size = self.settings.features, self.ports.inputs(columns).shape[2], str(self.ports)
+        found = start.num_features, start.encoder.shape[1], str(start.ports)
+        if size != found:
             raise InputError(
-                f"The dictionary to start from has {start.num_features} features of width {start.width}, and "
-                f"{self.settings.features} of width {width} are to be trained. Ask for as many as it has."
+                "The dictionary to start from has {} features of width {} at {}, ".format(*found)
+                + "and {} of width {} at {} are to be trained. Ask for what it has.".format(*size)
             )
-        self.encoder, self.decoder = start.encoder.clone(), start.decoder.clone()
+        reads, writes = self._scales
+        self.decoder = start.decoder * writes
+        unit = self.decoder.norm(dim=1)
+        self.decoder /= unit[:, None]
+        self.encoder = start.encoder * (unit[:, None] / reads[self.wiring.reads.long()])
         self.vectors = {
-            "decoder_bias": start.decoder_bias * self.scale,
-            "encoder_bias": start.encoder_bias * self.scale,
+            "decoder_bias": start.decoder_bias * writes,
+            "encoder_bias": start.encoder_bias * unit,
         }
+        if self.settings.skip:
+            skip = torch.zeros(len(writes), reads.shape[1]) if start.skip is None else start.skip
+            self.vectors["skip"] = skip * writes[:, None] / reads[0]
         bars = torch.zeros(start.num_features) if start.threshold is None else start.threshold
         self.rule.vectors = self.vectors
-        self.rule.take_up(bars * self.scale)
+        self.rule.take_up(bars * unit)
+
+    @property
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        """The scale of each column that is read [R, D], and of each that is written [D']."""
+        columns = self._columns[None]
+        return self.ports.inputs(columns)[:, 0], self.ports.written(columns)[0]
 
     def _select(self, x: Tensor) -> Entries:
-        """The entries of a batch that count, with their values in fp32."""
+        """The entries of a batch [R, B, D] that count, with their values in fp32."""
         bias = self.vectors["encoder_bias"]
         counts, features = self.rule.select(self._product(x, self.encoder, bias - self.rule.bar), self.step)
         offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        pre = kernels.dots(x, self.encoder, offsets, features) + bias[features]
-        rows = torch.repeat_interleave(torch.arange(len(x)), counts)
+        pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
+        rows = torch.repeat_interleave(torch.arange(x.shape[1]), counts)
         return Entries(offsets, features, pre, self.rule.values(pre, features), rows)
 
     def rate(self) -> float:
@@ -155,17 +232,20 @@ class Trainer:
         return s.learning_rate * min(1.0, (self.step + 1) / max(1, s.warmup_steps), left)
 
     def train_on(self, activations: Tensor) -> dict[str, float]:
-        """One step on a batch [B, D]; returns the figures of the batch before the step."""
-        x = activations.float() * self.scale
-        self._check(float(x.sum()))
+        """One step on a batch [B, C]; returns the figures of the batch before the step."""
+        columns = activations.float() * self._columns
+        self._check(float(columns.sum()))
+        x, aim = self.ports.inputs(columns), self.ports.written(columns)
+        if self.settings.skip:
+            aim = aim - x[0] @ self.vectors["skip"].T
         rate, entries = self.rate(), self._select(x)
         bias = self.vectors["decoder_bias"]
-        weight = 1 / (len(x) * self.variance)
+        weight = 1 / (len(aim) * self.variance)
         # Reconstructions by each prefix of the features: [G, B, D], the last by all of them.
         errors = kernels.decode(
             entries.offsets, entries.features, entries.values, self.decoder, bias, self.wiring
         )
-        errors -= x
+        errors -= aim
         unexplained = float(errors[-1].square().sum(dtype=torch.float64)) * weight
         self._check(unexplained)
         self.step += 1
@@ -177,9 +257,11 @@ class Trainer:
             slopes, self.decoder, entries.offsets, entries.features, self.wiring.group
         )
         pre_slopes, gradients = self.rule.slopes(
-            entries, value_slopes, Decoded(x, self.decoder, bias, weight)
+            entries, value_slopes, Decoded(aim, self.decoder, bias, weight)
         )
         gradients["decoder_bias"] = slopes[0].sum(0)
+        if self.settings.skip:
+            gradients["skip"] = slopes[0].T @ x[0]
         extra, by_bias = self._auxiliary(x, errors[-1])
         held = extra.place >= 0
         gradients["encoder_bias"][held] += by_bias[extra.place[held]]
@@ -188,7 +270,7 @@ class Trainer:
             self.moments["encoder"],
             self.moments["decoder"],
             (entries.rows, entries.features, entries.values, pre_slopes),
-            x[None],
+            x,
             slopes,
             self.wiring,
             extra,
@@ -235,27 +317,34 @@ class Trainer:
     def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[Extra, Tensor]:
         """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
 
-        Returns those of encoder and decoder rows, and of the encoder bias of the M silent features.
+        Args:
+            x: [R, B, D] what was read.
+            error: [B, D'].
+
+        Returns:
+            Those of encoder and decoder rows, and of the encoder bias of the M silent features.
         """
-        n, width = self.settings.features, x.shape[1]
+        n, inner, outer = self.settings.features, x.shape[2], error.shape[1]
         place = torch.full((n,), -1, dtype=torch.int32)
         assert self.settings.silent_tokens is not None
         silent_ones = (self.silent_for >= self.settings.silent_tokens).nonzero()[:, 0]
         count = len(silent_ones)
         if count == 0:
-            none = torch.zeros(0, width)
-            return Extra(place, none, none), torch.zeros(0)
+            return Extra(place, torch.zeros(0, inner), torch.zeros(0, outer)), torch.zeros(0)
         place[silent_ones] = torch.arange(count, dtype=torch.int32)
-        x, aim = x[:_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
+        x, aim = x[:, :_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
         encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
-        values, chosen = (x @ encoder.T + self.vectors["encoder_bias"][silent_ones]).topk(
-            min(count, width // 2), dim=1
-        )
-        codes = torch.zeros(len(x), count).scatter_(1, chosen, values.clamp(min=0))
+        # Features are in the order of the parts they read.
+        shares = torch.bincount(self.wiring.reads[silent_ones].long(), minlength=len(x)).tolist()
+        rows = torch.split(encoder, shares)
+        pre = torch.cat([part @ mine.T for part, mine in zip(x, rows, strict=True)], dim=1)
+        values, chosen = (pre + self.vectors["encoder_bias"][silent_ones]).topk(min(count, inner // 2), dim=1)
+        codes = torch.zeros(len(aim), count).scatter_(1, chosen, values.clamp(min=0))
         miss = codes @ decoder - aim
         weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
         slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)
-        return Extra(place, slope.T @ x, (codes.T @ miss) * weight), slope.sum(0)
+        by_encoder = [mine.T @ part for part, mine in zip(x, torch.split(slope, shares, dim=1), strict=True)]
+        return Extra(place, torch.cat(by_encoder), (codes.T @ miss) * weight), slope.sum(0)
 
     @property
     def _measured_tokens(self) -> int:
@@ -264,18 +353,22 @@ class Trainer:
         first = s.first_step_of_decay
         return (self.step - first + 1 if self.step >= first else self.step) * s.batch_tokens
 
-    def dictionary(self, site: Site, model_digest: str) -> Dictionary:
+    def dictionary(self, model_digest: str) -> Dictionary:
         """The dictionary as it stands, with the scale folded in."""
-        unit = torch.full((self.settings.features,), 1 / self.scale)
+        reads, writes = self._scales
+        decoder = self.decoder / writes
+        unit = decoder.norm(dim=1)
+        skip = self.vectors.get("skip")
         shared: dict[str, Any] = {
-            "site": site,
+            "ports": self.ports,
             "model_digest": model_digest,
-            "encoder": self.encoder.clone(),
+            "encoder": self.encoder * reads[self.wiring.reads.long()] * unit[:, None],
             "encoder_bias": self.vectors["encoder_bias"] * unit,
-            "decoder": self.decoder.clone(),
-            "decoder_bias": self.vectors["decoder_bias"] / self.scale,
+            "decoder": decoder / unit[:, None],
+            "decoder_bias": self.vectors["decoder_bias"] / writes,
             "maximum": self.peak * unit,
             "frequency": self.fired / max(1, self._measured_tokens),
+            "skip": None if skip is None else skip * reads[0] / writes[:, None],
         }
         return self.rule.dictionary(shared, unit)
 
@@ -289,8 +382,9 @@ class Trainer:
             **{f"second.{name}": pair[1] for name, pair in self.moments.items()},
             **{
                 f"number.{name}": torch.tensor(value, dtype=torch.float64)
-                for name, value in {**self.rule.numbers, "scale": self.scale}.items()
+                for name, value in self.rule.numbers.items()
             },
+            "scale": self.scale,
             "silent_for": self.silent_for,
             "peak": self.peak,
             "fired": self.fired,
@@ -298,12 +392,12 @@ class Trainer:
         }
 
     @classmethod
-    def restore(cls, settings: TrainSettings, state: dict[str, Tensor]) -> Trainer:
+    def restore(cls, settings: TrainSettings, ports: Ports, state: dict[str, Tensor]) -> Trainer:
         """The trainer whose `state` this is."""
         self = cls.__new__(cls)
-        self.settings = settings.resolved()
+        self.settings, self.ports = settings.resolved(), ports
         self.rule = architectures.of(self.settings)
-        for name in ("encoder", "decoder", "silent_for", "peak", "fired"):
+        for name in ("scale", "encoder", "decoder", "silent_for", "peak", "fired"):
             setattr(self, name, state[name])
 
         def under(prefix: str) -> dict[str, Tensor]:
@@ -311,12 +405,10 @@ class Trainer:
 
         self.vectors, seconds = under("vector."), under("second.")
         self.moments = {name: (first, seconds[name]) for name, first in under("first.").items()}
-        numbers = {name: float(t) for name, t in under("number.").items()}
-        self.scale = numbers.pop("scale")
-        self.rule.vectors, self.rule.numbers = self.vectors, numbers
-        self.variance = float(self.encoder.shape[1])
+        self.rule.vectors = self.vectors
+        self.rule.numbers = {name: float(t) for name, t in under("number.").items()}
         self.step = int(state["step"])
-        self._set_up()
+        self._set_up(len(self.vectors["decoder_bias"]) // len(ports.writes))
         return self
 
 
@@ -330,6 +422,12 @@ class Job:
     """Where its checkpoints are kept."""
     start: Dictionary | None = None
     """A dictionary of the same size to begin from, in place of random directions."""
+    ports: Ports | None = None
+    """What of the stream is read and written; none means the one site of the stream."""
+
+    def ports_in(self, stream: ActivationStream) -> Ports:
+        """The same, filled in."""
+        return self.ports or Ports.of(stream.site)
 
 
 def train(
@@ -338,6 +436,7 @@ def train(
     run: RunFolder,
     *,
     start: Dictionary | None = None,
+    ports: Ports | None = None,
     position: Position = (0, 0),
     progress: Progress = silent,
     checkpoint_every_s: float = 120.0,
@@ -345,7 +444,7 @@ def train(
     """Train one dictionary to the end, from the run's last checkpoint if it has one; see `train_together`."""
     (dictionary,), position = train_together(
         stream,
-        [Job(settings, run, start)],
+        [Job(settings, run, start, ports)],
         position=position,
         progress=progress,
         checkpoint_every_s=checkpoint_every_s,
@@ -387,9 +486,9 @@ def train_together(
     # Read once for all that begin.
     sample = stream.sample(_SAMPLE_TOKENS) if None in kept else torch.empty(0)
     begun = [
-        (Trainer(job.settings, sample, job.start), position)
+        (Trainer(job.settings, sample, job.ports_in(stream), job.start), position)
         if found is None
-        else _load_checkpoint(found[1], job.settings)
+        else _load_checkpoint(found[1], job.settings, job.ports_in(stream))
         for job, found in zip(jobs, kept, strict=True)
     ]
     trainers = [trainer for trainer, _ in begun]
@@ -420,7 +519,7 @@ def train_together(
             f"The text ran out after {done} of {steps} steps. "
             f"Give more text, or ask for fewer tokens (about {done * batch_tokens:,})."
         )
-    return [t.dictionary(stream.site, stream.model_digest) for t in trainers], position
+    return [t.dictionary(stream.model_digest) for t in trainers], position
 
 
 _SAMPLE_TOKENS = 16_384
@@ -432,10 +531,10 @@ def _save_checkpoint(run: RunFolder, trainer: Trainer, position: Position) -> No
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "state.safetensors")
 
 
-def _load_checkpoint(folder: Path, settings: TrainSettings) -> tuple[Trainer, Position]:
+def _load_checkpoint(folder: Path, settings: TrainSettings, ports: Ports) -> tuple[Trainer, Position]:
     state = load_file(folder / "state.safetensors")
     block, batch = state.pop("position").tolist()
-    return Trainer.restore(settings, state), (block, batch)
+    return Trainer.restore(settings, ports, state), (block, batch)
 
 
 def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:

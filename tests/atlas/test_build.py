@@ -15,6 +15,7 @@ from pellucid.atlas.promoted import OPENINGS, promoted_tokens
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 from pellucid.models import hooks
 from pellucid.models.model import Model
 
@@ -27,7 +28,7 @@ def dictionary(tiny: Model) -> Dictionary:
     g = torch.Generator().manual_seed(0)
     decoder = torch.nn.functional.normalize(torch.randn(N, tiny.width, generator=g), dim=1)
     return Dictionary(
-        site=SITE,
+        ports=Ports.of(SITE),
         model_digest=tiny.digest,
         activation="topk",
         k=6,

@@ -11,6 +11,7 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import agreement as room
 from pellucid.dictionaries.agreement import agreement, partners
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 
 G = torch.Generator().manual_seed(2)
 
@@ -22,7 +23,7 @@ def unit(rows: int, width: int = 64) -> Tensor:
 def made(decoder: Tensor) -> Dictionary:
     n, width = decoder.shape
     return Dictionary(
-        site=Site("resid_post", 1),
+        ports=Ports.of(Site("resid_post", 1)),
         model_digest="sha256:0",
         activation="relu",
         encoder=decoder,
@@ -74,4 +75,4 @@ def test_partners_are_those_of_brute_force_over_blocks(monkeypatch: pytest.Monke
 def test_only_dictionaries_of_one_site_are_compared() -> None:
     one = made(unit(10))
     with pytest.raises(InputError, match=r"resid_post\.1 and resid_post\.2"):
-        agreement(one, replace(one, site=Site("resid_post", 2)))
+        agreement(one, replace(one, ports=Ports.of(Site("resid_post", 2))))

@@ -13,6 +13,7 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import plain
 from pellucid.dictionaries.base import Activation, Dictionary
 from pellucid.dictionaries.codes import Codes
+from pellucid.dictionaries.ports import Ports
 
 SITE = Site("resid_post", 1)
 
@@ -26,7 +27,7 @@ def dictionary(
     if activation == "jumprelu":
         only = {"threshold": torch.rand(features, generator=generator) - 0.1}
     return Dictionary(
-        SITE,
+        Ports.of(SITE),
         "sha256:0",
         activation,
         encoder=torch.randn(features, width, generator=generator),
@@ -140,7 +141,7 @@ def test_what_belongs_to_another_architecture_is_refused(
 ) -> None:
     d = dictionary("relu")
     with pytest.raises(InputError, match=words):
-        Dictionary(SITE, "", activation, d.encoder, d.encoder_bias, d.decoder, d.decoder_bias, **options)
+        Dictionary(d.ports, "", activation, d.encoder, d.encoder_bias, d.decoder, d.decoder_bias, **options)
 
 
 def test_decoding_no_codes_gives_the_bias() -> None:
@@ -154,7 +155,7 @@ def test_a_few_rows_have_the_codes_they_have_among_many() -> None:
     g = torch.Generator().manual_seed(0)
     decoder = torch.nn.functional.normalize(torch.randn(2048, 64, generator=g), dim=1)
     dictionary = Dictionary(
-        site=Site("resid_post", 0),
+        ports=Ports.of(Site("resid_post", 0)),
         model_digest="sha256:" + "0" * 64,
         activation="jumprelu",
         encoder=decoder * 0.6,

@@ -13,6 +13,7 @@ from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import files
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 
 N, D = 64, 16
 
@@ -21,7 +22,7 @@ def make(activation: str = "jumprelu", seed: int = 0) -> Dictionary:
     g = torch.Generator().manual_seed(seed)
     decoder = torch.nn.functional.normalize(torch.randn(N, D, generator=g), dim=1)
     return Dictionary(
-        site=Site("resid_post", 1),
+        ports=Ports.of(Site("resid_post", 1)),
         model_digest="sha256:" + "0" * 64,
         activation=activation,  # type: ignore[arg-type]
         encoder=decoder * 0.6,

@@ -22,6 +22,7 @@ from pellucid.core.errors import InputError, IntegrityError, UnknownNameError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import peers, remeasure
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 
 N, D, K = 48, 12, 4
 SITE = Site("resid_post", 3)
@@ -194,7 +195,7 @@ def test_a_file_is_read_as_its_library_means_it(name: str, tmp_path: Path) -> No
 
 def ours(activation: str = "jumprelu", *, even: bool = False) -> Dictionary:
     return Dictionary(
-        site=SITE,
+        ports=Ports.of(SITE),
         model_digest="sha256:0",
         activation=activation,  # type: ignore[arg-type]
         encoder=ENCODER,
@@ -232,7 +233,11 @@ def test_there_and_back_is_the_same_dictionary(library: str, d: Dictionary, tmp_
         ("sparsify", ours(), "topk dictionaries alone"),
         ("gemmascope", ours("topk"), "topk dictionary has none"),
         ("llamascope", ours(), "one threshold for all"),
-        ("saelens", replace(ours(), site=Site("mlp_in", 3)), "no hook that means the same as mlp_in.3"),
+        (
+            "saelens",
+            replace(ours(), ports=Ports.of(Site("mlp_in", 3))),
+            "no hook that means the same as mlp_in.3",
+        ),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_and_nothing_is_left(

@@ -18,7 +18,7 @@ def test_the_product_is_that_of_the_definition_up_to_bf16(
     for _ in range(2):  # the second time into the same buffers
         x, encoder = (torch.randn(n, 24, generator=generator) for n in (rows, 70))
         bias = torch.randn(70, generator=generator)
-        found = multiply(x, encoder, bias)
+        found = multiply(x[None], encoder, bias)
         exact = x.double() @ encoder.double().T + bias.double()
         assert found.dtype == torch.bfloat16
         # Rounded inputs, or a rounded result alone: 8 bits of each factor, or of the sum.
@@ -30,5 +30,5 @@ def test_the_product_is_that_of_the_definition_up_to_bf16(
 
 def test_another_size_gets_other_buffers() -> None:
     multiply = Product()
-    assert multiply(torch.ones(3, 4), torch.ones(5, 4), torch.zeros(5)).tolist() == [[4.0] * 5] * 3
-    assert multiply(torch.ones(2, 6), torch.ones(7, 6), torch.ones(7)).tolist() == [[7.0] * 7] * 2
+    assert multiply(torch.ones(1, 3, 4), torch.ones(5, 4), torch.zeros(5)).tolist() == [[4.0] * 5] * 3
+    assert multiply(torch.ones(1, 2, 6), torch.ones(7, 6), torch.ones(7)).tolist() == [[7.0] * 7] * 2

@@ -11,6 +11,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import quality
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
 
 SITE = Site("resid_post", 2)
@@ -21,10 +22,15 @@ class Rows:
     """Reads rows without a store; the first position is left out."""
 
     model: Model
-    site: Site = SITE
+    sites: tuple[Site, ...] = (SITE,)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        return (self.model,)
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        x = self.model.capture(torch.from_numpy(rows.astype(np.int64)), [self.site])[self.site]
+        found = self.model.capture(torch.from_numpy(rows.astype(np.int64)), self.sites)
+        x = torch.cat([found[site] for site in self.sites], dim=-1)
         keep = torch.ones(rows.shape, dtype=torch.bool)
         keep[:, 0] = False
         return x, keep
@@ -40,7 +46,7 @@ def identity(model: Model) -> Dictionary:
     eye = torch.eye(model.width)
     both = torch.cat([eye, -eye])
     return Dictionary(
-        site=SITE,
+        ports=Ports.of(SITE),
         model_digest=model.digest,
         activation="relu",
         encoder=both,
@@ -69,7 +75,7 @@ def test_figures_equal_a_calculation_by_hand(tiny: Model) -> None:
     x, keep = reader.read(rows)
     flat = x[keep]
     spread = (flat - flat.mean(0)).square().sum()
-    pca = quality.ByComponents.fit(reader.sample(16_384).float(), tiny.width)
+    pca = quality.ByComponents.fit(reader.sample(16_384).float(), tiny.width, Ports.of(SITE))
     rebuilt, _ = pca.reconstruct(flat)
     expected = float((rebuilt - flat).square().sum() / spread)
     assert found.methods["pca"].unexplained.value == pytest.approx(expected, abs=1e-4)

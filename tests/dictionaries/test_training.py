@@ -26,6 +26,7 @@ from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import jumprelu, plain
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.dictionaries.training import Job, Trainer, geometric_median, train, train_together
 from pellucid.testing import WORDS, tiny_model
@@ -73,7 +74,12 @@ class Synthetic:
             yield (0, number + 1), self.draw(self.batch_tokens, number)
 
 
+PORTS = Ports.of(Site("resid_post", 1))
 SETTINGS = TrainSettings(features=80, k=ACTIVE, tokens=256 * 600, batch_tokens=256, learning_rate=4e-3)
+
+
+def trainer_of(settings: TrainSettings, start: Dictionary | None = None) -> Trainer:
+    return Trainer(settings, Synthetic().sample(2048), PORTS, start)
 
 
 def fvu(d: Dictionary, x: Tensor) -> float:
@@ -110,8 +116,8 @@ def test_training_finds_the_directions_that_the_data_are_made_of(learnt: tuple[A
 
 def test_every_weight_is_trained(learnt: tuple[Any, ...]) -> None:
     architecture, d, _, _ = learnt
-    start = Trainer(replace(SETTINGS, architecture=architecture), Synthetic().sample(2048))
-    first = start.dictionary(d.site, d.model_digest)
+    start = trainer_of(replace(SETTINGS, architecture=architecture))
+    first = start.dictionary(d.model_digest)
     for name in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
         before, after = getattr(first, name), getattr(d, name)
         assert float((after != before).float().mean()) > 0.95, name
@@ -136,21 +142,21 @@ def test_a_run_may_begin_from_a_dictionary_and_is_as_good_from_the_first_batch(
 ) -> None:
     architecture, d, _, _ = learnt
     stream = Synthetic()
-    trainer = Trainer(replace(SETTINGS, architecture=architecture), stream.sample(2048), d)
+    trainer = trainer_of(replace(SETTINGS, architecture=architecture), d)
     x = stream.draw(256, seed=10**7)
     if architecture != "topk":
         # What is selected in training is what the dictionary selects, up to the threshold of a batch.
-        entries = trainer._select(x * trainer.scale)
+        entries = trainer._select(x[None] * trainer.scale)
         assert entries.l0 == pytest.approx(d.encode(x).mean_l0, rel=0.1)
     trainer.train_on(x)
-    again = trainer.dictionary(d.site, d.model_digest)
+    again = trainer.dictionary(d.model_digest)
     y = stream.draw(2000, seed=10**8)
     assert fvu(again, y) < fvu(d, y) * 1.1 + 0.01
 
 
 def test_a_dictionary_of_another_size_is_no_start(learnt: tuple[Any, ...]) -> None:
-    with pytest.raises(InputError, match="has 80 features of width 24, and 64 of width 24"):
-        Trainer(replace(SETTINGS, features=64), Synthetic().sample(2048), learnt[1])
+    with pytest.raises(InputError, match=r"has 80 features of width 24 at resid_post\.1, and 64 of width 24"):
+        trainer_of(replace(SETTINGS, features=64), learnt[1])
 
 
 def test_the_figures_of_a_run_are_logged(learnt: tuple[Any, ...]) -> None:
@@ -162,8 +168,8 @@ def test_the_figures_of_a_run_are_logged(learnt: tuple[Any, ...]) -> None:
 
 def test_the_fvu_told_is_that_of_the_batch_before_the_step() -> None:
     stream = Synthetic()
-    trainer = Trainer(replace(SETTINGS, architecture="topk"), stream.sample(2048))
-    d = trainer.dictionary(stream.site, stream.model_digest)
+    trainer = trainer_of(replace(SETTINGS, architecture="topk"))
+    d = trainer.dictionary(stream.model_digest)
     x = stream.draw(256, seed=5)
     told = trainer.train_on(x)["fvu"]
     spread = (stream.sample(2048) - geometric_median(stream.sample(2048))).square().sum(1).mean()
@@ -175,7 +181,7 @@ def test_the_fvu_told_is_that_of_the_batch_before_the_step() -> None:
 def test_a_step_is_that_of_autograd_and_adam(architecture: Architecture) -> None:
     """The whole step in scaled units; where entries compete, through those the trainer chose."""
     stream = Synthetic()
-    trainer = Trainer(replace(SETTINGS, architecture=architecture), stream.sample(2048))
+    trainer = trainer_of(replace(SETTINGS, architecture=architecture))
 
     def now() -> dict[str, Tensor]:
         return {"encoder": trainer.encoder, "decoder": trainer.decoder, **trainer.vectors}
@@ -185,7 +191,7 @@ def test_a_step_is_that_of_autograd_and_adam(architecture: Architecture) -> None
     for step in range(3):
         x = stream.draw(256, seed=step)
         scaled = x * trainer.scale
-        entries = trainer._select(scaled)
+        entries = trainer._select(scaled[None])
         active = torch.zeros(len(x), 80, dtype=torch.bool)
         active[entries.rows, entries.features] = entries.values > 0
         adam.zero_grad()
@@ -229,13 +235,13 @@ def _loss(
 def test_the_gradients_of_the_auxiliary_loss_are_those_of_autograd() -> None:
     stream = Synthetic()
     settings = replace(SETTINGS, architecture="topk", silent_tokens=100)
-    trainer = Trainer(settings, stream.sample(2048))
+    trainer = trainer_of(settings)
     silent = torch.tensor([3, 4, 10, 33, 34, 35, 60, 71, 72, 73, 74, 75, 76, 77, 79])
     trainer.silent_for[silent] = 100
     trainer.silent_for[5] = 99
     x = stream.draw(64, seed=1) * trainer.scale
     error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
-    (place, *matrices), by_bias = trainer._auxiliary(x, error)
+    (place, *matrices), by_bias = trainer._auxiliary(x[None], error)
     found = matrices[0], by_bias, matrices[1]
     assert len(by_bias) == len(silent)
     assert place[silent].tolist() == list(range(len(silent)))
@@ -257,19 +263,19 @@ def test_the_gradients_of_the_auxiliary_loss_are_those_of_autograd() -> None:
 
 
 def test_no_silent_feature_gives_no_auxiliary_gradient() -> None:
-    trainer = Trainer(SETTINGS, Synthetic().sample(2048))
-    (place, encoder, decoder), bias = trainer._auxiliary(torch.ones(4, WIDTH), torch.ones(4, WIDTH))
+    trainer = trainer_of(SETTINGS)
+    (place, encoder, decoder), bias = trainer._auxiliary(torch.ones(1, 4, WIDTH), torch.ones(4, WIDTH))
     assert bool((place == -1).all())
     assert len(encoder) == len(bias) == len(decoder) == 0
 
 
 def test_features_that_do_not_fire_are_counted_in_tokens() -> None:
     stream = Synthetic()
-    trainer = Trainer(replace(SETTINGS, architecture="topk"), stream.sample(2048))
+    trainer = trainer_of(replace(SETTINGS, architecture="topk"))
     expected = torch.zeros(80, dtype=torch.int64)
     for seed in range(4):
         x = stream.draw(256, seed)
-        entries = trainer._select(x * trainer.scale)
+        entries = trainer._select(x[None] * trainer.scale)
         features = entries.features[entries.values > 0]
         trainer.train_on(x)
         expected += 256
@@ -279,14 +285,14 @@ def test_features_that_do_not_fire_are_counted_in_tokens() -> None:
 
 def test_the_folded_dictionary_reads_raw_activations_as_the_trainer_reads_scaled_ones() -> None:
     stream = Synthetic()
-    trainer = Trainer(replace(SETTINGS, architecture="topk"), stream.sample(2048))
+    trainer = trainer_of(replace(SETTINGS, architecture="topk"))
     for seed in range(20):
         trainer.train_on(stream.draw(256, seed))
     x = stream.draw(50, seed=99)
     scaled = plain.select_per_row(
         (x * trainer.scale) @ trainer.encoder.T + trainer.vectors["encoder_bias"], ACTIVE
     )
-    d = trainer.dictionary(stream.site, stream.model_digest)
+    d = trainer.dictionary(stream.model_digest)
     torch.testing.assert_close(d.encode(x).dense() * trainer.scale, scaled.dense(), rtol=1e-4, atol=1e-3)
     expected = plain.decode(scaled, trainer.decoder, trainer.vectors["decoder_bias"]) / trainer.scale
     torch.testing.assert_close(d.decode(d.encode(x)), expected, rtol=1e-4, atol=1e-2)
@@ -294,7 +300,7 @@ def test_the_folded_dictionary_reads_raw_activations_as_the_trainer_reads_scaled
 
 def test_the_scale_makes_the_mean_square_distance_the_width() -> None:
     sample = Synthetic().sample(2048)
-    trainer = Trainer(SETTINGS, sample)
+    trainer = Trainer(SETTINGS, sample, PORTS)
     distances = (sample * trainer.scale - geometric_median(sample) * trainer.scale).square().sum(1)
     assert float(distances.mean()) == pytest.approx(WIDTH, rel=1e-4)
 
@@ -303,7 +309,7 @@ def test_the_rate_rises_holds_and_falls_to_zero() -> None:
     settings = TrainSettings(
         tokens=100, batch_tokens=1, learning_rate=1.0, warmup_steps=10, decay_fraction=0.2, features=4, k=1
     )
-    trainer = Trainer(settings, torch.randn(50, 3, generator=torch.Generator().manual_seed(0)))
+    trainer = Trainer(settings, torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), PORTS)
     rates = []
     for step in range(100):
         trainer.step = step
@@ -341,7 +347,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, int], words
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_one_clear_error(bad: float) -> None:
     stream = Synthetic()
-    trainer = Trainer(SETTINGS, stream.sample(2048))
+    trainer = trainer_of(SETTINGS)
     x = stream.draw(256, seed=0)
     x[3, 3] = bad
     with pytest.raises(InputError, match="loss is not a number at step 1"):
@@ -373,12 +379,12 @@ def test_the_geometric_median_has_the_least_summed_distance_and_ignores_outliers
 def test_a_trainer_put_down_and_taken_up_goes_on_with_the_same_bits(architecture: Architecture) -> None:
     stream = Synthetic()
     settings = replace(SETTINGS, architecture=architecture, silent_tokens=512)
-    whole = Trainer(settings, stream.sample(2048))
+    whole = trainer_of(settings)
     for seed in range(8):
         whole.train_on(stream.draw(256, seed))
         if seed == 3:
             kept = {name: tensor.clone() for name, tensor in whole.state().items()}
-    again = Trainer.restore(settings, kept)
+    again = Trainer.restore(settings, PORTS, kept)
     for seed in range(4, 8):
         again.train_on(stream.draw(256, seed))
     assert whole.state().keys() == again.state().keys()

@@ -7,6 +7,7 @@ import torch
 
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
 
 FEATURES = 96
@@ -18,7 +19,7 @@ def dictionary(tiny: Model) -> Dictionary:
     g = torch.Generator().manual_seed(0)
     decoder = torch.nn.functional.normalize(torch.randn(FEATURES, tiny.width, generator=g), dim=1)
     return Dictionary(
-        site=Site("resid_post", 1),
+        ports=Ports.of(Site("resid_post", 1)),
         model_digest=tiny.digest,
         activation="jumprelu",
         encoder=decoder.clone(),
