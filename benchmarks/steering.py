@@ -103,7 +103,7 @@ def measure(session: Session, concept: Concept, embed: effects.Embed, calm: list
 
     plain, steered = write(tokens), write(tokens, FeatureEdit("set", feature, best.strength))
     asked = write(model.encode_prompts([f"{p} {concept.request}" for p in NEUTRAL_PROMPTS]))
-    difference = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, dictionary.site)
+    difference = vectors.mean_difference(model, concept.sentences, NEUTRAL_SENTENCES, dictionary.target)
     strength, vector = effects.least_vector(
         model, dictionary, difference, VECTOR_STRENGTHS, tokens, SAMPLING, judges, wanted=min(steered.hits)
     )

@@ -54,8 +54,7 @@ class RowPool:
         """Activations [rows, positions, S·D] of token ids [rows, positions]."""
 
         def forward(part: Tensor) -> Tensor:
-            found = self.model.capture(part, self.sites)
-            return torch.cat([found[site] for site in self.sites], dim=-1).cpu()
+            return self.model.columns(part, self.sites).cpu()
 
         parts = [tokens[at : at + _ROWS_AT_ONCE] for at in range(0, len(tokens), _ROWS_AT_ONCE)]
         return torch.cat(list(self._threads.map(forward, parts)))

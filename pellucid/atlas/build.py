@@ -67,10 +67,12 @@ def build(
         InputError: when the dictionary and the reader are not for the same model and site, or there are no
             rows.
     """
-    if dictionary.model_digest != reader.model.digest or dictionary.site != reader.site:
-        raise InputError(
-            f"The dictionary is for {dictionary.site} of another model than the one read at {reader.site}."
-        )
+    ports = dictionary.ports
+    if ports.beside:
+        raise InputError("An atlas is of one model, and this dictionary reads two.")
+    if dictionary.model_digest != reader.model.digest or ports.reads != reader.sites:
+        read = ", ".join(map(str, reader.sites))
+        raise InputError(f"The dictionary is for {ports} of another model than the one read at {read}.")
     if len(rows) == 0:
         raise InputError("There is no text to build an atlas from.")
     tally = Tally(dictionary.num_features, settings.examples)
@@ -110,7 +112,7 @@ def build(
             "format": FORMAT,
             "features": dictionary.num_features,
             "model": dictionary.model_digest,
-            "site": str(dictionary.site),
+            "site": str(ports),
             "dictionary": decoder_digest(dictionary),
             "store": reader.store.digest,
             "length": reader.store.length,

@@ -148,7 +148,7 @@ def snippets(
         row = np.asarray(store.tokens[example.row]).astype(np.int64)
         tokens = torch.from_numpy(row[: example.position + after + 1])[None]
         start = max(0, example.position - before)
-        x = model.capture(tokens, [dictionary.site])[dictionary.site][0, start:]
+        x = model.columns(tokens, dictionary.ports.reads)[0, start:]
         values = dictionary.activations_of(x.float(), torch.tensor([page.feature]))[:, 0]
         if start == 0:
             values[0] = 0.0

@@ -58,16 +58,13 @@ def promoted_tokens(
         ids, scores = [], []
         for at in range(0, len(chosen), _FEATURES_AT_ONCE):
             part = chosen[at : at + _FEATURES_AT_ONCE]
-            added = (strength * units[part])[:, None] * dictionary.decoder[part]
-
-            def turn_up(x: Tensor, added: Tensor = added) -> Tensor:
-                raised = x + added[:, None].to(x)
-                raised[:, 0] = x[:, 0]  # the first position collects attention; moving it moves everything
-                return raised
-
+            editors = [
+                (site, _turning_up((strength * units[part])[:, None] * directions))
+                for site, directions in dictionary.directions(part)
+            ]
             rise = torch.zeros(len(part), plain[0].shape[1])
             for tokens, before in zip(openings, plain, strict=True):
-                with hooks.edited(model.network, [(dictionary.site, turn_up)]):
+                with hooks.edited(model.network, editors):
                     after = _next(model, tokens, len(part))
                 rise += (after + _FLOOR).log() - (before + _FLOOR).log()
             best = (rise / len(openings)).topk(count, dim=1)
@@ -75,6 +72,17 @@ def promoted_tokens(
             scores.append(best.values)
             progress("promoted tokens", min(len(chosen), at + _FEATURES_AT_ONCE), len(chosen))
     return torch.cat(ids), torch.cat(scores)
+
+
+def _turning_up(added: Tensor) -> hooks.Editor:
+    """Adds [F, D] to all positions of each row but the first, which collects attention."""
+
+    def turn_up(x: Tensor) -> Tensor:
+        raised = x + added[:, None].to(x)
+        raised[:, 0] = x[:, 0]
+        return raised
+
+    return turn_up
 
 
 def _next(model: Model, tokens: Tensor, rows: int) -> Tensor:

@@ -52,7 +52,8 @@ def build(
     session = Session.open(dictionary)
     with printing.progress(quiet=json) as progress:
         store = TokenStore.build(session.model, read_sources(text), progress=progress)
-        reader = Reader(session.model, store, session.dictionary.site)
+        first, *others = session.dictionary.ports.reads
+        reader = Reader(session.model, store, first, further=tuple(others))
         wanted = None if tokens is None else -(-parse_count(tokens) // store.length)
         rows = building.rows_of(len(store.tokens), wanted)
         building.build(session.dictionary, reader, rows, out, progress=progress)
@@ -113,7 +114,7 @@ def show(
     printing.table(
         ["", ""],
         [
-            ("feature", f"{feature} of {session.dictionary.num_features:,} at {session.dictionary.site}"),
+            ("feature", f"{feature} of {session.dictionary.num_features:,} at {session.dictionary.ports}"),
             ("active on", f"{page.frequency:.4%} of tokens (median feature: {median:.4%})"),
             ("maximum", f"{page.maximum:.2f}"),
             ("promotes", " · ".join(promoted)),

@@ -77,7 +77,7 @@ def demo(
         },
         "dictionary": {
             "name": session.folder.name,
-            "site": str(session.dictionary.site),
+            "site": str(session.dictionary.ports),
             "features": session.dictionary.num_features,
             "tokens": session.card.get("tokens"),
             "quality": _quality(session),
@@ -136,7 +136,7 @@ def _opening(session: Session) -> str:
     return (
         f"{session.card.get('model_reference')}: {session.model.num_layers} layers, "
         f"width {session.model.width}, {session.model.dtype}. "
-        f"{session.dictionary.num_features:,} features at {session.dictionary.site}."
+        f"{session.dictionary.num_features:,} features at {session.dictionary.ports}."
     )
 
 

@@ -85,12 +85,18 @@ def _measured(
     from pellucid.activations.text import TextSource
     from pellucid.activations.tokens import TokenStore
     from pellucid.cli.train import read_sources
+    from pellucid.core.errors import InputError
     from pellucid.dictionaries import quality
     from pellucid.models.model import load
 
     model = load(card["model_reference"])
+    ports = dictionary.ports
+    beside = load(card["beside_reference"]) if ports.beside else None
+    if beside is not None and beside.digest != ports.beside:
+        raise InputError("The second model is not the one the dictionary was trained on. Fetch it again.")
     recorded = [TextSource.parse(s["spec"]) for s in card["corpus"]["sources"]]
     store = TokenStore.build(model, read_sources(text) if text else recorded, progress=progress)
-    reader = Reader(model, store, dictionary.site)
+    first, *others = dict.fromkeys(ports.sites)
+    reader = Reader(model, store, first, further=tuple(others), beside=beside)
     held = store.tokens if text and len(store.heldout) < rows else store.heldout
     return quality.measure(dictionary, reader, held, loss_rows=rows, progress=progress).as_json()

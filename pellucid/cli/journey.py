@@ -116,7 +116,9 @@ def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, A
     progress("measure the effect", 2, 4)
     asked = write(model.encode_prompts([f"{p} {chosen.concept.request}" for p in prompts]))
     progress("measure the effect", 3, 4)
-    difference = vectors.mean_difference(model, chosen.concept.sentences, NEUTRAL_SENTENCES, dictionary.site)
+    difference = vectors.mean_difference(
+        model, chosen.concept.sentences, NEUTRAL_SENTENCES, dictionary.target
+    )
     _, vector = effects.least_vector(
         model, dictionary, difference, _VECTOR_STRENGTHS, tokens, _SAMPLING, judges, wanted=steered.hits[0]
     )

@@ -27,8 +27,11 @@ def print_quality(card: Card) -> None:
         ("features", f"{card['features']:,} of width {card['width']}"),
         ("trained on", _training(card)),
         ("measured on", f"{q['tokens']:,} held-out tokens (dead features: {q['dead_tokens']:,})"),
-        ("loss, nats", f"{q['ce_plain']:.3f} plain, {q['ce_zero']:.3f} with the site set to zero"),
+        ("loss, nats", f"{q['ce_plain']:.3f} plain, {q['ce_zero']:.3f} with what it writes set to zero"),
     ]
+    if len(q.get("by_site", [])) > 1:
+        writes = zip(card["ports"]["writes"], q["by_site"], strict=True)
+        facts.append(("unexplained", ", ".join(f"{left:.3f} at {site}" for site, left in writes)))
     printing.table(["", ""], facts)
     rows = [
         [label, *(_figure(q["methods"][m][name]) for m in ("dictionary", "random", "pca")), aim]

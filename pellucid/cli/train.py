@@ -13,12 +13,14 @@ from pellucid.dictionaries.settings import Architecture
 
 if TYPE_CHECKING:
     from pellucid.activations.text import TextSource
-    from pellucid.core.sites import Site
     from pellucid.dictionaries.files import Card
+    from pellucid.dictionaries.ports import Ports
     from pellucid.dictionaries.training import Job
+    from pellucid.models.model import Model
 
 app = App(name="train", help_format="plaintext")
 
+_FEWEST_ROWS = 64
 _SEVERAL = Parameter(consume_multiple=True, negative="", show_default=lambda given: " ".join(map(str, given)))
 
 
@@ -28,7 +30,10 @@ def train(
     out: Path,
     text: Annotated[list[str], Parameter(consume_multiple=True, negative="")],
     model: str = "smollm2",
-    site: str = "resid_post.13",
+    site: Annotated[tuple[str, ...], _SEVERAL] = ("resid_post.13",),
+    target: Annotated[tuple[str, ...], _SEVERAL] = (),
+    skip: Annotated[bool, Parameter(negative="")] = False,
+    beside: str | None = None,
     features: Annotated[tuple[str, ...], _SEVERAL] = ("4096",),
     k: Annotated[tuple[int, ...], _SEVERAL] = (32,),
     k_start: int | None = None,
@@ -48,12 +53,18 @@ def train(
     Stop it at any moment; the same command goes on where it was. Several values of --features, --k or
     --architecture train a dictionary for each combination, on one reading of the model.
 
+    One --site makes a sparse autoencoder, several a crosscoder; with --target a transcoder, with several of
+    both a cross-layer transcoder.
+
     Args:
         out: the run folder; the dictionary ends up in its folder `result`. Of several, each has a run folder
             in it, named after its architecture, features and k.
         text: text sources (files, folders, pypi:…, npm:…, deb:…, hf:…), or @FILE with one source a line.
         model: the model to read.
-        site: the site to read it at.
+        site: the site to read it at, or several.
+        target: the site to write, where that is another: one for each that is read.
+        skip: with one target, also learn a linear map to it.
+        beside: a second model, to learn one dictionary of both: what one has and the other lacks.
         features: how many features the dictionary has, such as 16384 or 16k.
         k: how many features are active on a token, whatever the architecture.
         k_start: k at the first step, falling to k over the first tenth of the run.
@@ -77,12 +88,10 @@ def train(
     from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_count
     from pellucid.core.runs import RunFolder
-    from pellucid.core.sites import Site
     from pellucid.dictionaries import files, quality, shipped, training
     from pellucid.dictionaries.settings import TrainSettings
     from pellucid.models.model import load
 
-    where = Site.parse(site)
     wanted = {
         f"{kind}-{count}-k{active}": TrainSettings(
             features=parse_count(count),
@@ -93,6 +102,7 @@ def train(
             batch_tokens=batch_tokens,
             seed=seed,
             learning_rate=learning_rate,
+            skip=skip,
         ).resolved()
         for kind, count, active in product(architecture, features, k)
     }
@@ -103,38 +113,51 @@ def train(
     folders = [out] if len(wanted) == 1 else [out / name for name in wanted]
     sources = read_sources(text)
     network = load(model, precision=precision)
-    network.check_site(where)
+    other = None if beside is None else load(beside, precision=precision)
+    ports = _ports(site, target, other)
     begun = None if start is None else files.load(shipped.resolve(start), model_digest=network.digest)
     cards: dict[str, Card] = {}
     with printing.progress(quiet=json) as progress, ExitStack() as held:
         store = TokenStore.build(network, sources, progress=progress)
         if not len(store.heldout):
             raise InputError("The text is too short to hold any of it out for measuring. Give more text.")
-        reader = Reader(network, store, where, batch_tokens=batch_tokens, seed=seed)
+        first, *further = dict.fromkeys(ports.sites)
+        reader = Reader(
+            network,
+            store,
+            first,
+            batch_tokens=batch_tokens,
+            block_rows=max(_FEWEST_ROWS, Reader.block_rows // len(ports.sites)),
+            seed=seed,
+            further=tuple(further),
+            beside=other,
+        )
         order = {"corpus": store.digest, "seed": seed, "batch_tokens": batch_tokens}
-        earlier, position = _earlier(begun[1], where, order) if begun else ([], (0, 0))
+        earlier, position = _earlier(begun[1], ports, order) if begun else ([], (0, 0))
         identity = {
             **({"start": begun[1]["digests"]["dictionary.safetensors"]} if begun else {}),
             "model": network.digest,
             "precision": str(network.dtype),
-            "site": str(where),
+            "site": str(ports),
+            **({} if other is None else {"beside": other.digest}),
             "tokens": store.digest,
         }
         jobs = []
         for folder, settings in zip(folders, wanted.values(), strict=True):
             itself = {**identity, "settings": settings.as_json()}
             run = held.enter_context(RunFolder.open(folder, identity=itself, facts=training.versions()))
-            jobs.append(training.Job(settings, run, begun[0] if begun else None))
+            jobs.append(training.Job(settings, run, begun[0] if begun else None, ports))
         unfinished = [job for job in jobs if not job.run.result.exists()]
         if unfinished and not json:
-            printing.note(precision_error(network, model, store, where).sentence())
+            printing.note(precision_error(network, model, store, ports.writes[-1]).sentence())
         trained, position = (
             training.train_together(reader, unfinished, position=position, progress=progress)
             if unfinished
             else ([], position)
         )
-        facts = {
+        facts: dict[str, Any] = {
             "model_reference": model,
+            **({} if beside is None else {"beside_reference": beside}),
             "precision": str(network.dtype).removeprefix("torch."),
             "corpus": {"digest": store.digest, "sources": store.record["sources"]},
             "order": {**order, "position": position},
@@ -146,14 +169,15 @@ def train(
                 dictionary,
                 job.run.result,
                 card={**facts, **_own_facts(job, earlier), "quality": measured.as_json()},
-                fixture=reader.sample(32).float(),
+                fixture=ports.read(reader.sample(32).float()),
                 compact=compact,
             )
         rows = building.rows_of(len(store.tokens), -(-parse_count(atlas_tokens) // store.length))
+        again = Reader(network, store, ports.reads[0], seed=seed, further=ports.reads[1:])
         for name, job in zip(wanted, jobs, strict=True):
             dictionary, cards[name] = files.load(job.run.result, model_digest=network.digest)
-            if not (job.run.result / "atlas").exists():
-                building.build(dictionary, reader, rows, job.run.result / "atlas", progress=progress)
+            if other is None and not (job.run.result / "atlas").exists():
+                building.build(dictionary, again, rows, job.run.result / "atlas", progress=progress)
     _report(cards, out, json=json)
 
 
@@ -181,12 +205,22 @@ def _own_facts(job: Job, earlier: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _earlier(card: Card, site: Site, order: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[int, int]]:
+def _ports(site: tuple[str, ...], target: tuple[str, ...], other: Model | None) -> Ports:
+    """What is read and written."""
+    from pellucid.core.sites import Site
+    from pellucid.dictionaries.ports import Ports
+
+    reads = tuple(Site.parse(s) for s in site) * (1 if other is None else 2)
+    writes = tuple(Site.parse(s) for s in target) or reads
+    return Ports(reads, writes, None if other is None else other.digest)
+
+
+def _earlier(card: Card, ports: Ports, order: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[int, int]]:
     """The runs behind a dictionary to start from, and where to go on if it read this text in this order."""
     from pellucid.core.errors import InputError
 
-    if card["site"] != str(site):
-        raise InputError(f"The dictionary to start from is of {card['site']}. Give --site {card['site']}.")
+    if card["site"] != str(ports):
+        raise InputError(f"The dictionary to start from is of {card['site']}, and {ports} was asked for.")
     before = card.get("earlier", [])
     last = {
         "dictionary": card["digests"]["dictionary.safetensors"],

@@ -91,10 +91,16 @@ class Dictionary:
         """The site it writes.
 
         Raises:
-            InputError: when it reads or writes several.
+            InputError: when it writes several.
         """
-        self.ports.site  # noqa: B018  refuses several
-        return self.ports.writes[0]
+        return self.ports.target
+
+    def directions(self, features: Tensor) -> list[tuple[Site, Tensor]]:
+        """Each site of its model that it writes, with what features [F] write there by one [F, D]."""
+        share = 2 if self.ports.beside else 1
+        mine = self.ports.writes[: len(self.ports.writes) // share]
+        pieces = self.decoder[features].chunk(len(self.ports.writes), dim=1)
+        return list(zip(mine, pieces, strict=False))
 
     @property
     def width(self) -> int:

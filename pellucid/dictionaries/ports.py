@@ -94,6 +94,19 @@ class Ports:
         return self.reads[0]
 
     @property
+    def target(self) -> Site:
+        """The one site that is written.
+
+        Raises:
+            InputError: when there are several.
+        """
+        if len(self.writes) > 1:
+            raise InputError(
+                f"A {self.kind} writes {_names(self.writes)}, and this needs one that writes one site."
+            )
+        return self.writes[0]
+
+    @property
     def sites(self) -> tuple[Site, ...]:
         """One for each group of columns in a stream of activations."""
         return self.reads if self.same else (*self.reads, *self.writes)

@@ -147,6 +147,11 @@ class Model:
         """Activations at some sites for a batch of rows; see `hooks.capture`."""
         return hooks.capture(self.network, sites, token_ids.to(self.device), **options)
 
+    def columns(self, token_ids: Tensor, sites: Sequence[Site]) -> Tensor:
+        """[rows, positions, S·D] the activations of some sites side by side."""
+        found = self.capture(token_ids, sites)
+        return torch.cat([found[site] for site in sites], dim=-1)
+
     def check_site(self, site: Site) -> Site:
         """The site, if the model has it.
 

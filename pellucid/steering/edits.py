@@ -8,7 +8,7 @@ measured text:
 
 and x' = x + (a' − a)·d: what the dictionary does not explain of x stays as it is. A strength s of 5 thus
 means the same for every feature: five times the strongest it was ever seen. A raw vector v can be added too:
-x' = x + s·v.
+x' = x + s·v. Of a transcoder, a is read at the site it reads, and x is the site it writes.
 
 Edits are per row of a batch and hold at every decoding step, on the prompt, on the answer, or on all tokens.
 """
@@ -97,7 +97,7 @@ Edit = FeatureEdit | VectorEdit
 
 @dataclass(frozen=True)
 class EditPlan:
-    """The edits of each row of a batch at one site; an `Editor` for `models.generation`."""
+    """The edits of each row of a batch at the one site that a dictionary writes."""
 
     dictionary: Dictionary
     rows: tuple[tuple[Edit, ...], ...]
@@ -126,14 +126,25 @@ class EditPlan:
     @property
     def editors(self) -> list[tuple[Site, Editor]]:
         """What a generator takes."""
-        return [(self.dictionary.site, self)] if any(self.rows) else []
+        if not any(self.rows):
+            return []
+        site, target = self.dictionary.site, self.dictionary.target
+        if site == target:
+            return [(site, lambda x, this: self.edit(x, x, this))]
+        held: dict[str, Tensor] = {}
+
+        def read(x: Tensor, _this: Pass) -> Tensor:
+            held["x"] = x
+            return x
+
+        return [(site, read), (target, lambda x, this: self.edit(x, held["x"], this))]
 
     def part(self, start: int, stop: int) -> EditPlan:
         """The plan of some of the rows."""
         return EditPlan(self.dictionary, self.rows[start:stop])
 
-    def __call__(self, x: Tensor, this: Pass) -> Tensor:
-        """The edited activations of [rows, positions, D]."""
+    def edit(self, x: Tensor, read: Tensor, this: Pass) -> Tensor:
+        """The edited activations of [rows, positions, D], where `read` [rows, positions, D] was read."""
         out = x
         for row, edits in enumerate(self.rows):
             for edit in edits:
@@ -141,11 +152,12 @@ class EditPlan:
                     continue
                 if out is x:
                     out = x.clone()
-                out[row] += self._change(out[row], edit) * this.real[row, :, None].to(x.dtype)
+                source = out[row] if read is x else read[row]
+                out[row] += self._change(source, edit) * this.real[row, :, None].to(x.dtype)
         return out
 
     def _change(self, x: Tensor, edit: Edit) -> Tensor:
-        """What one edit adds to one row [positions, D]."""
+        """What one edit adds to one row, by what is read of it [positions, D]."""
         if isinstance(edit, VectorEdit):
             return (edit.strength * edit.vector).to(x)[None]
         activation = self.dictionary.activations_of(x, torch.tensor([edit.feature]))[:, 0]

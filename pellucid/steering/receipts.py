@@ -35,7 +35,8 @@ class Receipt:
     asked: float
     """Mean activation asked for."""
     reached: float
-    """Mean activation measured after the edit."""
+    """Mean activation measured after the edit; of a transcoder, which does not read what it writes, by what
+    was added along its direction."""
     tokens: int
     """How many tokens were edited."""
     kl: float
@@ -67,7 +68,7 @@ def prove(
             continue
         alone = plan.part(row, row + 1)
         changed = generation.logprobs_of(model, [prompts[row]], [answers[row]], editors=alone.editors)[0]
-        before, after, phase = _read(model, alone, prompts[row], answers[row])
+        read, before, after, phase = _read(model, alone, prompts[row], answers[row])
         divergence = (plain[row].exp() * (plain[row] - changed)).sum(-1)
         kl = max(0.0, float(divergence.mean())) if len(divergence) else 0.0
         moved = after - before
@@ -85,8 +86,12 @@ def prove(
             )
             if isinstance(edit, FeatureEdit):
                 index = torch.tensor([edit.feature])
-                was = plan.dictionary.activations_of(before[on], index)[:, 0]
-                became = plan.dictionary.activations_of(after[on], index)[:, 0]
+                was = plan.dictionary.activations_of(read[on], index)[:, 0]
+                became = (
+                    plan.dictionary.activations_of(after[on], index)[:, 0]
+                    if plan.dictionary.ports.same
+                    else was + moved[on] @ direction
+                )
                 asked = edit.wanted(was, plan.dictionary)
                 name = f"{edit.kind} {edit.feature}" + (
                     "" if edit.kind == "ablate" else f" = {edit.strength:g}"
@@ -128,11 +133,16 @@ def _direction(edit: object, dictionary: Dictionary) -> Tensor:
 
 def _read(
     model: Model, plan: EditPlan, prompt: Sequence[int], written: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Activations [tokens, D] at the site before and after the edit, and which tokens are of the answer."""
-    site = plan.dictionary.site
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Activations [tokens, D] read; where it writes, before and after; and which tokens are of the answer."""
+    site, target = plan.dictionary.site, plan.dictionary.target
     tokens = torch.tensor([[*prompt, *written]], device=model.device)
-    x = model.capture(tokens, [site])[site]
+    found = model.capture(tokens, list(dict.fromkeys([site, target])))
+    read, x = found[site], found[target]
     answer = torch.arange(tokens.shape[1], device=model.device)[None] >= len(prompt)
-    edited = torch.where(answer[..., None], plan(x, Pass("answer", answer)), plan(x, Pass("prompt", ~answer)))
-    return x[0].float().cpu(), edited[0].float().cpu(), answer[0].cpu()
+    edited = torch.where(
+        answer[..., None],
+        plan.edit(x, read, Pass("answer", answer)),
+        plan.edit(x, read, Pass("prompt", ~answer)),
+    )
+    return read[0].float().cpu(), x[0].float().cpu(), edited[0].float().cpu(), answer[0].cpu()

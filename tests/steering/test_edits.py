@@ -21,7 +21,7 @@ def everywhere(phase: str = "answer") -> Pass:
 
 
 def run(dictionary: Dictionary, x: torch.Tensor, *edits: Edit) -> torch.Tensor:
-    return EditPlan.same(dictionary, edits, ROWS)(x, everywhere())
+    return EditPlan.same(dictionary, edits, ROWS).edit(x, x, everywhere())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_setting_a_feature_to_what_it_is_changes_nothing(tiny: Model, dictionary
 def test_edits_are_per_row_and_rows_without_edits_keep_every_bit(tiny: Model, dictionary: Dictionary) -> None:
     x = activations(tiny)
     plan = EditPlan(dictionary, ((FeatureEdit("set", 1, 2.0),), (), (FeatureEdit("set", 2, 2.0),)))
-    y = plan(x, everywhere())
+    y = plan.edit(x, x, everywhere())
     assert torch.equal(y[1], x[1])
     for row, feature in ((0, 1), (2, 2)):
         alone = run(dictionary, x, FeatureEdit("set", feature, 2.0))
@@ -63,11 +63,11 @@ def test_edits_are_per_row_and_rows_without_edits_keep_every_bit(tiny: Model, di
 def test_scopes_choose_the_phase_and_padding_is_left_alone(tiny: Model, dictionary: Dictionary) -> None:
     x = activations(tiny)
     plan = EditPlan.same(dictionary, [FeatureEdit("set", 1, 2.0, "answer")], ROWS)
-    assert torch.equal(plan(x, everywhere("prompt")), x)
-    assert not torch.equal(plan(x, everywhere("answer")), x)
+    assert torch.equal(plan.edit(x, x, everywhere("prompt")), x)
+    assert not torch.equal(plan.edit(x, x, everywhere("answer")), x)
     real = torch.ones(ROWS, POSITIONS, dtype=torch.bool)
     real[:, :2] = False
-    y = plan(x, Pass("answer", real))
+    y = plan.edit(x, x, Pass("answer", real))
     assert torch.equal(y[:, :2], x[:, :2])
     assert not torch.equal(y[:, 2:], x[:, 2:])
 
