@@ -32,6 +32,8 @@ def print_quality(card: Card) -> None:
     if len(q.get("by_site", [])) > 1:
         writes = zip(card["ports"]["writes"], q["by_site"], strict=True)
         facts.append(("unexplained", ", ".join(f"{left:.3f} at {site}" for site, left in writes)))
+    if apart := card.get("difference"):
+        facts.append(("features", _apart(apart, card["beside_reference"])))
     printing.table(["", ""], facts)
     rows = [
         [label, *(_figure(q["methods"][m][name]) for m in ("dictionary", "random", "pca")), aim]
@@ -53,6 +55,15 @@ def print_comparison(cards: dict[str, Card]) -> None:
     rows += [[f"{name} of the first", *_row(first[name])] for name in ("random", "pca")]
     printing.table(["", *(label for _, label, _ in FIGURES), "dead features"], rows)
     printing.note("in brackets: 95 % bootstrap intervals over rows of text")
+
+
+def _apart(apart: dict[str, Any], other: str) -> str:
+    refuted = len(apart["refuted"])
+    return (
+        f"{apart['shared']:,} of both models, {len(apart['first']):,} of the first alone, "
+        f"{len(apart['second']):,} of {other} alone, by lengths; of those {refuted:,} of "
+        f"{len(apart['elsewhere']):,} measured on {apart['tokens']:,} tokens are in the other too"
+    )
 
 
 def _row(method: dict[str, Any]) -> list[str]:

@@ -12,7 +12,10 @@ from cyclopts import App, Parameter
 from pellucid.dictionaries.settings import Architecture
 
 if TYPE_CHECKING:
+    from pellucid.activations.reading import Reader
     from pellucid.activations.text import TextSource
+    from pellucid.core.progress import Progress
+    from pellucid.dictionaries.base import Dictionary
     from pellucid.dictionaries.files import Card
     from pellucid.dictionaries.ports import Ports
     from pellucid.dictionaries.training import Job
@@ -88,7 +91,7 @@ def train(
     from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_count
     from pellucid.core.runs import RunFolder
-    from pellucid.dictionaries import files, quality, shipped, training
+    from pellucid.dictionaries import files, shipped, training
     from pellucid.dictionaries.settings import TrainSettings
     from pellucid.models.model import load
 
@@ -164,14 +167,7 @@ def train(
             "earlier": earlier,
         }
         for job, dictionary in zip(unfinished, trained, strict=True):
-            measured = quality.measure(dictionary, reader, store.heldout, progress=progress)
-            files.save(
-                dictionary,
-                job.run.result,
-                card={**facts, **_own_facts(job, earlier), "quality": measured.as_json()},
-                fixture=ports.read(reader.sample(32).float()),
-                compact=compact,
-            )
+            _keep(dictionary, job, reader, {**facts, **_own_facts(job, earlier)}, progress, compact=compact)
         rows = building.rows_of(len(store.tokens), -(-parse_count(atlas_tokens) // store.length))
         again = Reader(network, store, ports.reads[0], seed=seed, further=ports.reads[1:])
         for name, job in zip(wanted, jobs, strict=True):
@@ -179,6 +175,34 @@ def train(
             if other is None and not (job.run.result / "atlas").exists():
                 building.build(dictionary, again, rows, job.run.result / "atlas", progress=progress)
     _report(cards, out, json=json)
+
+
+def _keep(
+    dictionary: Dictionary,
+    job: Job,
+    reader: Reader,
+    facts: dict[str, Any],
+    progress: Progress,
+    *,
+    compact: bool,
+) -> None:
+    """Measure a trained dictionary and write it."""
+    from pellucid.dictionaries import diffing, files, quality
+
+    held = reader.store.heldout
+    measured: dict[str, Any] = {
+        "quality": quality.measure(dictionary, reader, held, progress=progress).as_json()
+    }
+    if reader.beside is not None:
+        apart = diffing.difference(dictionary, reader, held, progress=progress)
+        measured["difference"] = apart.as_json()
+    files.save(
+        dictionary,
+        job.run.result,
+        card={**facts, **measured},
+        fixture=dictionary.ports.read(reader.sample(32).float()),
+        compact=compact,
+    )
 
 
 def _report(cards: dict[str, Card], out: Path, *, json: bool) -> None:

@@ -345,3 +345,52 @@ def test_train_offers_the_architectures_there_are() -> None:
     for name in get_args(settings.Architecture):
         made = architectures.of(settings.TrainSettings(features=8, k=2, architecture=name))
         assert type(made).__name__.lower() == name
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--site", "mlp_in.1", "--target", "mlp_out.1", "--skip"], "mlp_in.1 to mlp_out.1"),
+        (["--site", "resid_post.0", "resid_post.2"], "at resid_post.2"),
+        (
+            ["--site", "mlp_in.0", "mlp_in.1", "--target", "mlp_out.0", "mlp_out.1"],
+            "mlp_in.0, mlp_in.1 to mlp_out.0, mlp_out.1",
+        ),
+        (["--site", "resid_post.1", "--beside", "MODEL"], "of both models"),
+    ],
+)
+def test_dictionaries_of_several_sites_are_trained_shown_and_turned_up(
+    options: list[str],
+    says: str,
+    trained: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    words = [trained["model"] if w == "MODEL" else w for w in options]
+    code = run(
+        "train", "--out", tmp_path / "run", "--text", trained["text"], "--model", trained["model"], *words,
+        "--features", 64, "--k", 4, "--tokens", 6000, "--batch-tokens", 256, "--atlas-tokens", 2000,
+        "--architecture", "topk",
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    capsys.readouterr()
+    result = tmp_path / "run" / "result"
+    assert run("inspect", result) == 0
+    assert says in " ".join(capsys.readouterr().out.split())
+    assert run("inspect", result, "--measure", "--rows", 4) == 0
+    card = json.loads((result / "card.json").read_text())
+    strongest = int(files.load(result)[0].maximum.argmax())  # type: ignore[union-attr]
+    capsys.readouterr()
+    if card["ports"]["beside"]:
+        assert not (result / "atlas").exists()
+        return
+    assert run("atlas", "show", strongest, "--dictionary", result) == 0
+    assert "promotes" in capsys.readouterr().out
+    code = run("steer", "the rain", "--dictionary", result, "--set", f"{strongest}=3", "--max-tokens", 4)
+    told = capsys.readouterr()
+    if len(card["ports"]["reads"]) == 1:
+        assert code == 0, told.err
+        assert "reached" in told.out
+    else:
+        assert code == 1
+        assert "and this needs" in told.err
