@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pellucid.core.errors import InputError
+from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
-from pellucid.models.generation import Pass
+from pellucid.dictionaries.ports import Ports
+from pellucid.models import hooks
+from pellucid.models.generation import Editor, Pass
 from pellucid.models.model import Model
+from pellucid.steering import receipts
 from pellucid.steering.edits import Edit, EditPlan, FeatureEdit, VectorEdit, parse_assignment
 
 ROWS, POSITIONS = 3, 5
@@ -104,3 +110,37 @@ def test_two_edits_of_one_feature_on_the_same_tokens_are_refused(dictionary: Dic
         EditPlan(dictionary, ((), (first, second)))
     apart = FeatureEdit("set", 3, 2.0, scope="prompt")
     assert len(EditPlan(dictionary, ((apart, second),)).rows) == 1
+
+
+def test_a_feature_of_a_transcoder_is_read_at_one_site_and_turned_up_at_the_other(
+    tiny: Model, dictionary: Dictionary
+) -> None:
+    site, target = Site("mlp_in", 1), Site("mlp_out", 1)
+    transcoder = replace(dictionary, ports=Ports((site,), (target,)))
+    plan = EditPlan.same(transcoder, [FeatureEdit("set", 5, 2.0)], 1)
+    tokens = [tiny.encode_text("the rain came in the morning")]
+    read, written = (tiny.capture(torch.tensor(tokens), [s])[s][0] for s in (site, target))
+    before = transcoder.activations_of(read, torch.tensor([5]))
+    expected = written + (2.0 * float(transcoder.maximum[5]) - before) * transcoder.decoder[5]  # type: ignore[index]
+    found = {}
+    with (
+        hooks.edited(tiny.network, [(s, _bound(e, read.shape[0])) for s, e in plan.editors]),
+        hooks.watched(tiny.network, [(target, lambda x: found.setdefault("x", x))]),
+        torch.inference_mode(),
+    ):
+        tiny.network(input_ids=torch.tensor(tokens))
+    torch.testing.assert_close(found["x"][0], expected)
+    (receipt,) = receipts.prove(tiny, plan, tokens, [tokens[0][:3]])[0]
+    assert receipt.asked == pytest.approx(2.0 * float(transcoder.maximum[5]))  # type: ignore[index]
+    assert receipt.reached == pytest.approx(receipt.asked, rel=1e-4)
+    assert receipt.kl > 0
+
+
+def _bound(editor: Editor, positions: int) -> hooks.Editor:
+    return lambda x: editor(x, Pass("prompt", torch.ones(1, positions, dtype=torch.bool)))
+
+
+def test_a_dictionary_that_writes_several_sites_is_not_turned_up(dictionary: Dictionary) -> None:
+    wide = replace(dictionary, ports=Ports.of(Site("resid_post", 0), Site("resid_post", 1)))
+    with pytest.raises(InputError, match="needs a dictionary that reads one site"):
+        EditPlan.same(wide, [FeatureEdit("set", 5, 2.0)], 1).editors  # noqa: B018
