@@ -112,8 +112,7 @@ class Rule:
 
     def per_feature(self, entries: Entries, slopes: Tensor) -> Tensor:
         """[N] the sum of the entries of each feature."""
-        sums = torch.bincount(entries.features, slopes.double(), minlength=self.settings.features)
-        return sums.float()
+        return kernels.sums(entries.features, slopes, self.settings.features)
 
     def learn(self, entries: Entries, step: int) -> None:
         """After a step (from 1): remember what the dictionary will need."""

@@ -4,20 +4,24 @@ B rows of a batch, D width, N features, E entries (about B·k). Entries lie in c
 [B+1], `features` [E] (int32), `values` [E]. Nothing here allocates [B, N] or [N, D]: the one dense product,
 x @ encoder.T + bias, is the caller's (`product`), in bf16. What is selected by it is recomputed in fp32.
 
-Where the tensors lie decides who computes: `compiled` on a processor. A few lines of dense PyTorch that say
-what each must compute are in `plain`.
+Where the tensors lie decides who computes: `compiled` on a processor, `triton_kernels` on an accelerator. A
+few lines of dense PyTorch that say what each must compute are in `plain`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.dictionaries import compiled
+from pellucid.core.errors import InputError
+
+_MODULES = {"cpu": "compiled", "cuda": "triton_kernels"}
+"""Who computes on what kind of device; imported on use."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,17 @@ class Wiring:
     """[N] int32: the first column of the output that the decoder row has a part in; before it, it is zero."""
 
     @classmethod
-    def simple(cls, features: int, prefixes: tuple[int, ...] = ()) -> Wiring:
+    def simple(
+        cls, features: int, prefixes: tuple[int, ...] = (), device: torch.device | str = "cpu"
+    ) -> Wiring:
         """All features read and write everything; prefixes of them, by where they end, reconstruct too."""
-        ends = torch.tensor(prefixes or (features,))
+        ends = torch.tensor(prefixes or (features,), device=device)
+        every = torch.arange(features, device=device)
         return cls(
-            reads=torch.zeros(features, dtype=torch.int8),
-            group=torch.searchsorted(ends, torch.arange(features), right=True).to(torch.int8),
+            reads=torch.zeros(features, dtype=torch.int8, device=device),
+            group=torch.searchsorted(ends, every, right=True).to(torch.int8),
             groups=len(ends),
-            start=torch.zeros(features, dtype=torch.int32),
+            start=torch.zeros(features, dtype=torch.int32, device=device),
         )
 
 
@@ -77,8 +84,8 @@ def select_per_row(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
         product: [B, N] bf16.
         k: at most so many a row.
     """
-    counts, chosen = compiled.select_per_row(_bits(product), k)
-    return _tensors(counts, chosen[np.arange(k)[None] < counts[:, None]])
+    counts, features = _call("select_per_row", _bits(product), k)
+    return counts, features[torch.arange(k, device=features.device) < counts[:, None]]
 
 
 def select_in_batch(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -88,12 +95,14 @@ def select_in_batch(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
         product: [B, N] bf16.
         k: so many a row on average.
     """
-    return _tensors(*compiled.select_in_batch(_bits(product), k))
+    counts, features = _call("select_in_batch", _bits(product), k)
+    return counts, features
 
 
 def positive(product: Tensor) -> tuple[Tensor, Tensor]:
     """All positive entries of [B, N] bf16: counts [B], features [E], ascending within a row."""
-    return _tensors(*compiled.positive(_bits(product)))
+    counts, features = _call("positive", _bits(product))
+    return counts, features
 
 
 def dots(x: Tensor, matrix: Tensor, offsets: Tensor, features: Tensor, part: Tensor | None = None) -> Tensor:
@@ -106,8 +115,20 @@ def dots(x: Tensor, matrix: Tensor, offsets: Tensor, features: Tensor, part: Ten
         features: [E].
         part: [N] int8, for x with parts.
     """
-    parts, which = (x[None], _none(matrix)) if part is None else (x, part)
-    return _tensor(compiled.dots_by_group(*_arrays(parts, which, matrix, offsets, features)))
+    if part is None:
+        x, part = x[None], torch.zeros(len(matrix), dtype=torch.int8, device=matrix.device)
+    found: Tensor = _call("dots_by_group", x, part, matrix, offsets, features)
+    return found
+
+
+def sums(features: Tensor, numbers: Tensor, num_features: int) -> Tensor:
+    """[N] the sum of the numbers [E] of each feature [E], added up in double precision."""
+    if features.device.type == "cpu":
+        return torch.bincount(features, numbers.double(), minlength=num_features).float()
+    # Elsewhere bincount adds in whatever order entries come, and never twice to the same bits.
+    starts, order = _call("by_feature", features, num_features)
+    found: Tensor = torch.segment_reduce(numbers.double()[order], "sum", offsets=starts)
+    return found.float()
 
 
 def decode(
@@ -119,9 +140,10 @@ def decode(
     wiring: Wiring | None = None,
 ) -> Tensor:
     """[G, B, D] for each prefix of the groups bias + Σ value · decoder[feature]; [B, D] without a wiring."""
-    wired = Wiring.simple(len(decoder)) if wiring is None else wiring
-    arrays = _arrays(offsets, features, values, decoder, bias, wired.group)
-    found = _tensor(compiled.decode_prefixes(*arrays, wired.groups, wired.start.numpy()))
+    wired = Wiring.simple(len(decoder), device=decoder.device) if wiring is None else wiring
+    entries = offsets, features, values
+    shape = wired.group, wired.groups, wired.start
+    found: Tensor = _call("decode_prefixes", *entries, decoder, bias, *shape)
     return found[0] if wiring is None else found
 
 
@@ -153,37 +175,48 @@ def update(
         step: from 1.
     """
     rows, features, values, pre_slopes = entries
-    compiled.update(
-        _arrays(*weights),
-        _arrays(*encoder_moments),
-        _arrays(*decoder_moments),
-        _arrays(rows, values, pre_slopes),
-        compiled.by_feature(features.numpy(), len(weights[0])),
-        x.numpy(),
-        slopes.numpy(),
-        _arrays(wiring.reads, wiring.group, wiring.start),
-        _arrays(*extra),
+    _call(
+        "update",
+        weights,
+        encoder_moments,
+        decoder_moments,
+        (rows, values, pre_slopes),
+        _call("by_feature", features, len(weights[0])),
+        x,
+        slopes,
+        (wiring.reads, wiring.group, wiring.start),
+        tuple(extra),
         tuple(adam),
         step,
     )
 
 
-def _none(matrix: Tensor) -> Tensor:
-    return torch.zeros(len(matrix), dtype=torch.int8)
+def _call(name: str, *arguments: Any) -> Any:
+    """A kernel on its arguments, the first of which is a tensor or a tuple of them."""
+    first = arguments[0]
+    device = (first[0] if isinstance(first, tuple) else first).device.type
+    if device not in _MODULES:
+        raise InputError(
+            f"There are kernels for {' and '.join(_MODULES)}, and the activations lie on {device!r}. "
+            "Load the model on one of those."
+        )
+    kernel = getattr(import_module(f"pellucid.dictionaries.{_MODULES[device]}"), name)
+    return _tensors(kernel(*_arrays(arguments))) if _MODULES[device] == "compiled" else kernel(*arguments)
 
 
-def _bits(product: Tensor) -> np.ndarray:
+def _bits(product: Tensor) -> Tensor:
     """A bf16 tensor as int16; nothing is copied."""
-    return product.view(torch.int16).numpy()
+    return product.view(torch.int16)
 
 
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    return tuple(t.numpy() for t in tensors)
+def _arrays(value: Any) -> Any:
+    """Tensors, also in tuples, as arrays on the same memory."""
+    if isinstance(value, tuple):
+        return tuple(_arrays(v) for v in value)
+    return value.numpy() if isinstance(value, Tensor) else value
 
 
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array)
-
-
-def _tensors(counts: np.ndarray, features: np.ndarray) -> tuple[Tensor, Tensor]:
-    return _tensor(counts), _tensor(features)
+def _tensors(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_tensors(v) for v in value)
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
