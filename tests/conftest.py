@@ -17,6 +17,10 @@ from pellucid.core.errors import UpstreamError
 from pellucid.models.model import Model, load
 from pellucid.testing import tiny_model
 
+# Before anything imports Triton: without an accelerator its kernels run in its interpreter.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 # Tiny tensors gain nothing from more threads, and wait at every barrier where the machine is busy.
 torch.set_num_threads(1)
 
