@@ -169,3 +169,73 @@ def test_an_update_is_that_of_the_processor(
     for pair, expected in zip(mine, theirs, strict=True):
         for found, wanted in zip(pair, expected, strict=True):
             np.testing.assert_allclose(found.cpu(), wanted, rtol=2e-5, atol=1e-6)
+
+
+COMPILE = """
+import json, sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from pellucid.dictionaries import triton_kernels
+
+for name, types, sizes, warps in json.loads(sys.argv[1]):
+    kernel = getattr(triton_kernels, name)
+    signature = dict(zip(kernel.arg_names, types + ["constexpr"] * len(sizes)))
+    made = triton.compile(
+        ASTSource(kernel, signature, sizes), target=GPUTarget("cuda", 90, 32), options={"num_warps": warps}
+    )
+    print(name, len(made.asm["cubin"]) > 0)
+"""
+"""Compile kernels to machine code for one accelerator, which need not be there."""
+
+TYPES = {
+    torch.int8: "*i8",
+    torch.int16: "*i16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+    torch.float32: "*fp32",
+    int: "i32",
+    float: "fp32",
+}
+
+
+def test_every_kernel_compiles_to_machine_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes what the compiler may not."""
+    seen: dict[str, tuple[str, list[str], dict[str, int], int]] = {}
+    run = triton_kernels._run
+
+    def note(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, **sizes: int) -> None:
+        types = [TYPES[a.dtype if isinstance(a, Tensor) else type(a)] for a in arguments]
+        name = kernel.fn.__name__
+        seen[json.dumps([name, sizes])] = (name, types, sizes, num_warps)
+        run(kernel, grid, *arguments, num_warps=num_warps, **sizes)
+
+    monkeypatch.setattr(triton_kernels, "_run", note)
+    width = 576
+    x, decoder, wiring = torch.ones(1, 2, width), torch.ones(3, width), Wiring.simple(3, (1, 2, 3))
+    scores = torch.ones(2, 3).bfloat16()
+    pairs = [(torch.ones(3, width), torch.ones(3, width)) for _ in range(3)]
+    none = torch.zeros(0, width)
+    with triton_kernels_here():
+        kernels.select_in_batch(scores, 1)
+        kernels.positive(scores)
+        counts, features = kernels.select_per_row(scores, 2)
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        values = kernels.dots(x[0], decoder, offsets, features)
+        kernels.decode(offsets, features, values, decoder, x[0, 0])
+        slopes = kernels.decode(offsets, features, values, decoder, x[0, 0], wiring)
+        entries = torch.repeat_interleave(torch.arange(2), counts), features, values, values
+        extra = Extra(torch.full((3,), -1, dtype=torch.int32), none, none)
+        kernels.update(*pairs, entries, x, slopes, wiring, extra, Adam(1e-3, 0.9, 0.999, 1e-9), 1)
+    assert {name for name, *_ in seen.values()} == set(
+        "_select_row _digits_of_rows _keep_rows _dots _decode _update".split()
+    )
+    settings = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, json.dumps(list(seen.values()))],
+        env={**settings, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [f"{name} True" for name, *_ in seen.values()], done.stderr
