@@ -51,10 +51,10 @@ class RowPool:
             self._threads = ThreadPoolExecutor(1, "forward")
 
     def read(self, tokens: Tensor) -> Tensor:
-        """Activations [rows, positions, S·D] of token ids [rows, positions]."""
+        """Activations [rows, positions, S·D] of token ids [rows, positions], where the model is."""
 
         def forward(part: Tensor) -> Tensor:
-            return self.model.columns(part, self.sites).cpu()
+            return self.model.columns(part, self.sites)
 
         parts = [tokens[at : at + _ROWS_AT_ONCE] for at in range(0, len(tokens), _ROWS_AT_ONCE)]
         return torch.cat(list(self._threads.map(forward, parts)))
@@ -153,7 +153,7 @@ class Reader:
         return norms
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Activations of token rows with what is left out marked.
+        """Activations of token rows with what is left out marked, in the memory of the processor.
 
         Args:
             rows: [rows, positions] token ids.
@@ -165,7 +165,12 @@ class Reader:
         Raises:
             InputError: when an activation is NaN.
         """
-        tokens = torch.from_numpy(rows.astype(np.int64))
+        activations, keep = self._read(rows)
+        return activations.cpu(), keep.cpu()
+
+    def _read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The same, where the model is."""
+        tokens = torch.from_numpy(rows.astype(np.int64)).to(self.model.device)
         activations = self._run(tokens)
         norms = self._norms(activations)
         if bool(norms.isnan().any()):
@@ -178,13 +183,13 @@ class Reader:
         return activations, keep
 
     def block(self, number: int) -> Tensor:
-        """[tokens, C] the activations of a block, permuted."""
+        """[tokens, C] the activations of a block, permuted, where the model is."""
         start = number * self.block_rows
         rows = np.sort(self.order[start : start + self.block_rows])
-        activations, keep = self.read(np.asarray(self.store.tokens[rows]))
+        activations, keep = self._read(np.asarray(self.store.tokens[rows]))
         usable = activations[keep]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return usable[torch.randperm(len(usable), generator=generator)]
+        return usable[torch.randperm(len(usable), generator=generator).to(usable.device)]
 
     @property
     def num_blocks(self) -> int:
@@ -192,9 +197,9 @@ class Reader:
         return -(-len(self.store.tokens) // self.block_rows)
 
     def sample(self, tokens: int) -> Tensor:
-        """[tokens, C] the first activations in the order, unshuffled."""
+        """[tokens, C] the first activations in the order, unshuffled, where the model is."""
         rows = np.asarray(self.store.tokens[np.sort(self.order[: -(-tokens // (self.store.length // 2))])])
-        activations, keep = self.read(rows)
+        activations, keep = self._read(rows)
         return activations[keep][:tokens]
 
     def batches(self, position: tuple[int, int] = (0, 0)) -> Iterator[tuple[tuple[int, int], Tensor]]:

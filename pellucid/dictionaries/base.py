@@ -18,7 +18,7 @@ model's own residual stream.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal
 
@@ -71,6 +71,11 @@ class Dictionary:
             raise InputError(
                 f"A {self.activation} dictionary {'without' if self.threshold is None else 'with'} threshold."
             )
+
+    def to(self, device: torch.device | str) -> Dictionary:
+        """The same dictionary with its tensors on a device."""
+        tensors = {f.name: t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
+        return replace(self, **{name: t.to(device) for name, t in tensors.items()})
 
     @property
     def num_features(self) -> int:
@@ -125,7 +130,7 @@ class Dictionary:
 
     def _approximate(self, x: Tensor) -> Tensor:
         """[T, N] bf16 pre-activations."""
-        if self.ports.parts > 1 or not has_bf16_arithmetic():
+        if self.ports.parts > 1 or (x.device.type == "cpu" and not has_bf16_arithmetic()):
             return self._scores(x).bfloat16()
         return torch.addmm(self.encoder_bias.bfloat16(), x.bfloat16(), self._encoder_bf16.T)
 
@@ -144,19 +149,20 @@ class Dictionary:
         computed in fp32.
 
         Args:
-            x: [T, D], any float dtype, on any device.
+            x: [T, D], any float dtype, on any device; the codes lie where the dictionary does.
 
         Raises:
             InputError: when an activation is NaN or infinite, or the width is not D.
         """
         x = self._checked(x)
-        parts = [self._encode_rows(x[at : at + _ROWS_AT_ONCE]) for at in range(0, len(x), _ROWS_AT_ONCE)]
+        starts = range(0, max(1, len(x)), _ROWS_AT_ONCE)
+        parts = [self._encode_rows(x[at : at + _ROWS_AT_ONCE]) for at in starts]
         return _joined(parts, self.num_features)
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.width:
             raise InputError(f"Expected activations [tokens, {self.width}], got {list(x.shape)}.")
-        x = x.detach().to("cpu", torch.float32)
+        x = x.detach().to(self.encoder.device, torch.float32)
         if not bool(torch.isfinite(x).all()):
             bad = int((~torch.isfinite(x).all(1)).sum())
             raise InputError(
@@ -174,7 +180,7 @@ class Dictionary:
             values += self.encoder_bias[features]
             keep = values > 0
             return Codes.from_entries(
-                torch.repeat_interleave(torch.arange(len(x)), counts)[keep],
+                torch.repeat_interleave(torch.arange(len(x), device=x.device), counts)[keep],
                 features[keep],
                 values[keep],
                 tokens=len(x),
@@ -187,11 +193,11 @@ class Dictionary:
             assert self.k is not None
             values, features = scores.topk(min(self.k, self.num_features), dim=1)
             keep = values > 0
-            rows_t = torch.arange(len(x))[:, None].expand_as(keep)
+            rows_t = torch.arange(len(x), device=x.device)[:, None].expand_as(keep)
             return Codes.from_entries(
                 rows_t[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
             )
-        bar = torch.zeros(()) if self.threshold is None else self.threshold.clamp(min=0)
+        bar = 0.0 if self.threshold is None else self.threshold.clamp(min=0)
         rows_t, features = (scores > bar).nonzero(as_tuple=True)
         return Codes.from_entries(
             rows_t, features, scores[rows_t, features], tokens=len(x), num_features=self.num_features
@@ -204,10 +210,7 @@ class Dictionary:
         costs N.
         """
         if self.activation == "topk":
-            dense = torch.zeros(len(x), self.num_features)
-            codes = self.encode(x)
-            dense[codes.rows, codes.features.long()] = codes.values
-            return dense[:, features.cpu()].to(x.device)
+            return self.encode(x).dense()[:, features].to(x.device)
         rows = self.encoder[features].to(x.device)
         if self.ports.parts == 1:
             scores = x.float() @ rows.T
@@ -222,7 +225,7 @@ class Dictionary:
     def _reads(self) -> Tensor:
         """[N] the part of the input that each feature reads."""
         n = self.num_features
-        return (torch.arange(n) * self.ports.parts // n).to(torch.int8)
+        return (torch.arange(n, device=self.encoder.device) * self.ports.parts // n).to(torch.int8)
 
     @cached_property
     def _encoder_norms(self) -> Tensor:
@@ -235,7 +238,7 @@ class Dictionary:
         Rounding both factors to bf16, and the product, moves it by less than ‖x‖·‖row‖ / 128
         (Cauchy-Schwarz), so what could be active is known, and is then computed in fp32.
         """
-        bar = torch.zeros(self.num_features) if self.threshold is None else self.threshold.clamp(min=0)
+        bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
         product = torch.nn.functional.linear(x.bfloat16(), self._encoder_bf16).float() + self.encoder_bias
         margin = x.norm(dim=1, keepdim=True) * self._encoder_norms / 128
         rows, features = (product > bar - margin).nonzero(as_tuple=True)
@@ -249,7 +252,9 @@ class Dictionary:
         """What it writes for activations [T, D]: [T, D'] float32, and the codes."""
         codes = self.encode(x)
         rebuilt = self.decode(codes)
-        return (rebuilt if self.skip is None else rebuilt + x.float() @ self.skip.T), codes
+        if self.skip is not None:
+            rebuilt += x.to(self.skip) @ self.skip.T
+        return rebuilt, codes
 
     def decode(self, codes: Codes) -> Tensor:
         """[T, D'] float32: what codes stand for; of a skip transcoder, without what it writes by itself."""
@@ -259,10 +264,9 @@ class Dictionary:
 def _joined(parts: list[Codes], num_features: int) -> Codes:
     if len(parts) == 1:
         return parts[0]
-    lengths = [torch.zeros(1, dtype=torch.int64), *(p.offsets.diff() for p in parts)]
     return Codes(
-        torch.cat(lengths).cumsum(0),
-        torch.cat([p.features for p in parts]) if parts else torch.zeros(0, dtype=torch.int32),
-        torch.cat([p.values for p in parts]) if parts else torch.zeros(0),
+        torch.nn.functional.pad(torch.cat([p.offsets.diff() for p in parts]).cumsum(0), (1, 0)),
+        torch.cat([p.features for p in parts]),
+        torch.cat([p.values for p in parts]),
         num_features,
     )

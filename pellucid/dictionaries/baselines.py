@@ -35,9 +35,9 @@ class ByDictionary:
     dictionary: Dictionary
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode and decode."""
+        """Encode and decode where the dictionary lies."""
         rebuilt, codes = self.dictionary.reconstruct(self.dictionary.ports.read(x))
-        return rebuilt, codes.offsets.diff()
+        return rebuilt.to(x.device), codes.offsets.diff().to(x.device)
 
 
 @dataclass(frozen=True)

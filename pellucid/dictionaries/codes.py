@@ -41,8 +41,7 @@ class Codes:
         """Codes from entries in any order, each (row, feature) at most once."""
         by_value = torch.argsort(values, descending=True, stable=True)
         order = by_value[torch.argsort(rows[by_value], stable=True)]
-        offsets = torch.zeros(tokens + 1, dtype=torch.int64)
-        offsets[1:] = torch.bincount(rows, minlength=tokens).cumsum(0)
+        offsets = torch.nn.functional.pad(torch.bincount(rows, minlength=tokens).cumsum(0), (1, 0))
         return cls(offsets, features[order].to(torch.int32), values[order].float(), num_features)
 
     def __len__(self) -> int:
@@ -51,7 +50,7 @@ class Codes:
     @property
     def rows(self) -> Tensor:
         """[entries] int64: the token of each entry."""
-        return torch.repeat_interleave(torch.arange(len(self)), self.offsets.diff())
+        return torch.repeat_interleave(torch.arange(len(self), device=self.offsets.device), self.offsets.diff())
 
     @property
     def mean_l0(self) -> float:
@@ -71,12 +70,12 @@ class Codes:
     def column(self, feature: int) -> Tensor:
         """[T] the activation of one feature on every token."""
         hit = self.features == feature
-        out = torch.zeros(len(self))
+        out = self.values.new_zeros(len(self))
         out[self.rows[hit]] = self.values[hit]
         return out
 
     def dense(self) -> Tensor:
         """[T, N] as an ordinary tensor."""
-        out = torch.zeros(len(self), self.num_features)
+        out = self.values.new_zeros(len(self), self.num_features)
         out[self.rows, self.features.long()] = self.values
         return out

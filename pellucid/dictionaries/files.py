@@ -63,7 +63,7 @@ def save(
         fixture: [T, D] a few activations from text.
         compact: int8 rows, a quarter of the size.
     """
-    tensors = _packed(dictionary, compact)
+    tensors = _packed(dictionary.to("cpu"), compact)
     ports = dictionary.ports
     simple = ports == Ports.of(ports.reads[0])
     stored = _unpacked(tensors, ports, dictionary.model_digest, dictionary.activation, dictionary.k)
@@ -71,7 +71,7 @@ def save(
     with files.new_folder(folder) as partial:
         save_file(tensors, partial / "dictionary.safetensors")
         parts = {
-            "inputs": fixture.float(),
+            "inputs": fixture.float().cpu(),
             "offsets": codes.offsets,
             "features": codes.features,
             "values": codes.values,

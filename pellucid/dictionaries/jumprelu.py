@@ -31,7 +31,7 @@ class JumpReLU(Rule):
     def start(self, pre: Tensor) -> None:
         """Thresholds that k features of a token exceed."""
         bar = max(_BANDWIDTH / 2, quantile_of(pre, self.settings.k))
-        self.vectors["threshold"] = torch.full((self.settings.features,), bar)
+        self.vectors["threshold"] = torch.full_like(self.vectors["encoder_bias"], bar)
 
     def take_up(self, thresholds: Tensor) -> None:
         """Thresholds as they were."""

@@ -42,7 +42,7 @@ class Wiring:
         cls, features: int, prefixes: tuple[int, ...] = (), device: torch.device | str = "cpu"
     ) -> Wiring:
         """All features read and write everything; prefixes of them, by where they end, reconstruct too."""
-        ends = torch.tensor(prefixes or (features,), device=device)
+        ends = torch.tensor(prefixes or (features,)).to(device)
         every = torch.arange(features, device=device)
         return cls(
             reads=torch.zeros(features, dtype=torch.int8, device=device),

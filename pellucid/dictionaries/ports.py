@@ -148,13 +148,19 @@ class Ports:
         """R: by how many parts of what is read different features go."""
         return len(self.reads) if self.layered else 1
 
-    def wiring(self, features: int, width: int, prefixes: tuple[int, ...] = ()) -> Wiring:
+    def wiring(
+        self,
+        features: int,
+        width: int,
+        prefixes: tuple[int, ...] = (),
+        device: torch.device | str = "cpu",
+    ) -> Wiring:
         """How N features are wired; of a cross-layer transcoder, each site has as many.
 
         Raises:
             InputError: when the features cannot be shared out evenly.
         """
-        simple = Wiring.simple(features, prefixes)
+        simple = Wiring.simple(features, prefixes, device)
         if not self.layered:
             return simple
         if len(prefixes) > 1:
@@ -164,7 +170,7 @@ class Ports:
                 f"{features} features cannot be shared out evenly over {len(self.reads)} sites. "
                 f"Ask for a multiple of {len(self.reads)}."
             )
-        reads = torch.arange(features) * len(self.reads) // features
+        reads = torch.arange(features, device=device) * len(self.reads) // features
         return Wiring(reads.to(torch.int8), simple.group, simple.groups, (reads * width).int())
 
     def as_json(self) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def measure(
     """
     if len(rows) == 0:
         raise InputError("There is no held-out text to measure on. Give more text.")
-    sample = reader.sample(16_384).float()
+    sample = reader.sample(16_384).float().cpu()
     k = max(1, round(ByDictionary(dictionary).reconstruct(sample[:2048])[1].double().mean().item()))
     randoms = random_dictionary(
         sample,
@@ -251,6 +251,6 @@ def _dead(
         x = activations[keep]
         tokens += len(x)
         for dictionary, seen in zip(dictionaries, fired, strict=True):
-            seen[dictionary.encode(dictionary.ports.read(x)).features.long()] = True
+            seen[dictionary.encode(dictionary.ports.read(x)).features.long().cpu()] = True
         progress("silent features", min(len(rows), at + 64), len(rows))
     return [1 - float(seen.double().mean()) for seen in fired], tokens

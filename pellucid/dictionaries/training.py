@@ -109,9 +109,8 @@ class Trainer:
             name: (torch.zeros_like(t), torch.zeros_like(t))
             for name, t in {"encoder": self.encoder, "decoder": self.decoder, **self.vectors}.items()
         }
-        n = self.settings.features
-        self.silent_for = torch.zeros(n, dtype=torch.int64)
-        self.peak, self.fired = torch.zeros(n), torch.zeros(n, dtype=torch.int64)
+        self.peak = torch.zeros_like(self.vectors["encoder_bias"])
+        self.fired, self.silent_for = (torch.zeros_like(self.peak, dtype=torch.int64) for _ in range(2))
         self.step = 0
 
     def _set_up(self, width: int) -> None:
@@ -119,7 +118,7 @@ class Trainer:
         self._product = Product()
         self._columns = self.scale.repeat_interleave(width)
         """[C] the scale of each column."""
-        self.wiring = self.ports.wiring(self.settings.features, width, self.rule.prefixes)
+        self.wiring = self.ports.wiring(self.settings.features, width, self.rule.prefixes, self.scale.device)
         self.variance = float(width * len(self.ports.writes))
 
     def _begin(self, x: Tensor, centre: Tensor) -> None:
@@ -129,7 +128,7 @@ class Trainer:
         inputs, aims = self.ports.inputs(x), self.ports.written(x)
         middle, base = self.ports.inputs(centre[None])[:, 0], self.ports.written(centre[None])[0]
         rows = torch.nn.functional.normalize(torch.randn(n, inputs.shape[2], generator=generator), dim=1)
-        self.encoder = rows
+        self.encoder = rows = rows.to(x.device)
         self.vectors = {
             "decoder_bias": base,
             "encoder_bias": -(rows * middle[self.wiring.reads.long()]).sum(1),
@@ -157,26 +156,26 @@ class Trainer:
         pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
         pre += self.vectors["encoder_bias"]
         values, features = pre.topk(self.settings.k, dim=1)
-        offsets = torch.arange(len(pre) + 1) * self.settings.k
+        offsets = torch.arange(len(pre) + 1, device=pre.device) * self.settings.k
         return pre, (offsets, features.flatten().int(), values.clamp(min=0).flatten())
 
     def _first_decoder(
         self, inputs: Tensor, aims: Tensor, at_once: int, generator: torch.Generator
     ) -> Tensor:
         """[N, D'] for each feature the mean of what is written where it is among the strongest."""
-        rows = 1e-3 * torch.randn(self.settings.features, aims.shape[1], generator=generator)
+        rows = 1e-3 * torch.randn(self.settings.features, aims.shape[1], generator=generator).to(aims.device)
         for at in range(0, len(aims), at_once):
             _, (_, features, values) = self._strongest(inputs[:, at : at + at_once])
             part = aims[at : at + at_once].repeat_interleave(self.settings.k, dim=0)
             rows.index_add_(0, features, part * values[:, None])
-        rows *= torch.arange(aims.shape[1]) >= self.wiring.start[:, None]
+        rows *= torch.arange(aims.shape[1], device=rows.device) >= self.wiring.start[:, None]
         length: Tensor = rows.norm(dim=1, keepdim=True)
         return rows / length
 
     def _fit_skip(self, x: Tensor, aims: Tensor, middle: Tensor) -> Tensor:
         """Begin the linear map at the best one for the sample; returns what it leaves to the features."""
         centred, base = x - middle, self.vectors["decoder_bias"]
-        ridge = _RIDGE * len(x) * torch.eye(x.shape[1])
+        ridge = _RIDGE * len(x) * torch.eye(x.shape[1], device=x.device)
         found: Tensor = torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (aims - base))
         self.vectors["skip"] = found.T.contiguous()
         base -= middle @ found
@@ -192,6 +191,7 @@ class Trainer:
                 "The dictionary to start from has {} features of width {} at {}, ".format(*found)
                 + "and {} of width {} at {} are to be trained. Ask for what it has.".format(*size)
             )
+        start = start.to(self.scale.device)
         reads, writes = self._scales
         self.decoder = start.decoder * writes
         unit = self.decoder.norm(dim=1)
@@ -202,9 +202,9 @@ class Trainer:
             "encoder_bias": start.encoder_bias * unit,
         }
         if self.settings.skip:
-            skip = torch.zeros(len(writes), reads.shape[1]) if start.skip is None else start.skip
+            skip = writes.new_zeros(len(writes), reads.shape[1]) if start.skip is None else start.skip
             self.vectors["skip"] = skip * writes[:, None] / reads[0]
-        bars = torch.zeros(start.num_features) if start.threshold is None else start.threshold
+        bars = torch.zeros_like(unit) if start.threshold is None else start.threshold
         self.rule.vectors = self.vectors
         self.rule.take_up(bars * unit)
 
@@ -220,7 +220,7 @@ class Trainer:
         counts, features = self.rule.select(self._product(x, self.encoder, bias - self.rule.bar), self.step)
         offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
-        rows = torch.repeat_interleave(torch.arange(x.shape[1]), counts)
+        rows = torch.repeat_interleave(torch.arange(x.shape[1], device=x.device), counts)
         return Entries(offsets, features, pre, self.rule.values(pre, features), rows)
 
     def rate(self) -> float:
@@ -325,21 +325,21 @@ class Trainer:
             Those of encoder and decoder rows, and of the encoder bias of the M silent features.
         """
         n, inner, outer = self.settings.features, x.shape[2], error.shape[1]
-        place = torch.full((n,), -1, dtype=torch.int32)
+        place = torch.full((n,), -1, dtype=torch.int32, device=x.device)
         assert self.settings.silent_tokens is not None
         silent_ones = (self.silent_for >= self.settings.silent_tokens).nonzero()[:, 0]
         count = len(silent_ones)
         if count == 0:
-            return Extra(place, torch.zeros(0, inner), torch.zeros(0, outer)), torch.zeros(0)
-        place[silent_ones] = torch.arange(count, dtype=torch.int32)
+            return Extra(place, x.new_zeros(0, inner), x.new_zeros(0, outer)), x.new_zeros(0)
+        place[silent_ones] = torch.arange(count, dtype=torch.int32, device=x.device)
         x, aim = x[:, :_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
         encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
         # Features are in the order of the parts they read.
-        shares = torch.bincount(self.wiring.reads[silent_ones].long(), minlength=len(x)).tolist()
+        shares = torch.bincount(self.wiring.reads[silent_ones].long(), minlength=len(x)).cpu().tolist()
         rows = torch.split(encoder, shares)
         pre = torch.cat([part @ mine.T for part, mine in zip(x, rows, strict=True)], dim=1)
         values, chosen = (pre + self.vectors["encoder_bias"][silent_ones]).topk(min(count, inner // 2), dim=1)
-        codes = torch.zeros(len(aim), count).scatter_(1, chosen, values.clamp(min=0))
+        codes = aim.new_zeros(len(aim), count).scatter_(1, chosen, values.clamp(min=0))
         miss = codes @ decoder - aim
         weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
         slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)
@@ -462,7 +462,8 @@ def train_together(
 ) -> tuple[list[Dictionary], Position]:
     """Train dictionaries to the end on one reading, each from its last checkpoint if it has one.
 
-    Each comes out as it would alone. One whose checkpoint is older than another's catches up first.
+    Each comes out as it would alone. One whose checkpoint is older than another's catches up first. All that
+    a run holds lies where the stream's batches lie, and so do the dictionaries.
 
     Args:
         stream: what to learn from.
@@ -483,12 +484,12 @@ def train_together(
         raise InputError("Dictionaries that share a reading must train for the same tokens in equal batches.")
     ((steps, batch_tokens),) = lengths
     kept = [job.run.latest_checkpoint() for job in jobs]
-    # Read once for all that begin.
-    sample = stream.sample(_SAMPLE_TOKENS) if None in kept else torch.empty(0)
+    # Read once for all that begin; of those that go on, only where it lies counts.
+    sample = stream.sample(_SAMPLE_TOKENS if None in kept else 1)
     begun = [
         (Trainer(job.settings, sample, job.ports_in(stream), job.start), position)
         if found is None
-        else _load_checkpoint(found[1], job.settings, job.ports_in(stream))
+        else _load_checkpoint(found[1], job.settings, job.ports_in(stream), sample.device)
         for job, found in zip(jobs, kept, strict=True)
     ]
     trainers = [trainer for trainer, _ in begun]
@@ -528,13 +529,15 @@ _SAMPLE_TOKENS = 16_384
 def _save_checkpoint(run: RunFolder, trainer: Trainer, position: Position) -> None:
     with run.checkpoint(trainer.step) as folder:
         state = {**trainer.state(), "position": torch.tensor(position)}
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "state.safetensors")
+        save_file({n: t.cpu().contiguous() for n, t in state.items()}, folder / "state.safetensors")
 
 
-def _load_checkpoint(folder: Path, settings: TrainSettings, ports: Ports) -> tuple[Trainer, Position]:
+def _load_checkpoint(
+    folder: Path, settings: TrainSettings, ports: Ports, device: torch.device
+) -> tuple[Trainer, Position]:
     state = load_file(folder / "state.safetensors")
     block, batch = state.pop("position").tolist()
-    return Trainer.restore(settings, ports, state), (block, batch)
+    return Trainer.restore(settings, ports, {n: t.to(device) for n, t in state.items()}), (block, batch)
 
 
 def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:

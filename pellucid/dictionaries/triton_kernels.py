@@ -254,7 +254,7 @@ def select_per_row(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Three passes over the product; two histograms a row, which also say how many of a row are kept."""
     uppers = _digits_of(bits, bits.new_zeros(1, dtype=torch.int64), 7, 256)
-    upper, above = _bar_of(uppers, torch.tensor(k * len(bits), device=bits.device))
+    upper, above = _bar_of(uppers, k * len(bits))
     lowers = _digits_of(bits, upper, 0, 128)
     lower, _ = _bar_of(lowers, k * len(bits) - above)
     counts = _from(uppers, upper + 1) + _from(lowers, lower)
@@ -275,7 +275,7 @@ def _digits_of(bits: Tensor, above: Tensor, shift: int, bins: int) -> Tensor:
     return out
 
 
-def _bar_of(digits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _bar_of(digits: Tensor, wanted: Tensor | int) -> tuple[Tensor, Tensor]:
     """`_bar` for the digits of all rows together; [1] and []."""
     left = digits.sum(0).flip(0).cumsum(0).flip(0)
     digit = ((left >= wanted).sum() - 1).clamp(min=0)

@@ -1,0 +1,193 @@
+"""Whole training runs away from the processor: `device_child.py DEVICE FOLDER`.
+
+DEVICE is an accelerator, or `pretend`: tensors that say they lie elsewhere, are kept by the processor, and
+refuse to meet one that does not, as those of an accelerator do. Kernels are then interpreted. For each
+architecture, and for dictionaries of several sites, it prints as JSON the losses of a run on the processor,
+those of a run on the device, and whether that run, cut in two, ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from pellucid.core.errors import InputError
+from pellucid.core.runs import RunFolder
+from pellucid.core.sites import Site
+from pellucid.dictionaries import files, kernels, triton_kernels
+from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
+from pellucid.dictionaries.settings import Architecture, TrainSettings
+from pellucid.dictionaries.training import train
+
+WIDTH, STEPS = 16, 4
+SETTINGS = TrainSettings(
+    features=24, k=3, tokens=16 * STEPS, batch_tokens=16, silent_tokens=32, learning_rate=3e-3
+)
+SITES = [Site("resid_post", layer) for layer in range(4)]
+ELSEWHERE: list[tuple[str, TrainSettings, Ports]] = [
+    ("transcoder", replace(SETTINGS, skip=True), Ports((SITES[0],), (SITES[1],))),
+    ("cross-layer transcoder", SETTINGS, Ports((SITES[0], SITES[1]), (SITES[2], SITES[3]))),
+]
+
+
+class Away(Tensor):
+    """A tensor that says it lies on the pretended device."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Away:
+        made: Away = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            inner.shape,
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device="pretend:0",
+        )
+        made.inner = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return call(func, args, kwargs or {})
+
+
+class Pretending(TorchDispatchMode):
+    """Also what makes tensors is asked where."""
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return call(func, args, kwargs or {})
+
+
+def call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Compute on the processor what is asked of either device, and refuse what is asked of both."""
+    given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    away = {id(t.inner): t for t in given if isinstance(t, Away)}
+    mixed = [t for t in given if not isinstance(t, Away) and t.ndim > 0]
+    if away and mixed and func is not torch.ops.aten.copy_.default:
+        raise RuntimeError(f"{func} of tensors on two devices")
+    if (to := kwargs.get("device")) is not None:
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+        goes_away = torch.device(to).type == "pretend"
+    else:
+        goes_away = bool(away)
+    found = func(*tree_map(inner_of, args), **tree_map(inner_of, kwargs))
+
+    def wrapped(value: Any) -> Any:
+        if id(value) in away:
+            return away[id(value)]
+        return Away(value) if goes_away and isinstance(value, Tensor) else value
+
+    return tree_map(wrapped, found)
+
+
+def inner_of(value: Any) -> Any:
+    return value.inner if isinstance(value, Away) else value
+
+
+def pretend() -> AbstractContextManager[Any]:
+    """Make the pretended device known, to kernels too."""
+    _setup_privateuseone_for_python_backend("pretend")
+    kernels._MODULES["pretend"] = "triton_kernels"
+
+    def run(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, **sizes: int) -> None:
+        assert all(isinstance(a, Away) for a in arguments if isinstance(a, Tensor)), kernel
+        kernel[grid](*map(inner_of, arguments), **sizes)
+
+    triton_kernels._run = run
+    return Pretending()
+
+
+@dataclass
+class Stream:
+    """Activations of a few sites, that lie on a device from the first."""
+
+    device: str
+    sites: int
+    num_batches: int = STEPS
+    site: Site = SITES[0]
+    model_digest: str = "sha256:0"
+
+    def draw(self, tokens: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        codes = torch.rand(tokens, 12, generator=generator) * (
+            torch.rand(tokens, 12, generator=generator) < 0.25
+        )
+        fixed = torch.Generator().manual_seed(11)
+        mixing = torch.randn(12, self.sites * WIDTH, generator=fixed)
+        return (codes @ mixing + torch.randn(self.sites * WIDTH, generator=fixed)).to(self.device)
+
+    def sample(self, tokens: int) -> Tensor:
+        return self.draw(min(tokens, 256), 10**6)
+
+    def batches(self, position: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        for number in range(position[1], self.num_batches):
+            yield (0, number + 1), self.draw(SETTINGS.batch_tokens, number)
+
+
+def trained(
+    folder: Path, settings: TrainSettings, ports: Ports, stream: Stream, told: Callable[[float], None]
+) -> Dictionary:
+    """Train in a run folder to the end of the stream, with a checkpoint at every step."""
+
+    def listen(_stage: str, _done: float, _total: float, /, **figures: float) -> None:
+        told(figures["fvu"])
+
+    with RunFolder.open(folder, identity={}) as run:
+        d, _ = train(stream, settings, run, ports=ports, progress=listen, checkpoint_every_s=0)
+    return d
+
+
+def compare(name: str, settings: TrainSettings, ports: Ports, device: str, folder: Path) -> dict[str, Any]:
+    """One kind of dictionary on the processor, on the device, and there in two sittings."""
+    curves: dict[str, list[float]] = {"cpu": [], device: [], "again": []}
+    sites = len(ports.sites)
+    for where in ("cpu", device):
+        d = trained(folder / where, settings, ports, Stream(where, sites), curves[where].append)
+    assert d.encoder.device.type == device
+    codes = d.encode(Stream("cpu", sites).draw(40, 5)[:, : d.width])
+    assert codes.values.device.type == device
+    assert bool(torch.isfinite(d.decode(codes)).all())
+    card = {"architecture": name}
+    files.save(d, folder / "saved", card=card, fixture=Stream(device, sites).sample(8)[:, : d.width])
+    files.load(folder / "saved")
+    try:
+        trained(
+            folder / "again", settings, ports, Stream(device, sites, num_batches=2), curves["again"].append
+        )
+    except InputError:  # the stream ran out, which stands for a kill
+        pass
+    again = trained(folder / "again", settings, ports, Stream(device, sites), curves["again"].append)
+    same = all(torch.equal(getattr(d, n), getattr(again, n)) for n in ("encoder", "decoder", "encoder_bias"))
+    return {"cpu": curves["cpu"], "device": curves[device], "same": same and curves["again"] == curves[device]}
+
+
+def main() -> None:
+    """Print what was found."""
+    device, folder = sys.argv[1], Path(sys.argv[2])
+    torch.set_num_threads(1)
+    of_one = [(a, replace(SETTINGS, architecture=a), Ports.of(SITES[0])) for a in get_args(Architecture)]
+    with pretend() if device == "pretend" else nullcontext():
+        found = {
+            name: compare(name, settings, ports, device, folder / name)
+            for name, settings, ports in chain(of_one, ELSEWHERE)
+        }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
