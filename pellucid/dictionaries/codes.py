@@ -50,7 +50,9 @@ class Codes:
     @property
     def rows(self) -> Tensor:
         """[entries] int64: the token of each entry."""
-        return torch.repeat_interleave(torch.arange(len(self), device=self.offsets.device), self.offsets.diff())
+        return torch.repeat_interleave(
+            torch.arange(len(self), device=self.offsets.device), self.offsets.diff()
+        )
 
     @property
     def mean_l0(self) -> float:

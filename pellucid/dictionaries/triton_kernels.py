@@ -26,7 +26,7 @@ _SCAN = 2048  # columns of the product that a program looks at in one go
 
 @triton.jit
 def _digits(row, num, above, SHIFT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr):
-    """[BINS] how often each digit occurs among the positive numbers of a row whose bits before it are `above`."""
+    """[BINS] how often each digit occurs in the positive numbers of a row whose bits above are `above`."""
     counts = tl.zeros([BINS], tl.int32)
     for at in range(0, num, BLOCK):
         place = at + tl.arange(0, BLOCK)
@@ -85,9 +85,7 @@ def _keep_rows(product, num, bar, offsets, features, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _dots(
-    x, part, matrix, offsets, features, out, rows, width, ENTRIES: tl.constexpr, COLUMNS: tl.constexpr
-):
+def _dots(x, part, matrix, offsets, features, out, rows, width, ENTRIES: tl.constexpr, COLUMNS: tl.constexpr):
     b = tl.program_id(0).to(tl.int64)
     stop = tl.load(offsets + b + 1)
     for at in range(tl.load(offsets + b), stop, ENTRIES):
@@ -199,9 +197,7 @@ def _update(
         pre_slope = tl.load(pre_slopes + entry, mask=real, other=0.0)[:, None]
         seen = tl.load(x + (read + b) * inner + into, mask=real[:, None] & within[None], other=0.0)
         by_encoder += tl.sum(pre_slope * seen, 0)
-        missed = tl.load(
-            slopes + (slope_of + b) * outer + out, mask=real[:, None] & written[None], other=0.0
-        )
+        missed = tl.load(slopes + (slope_of + b) * outer + out, mask=real[:, None] & written[None], other=0.0)
         by_decoder += tl.sum(value * missed, 0)
     at = i * inner + into
     weights = tl.load(encoder + at, mask=within, other=0.0)
@@ -240,7 +236,7 @@ def _update(
 
 
 def select_per_row(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Counts [B], features [B, k] (unused places undefined): one pass from memory, two more from the cache."""
+    """Counts [B], features [B, k] (unused places undefined): the row is read once, then from the cache."""
     counts = bits.new_empty(len(bits), dtype=torch.int64)
     features = bits.new_zeros(len(bits), k, dtype=torch.int32)
     _run(_select_row, (len(bits),), bits, bits.shape[1], k, counts, features, BLOCK=_SCAN)
@@ -365,6 +361,5 @@ def update(
 
 
 def _run(kernel: Any, grid: tuple[int, ...], *arguments: Any, **sizes: int) -> None:
-    with torch.cuda.device_of(arguments[0]):
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
         kernel[grid](*arguments, **sizes)
-

@@ -96,9 +96,7 @@ def test_nothing_positive_selects_nothing() -> None:
 
 def test_positive_bf16_numbers_sort_as_their_bits() -> None:
     numbers = torch.randn(5000, generator=torch.Generator().manual_seed(0)).exp().bfloat16()
-    assert torch.equal(
-        numbers.argsort(stable=True), kernels._bits(numbers).argsort(stable=True)
-    )
+    assert torch.equal(numbers.argsort(stable=True), kernels._bits(numbers).argsort(stable=True))
     assert (kernels._bits(-numbers) < 0).all()
 
 
