@@ -158,6 +158,8 @@ def train(
             if unfinished
             else ([], position)
         )
+        for text_of_note in (n for job in jobs for n in job.run.notes):
+            printing.note(text_of_note)
         facts: dict[str, Any] = {
             "model_reference": model,
             **({} if beside is None else {"beside_reference": beside}),

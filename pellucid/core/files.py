@@ -28,6 +28,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
+        sync_folder(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -68,10 +69,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+        for entry in [*partial.rglob("*"), partial]:
+            _sync(entry)
         partial.chmod(0o755)
         partial.rename(path)
         sync_folder(path.parent)
@@ -82,6 +81,11 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def sync_folder(path: Path) -> None:
     """Make a rename durable."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """What a file, or a folder's list of files, holds is on the disk afterwards."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -2,7 +2,8 @@
 
     run.json                 resolved settings, digests, versions: what the run is
     events.jsonl             one line per report
-    checkpoints/000123/      the state after step 123, whole or absent
+    checkpoints/000000123/   the state after step 123, whole or absent, with the digests of its files; the
+                             one before it is kept, in case the disk does not keep this one
     result/                  what the job was for, whole or absent
 
 The same command on the same folder goes on from the newest checkpoint; a command with other settings is
@@ -22,8 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pellucid.core import files
-from pellucid.core.errors import InputError
+from pellucid.core import digests, files
+from pellucid.core.errors import InputError, IntegrityError
+
+_DIGESTS = "digests.json"
 
 
 class RunFolder:
@@ -32,6 +35,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.result = path / "result"
+        self.notes: list[str] = []
+        """What whoever runs the job should be told."""
 
     @classmethod
     @contextmanager
@@ -98,7 +103,10 @@ class RunFolder:
 
     @contextmanager
     def checkpoint(self, step: int) -> Iterator[Path]:
-        """Yield an empty folder that becomes the checkpoint of `step` once whole; others are then removed."""
+        """Yield an empty folder that becomes the checkpoint of `step` once whole.
+
+        The one before it is kept, others are then removed.
+        """
         folder = self.path / "checkpoints"
         target = folder / f"{step:09d}"
         whole, replaced = folder / f".{target.name}.whole", folder / f".{target.name}.replaced"
@@ -106,19 +114,59 @@ class RunFolder:
             shutil.rmtree(left, ignore_errors=True)
         with files.new_folder(whole) as partial:
             yield partial
+            files.write_json(partial / _DIGESTS, _digests_of(partial))
         if target.exists():
             target.rename(replaced)
         whole.rename(target)
         files.sync_folder(folder)
+        before = [p for p in self._checkpoints() if p.name < target.name]
         for old in folder.iterdir():
-            if old.name != target.name:
+            if old != target and old not in before[-1:]:
                 shutil.rmtree(old, ignore_errors=True)
 
     def latest_checkpoint(self) -> tuple[int, Path] | None:
-        """The newest whole checkpoint with its step, if there is one."""
+        """The newest checkpoint whose files are those that were written, with its step, if there is one.
+
+        About 1 s per GB. One that is damaged is put aside, and noted.
+
+        Raises:
+            IntegrityError: when there are checkpoints, and all are damaged.
+        """
+        found = self._checkpoints()
+        damaged = []
+        for newest in reversed(found):
+            if _digests_of(newest) == _told(newest):
+                for folder in damaged:
+                    folder.rename(folder.with_name(f".{folder.name}.damaged"))
+                    self.notes.append(
+                        f"The checkpoint {str(folder)!r} is damaged. Going on from step {int(newest.name)}."
+                    )
+                return int(newest.name), newest
+            damaged.append(newest)
+        if damaged:
+            raise IntegrityError(
+                f"No checkpoint in {str(self.path / 'checkpoints')!r} is what was written: the disk may be "
+                "failing. Put its files back from a copy, or remove the folder to begin this run anew."
+            )
+        return None
+
+    def _checkpoints(self) -> list[Path]:
+        """All that have their name, oldest first."""
         folder = self.path / "checkpoints"
-        whole = sorted(p for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
-        return (int(whole[-1].name), whole[-1]) if whole else None
+        return sorted(p for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
+
+
+def _digests_of(folder: Path) -> dict[str, str]:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _DIGESTS)
+    return {str(p.relative_to(folder)): digests.of_file(p) for p in paths}
+
+
+def _told(checkpoint: Path) -> Any:
+    """The digests that were written with a checkpoint; none if they are damaged themselves."""
+    try:
+        return files.read_json(checkpoint / _DIGESTS)
+    except (InputError, IntegrityError):
+        return None
 
 
 def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:

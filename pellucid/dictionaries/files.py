@@ -109,36 +109,42 @@ def load(folder: str | Path, *, model_digest: str | None = None) -> tuple[Dictio
         IntegrityError: when a file is damaged, of a newer format, or does not do what its fixture says.
     """
     folder = Path(folder).expanduser()
-    if not (folder / "card.json").is_file():
+    if not (folder / "card.json").is_file() and not (folder / "dictionary.safetensors").is_file():
         raise InputError(
             f"There is no dictionary in {str(folder)!r}: a dictionary is a folder with card.json."
         )
-    values = files.read_json(folder / "card.json")
+    try:
+        values = files.read_json(folder / "card.json")
+    except (InputError, IntegrityError) as error:
+        raise _damaged(folder, error) from error
     if not isinstance(values, dict) or values.get("format") not in (FORMAT, FORMAT + 1):
         raise IntegrityError(
             f"The card in {str(folder)!r} is of none of the formats {FORMAT} and {FORMAT + 1}. "
             "A newer Pellucid may have written it."
         )
-    for name, expected in values["digests"].items():
-        if not (folder / name).is_file() or digests.of_file(folder / name) != expected:
-            raise IntegrityError(
-                f"{str(folder / name)!r} is missing or damaged: its digest is not the card's. Fetch it again."
-            )
-    if model_digest is not None:
-        check_model(Card(values), model_digest)
     try:
+        for name, expected in values["digests"].items():
+            if not (folder / name).is_file() or digests.of_file(folder / name) != expected:
+                raise IntegrityError(f"{name} is missing, or its digest is not the card's")
         tensors = load_file(folder / "dictionary.safetensors")
         proof = load_file(folder / "fixture.safetensors")
         ports = (
             Ports.from_json(values["ports"]) if "ports" in values else Ports.of(Site.parse(values["site"]))
         )
         dictionary = _unpacked(tensors, ports, values["model"], values["activation"], values["k"])
-    except (SafetensorError, KeyError, RuntimeError) as error:
-        raise IntegrityError(
-            f"The dictionary in {str(folder)!r} cannot be read ({error}). Fetch or train it again."
-        ) from error
+    except (IntegrityError, InputError, SafetensorError, KeyError, AttributeError, RuntimeError) as error:
+        raise _damaged(folder, error) from error
+    if model_digest is not None:
+        check_model(Card(values), model_digest)
     prove(dictionary, proof, folder)
     return dictionary, Card(values)
+
+
+def _damaged(folder: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"The dictionary in {str(folder)!r} is damaged ({error}). "
+        "Fetch it again, or remove the folder and repeat the command that made it."
+    )
 
 
 def check_model(card: Card, model_digest: str) -> None:
@@ -167,7 +173,8 @@ def prove(dictionary: Dictionary, proof: dict[str, Tensor], folder: Path) -> Non
         raise IntegrityError(
             f"The dictionary in {str(folder)!r} does not do what its fixture says: {flipped} of "
             f"{len(expected.values)} codes differ, by up to {worst:.3g}. It is damaged, or was written by a "
-            "version that encodes otherwise."
+            "version that encodes otherwise. Fetch it again, or remove the folder and repeat the command "
+            "that made it."
         )
 
 

@@ -64,7 +64,31 @@ def test_at_every_moment_of_a_write_the_file_is_the_old_or_the_new(
     monkeypatch.setattr(os, "fsync", watch_sync)
     monkeypatch.setattr(Path, "replace", watch_replace)
     files.write_text(target, "new")
-    assert seen == ["old", "old", "new"]
+    assert seen == ["old", "old", "new", "new"], "the folder is synced after the file has its name"
+
+
+def test_everything_in_a_new_folder_is_on_the_disk_before_the_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def watch_sync(handle: int) -> None:
+        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        sync(handle)
+
+    def watch_rename(self: Path, other: Path) -> Path:
+        done.append("named")
+        return rename(self, other)
+
+    monkeypatch.setattr(os, "fsync", watch_sync)
+    monkeypatch.setattr(Path, "rename", watch_rename)
+    with files.new_folder(tmp_path / "made") as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "file").write_text("text")
+        partial_name = partial.name
+    assert set(done[: done.index("named")]) == {"file", "inner", partial_name}
+    assert done[done.index("named") :] == ["named", tmp_path.name]
 
 
 @pytest.mark.parametrize("value", [{"b": [1, 2.5, None], "a": "é"}, [], "text", 0, True])

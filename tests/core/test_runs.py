@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.runs import RunFolder
 
 IDENTITY: dict[str, Any] = {"settings": {"k": 32, "tokens": 1000}, "model": "sha256:abc"}
@@ -79,6 +80,7 @@ def test_a_run_killed_before_its_first_line_can_be_started_again(tmp_path: Path)
 
 HOLDER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from pellucid.core.runs import RunFolder
 with RunFolder.open(Path(sys.argv[1]), identity={"a": 1}):
@@ -143,7 +145,7 @@ def _checkpoint(run: RunFolder, step: int, text: str) -> None:
         (folder / "state").write_text(text)
 
 
-def test_a_new_checkpoint_takes_the_place_of_the_old(tmp_path: Path) -> None:
+def test_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.latest_checkpoint() is None
     for step in (9, 10, 100):
@@ -151,7 +153,49 @@ def test_a_new_checkpoint_takes_the_place_of_the_old(tmp_path: Path) -> None:
         found = run.latest_checkpoint()
         assert found is not None
         assert (found[0], (found[1] / "state").read_text()) == (step, f"state {step}")
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["000000100"]
+    assert names(tmp_path / "checkpoints") == ["000000010", "000000100"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize("damage", [cut, change, Path.unlink])
+@pytest.mark.parametrize("file", ["state", "digests.json"])
+def test_from_a_damaged_checkpoint_the_run_falls_back_to_the_one_before(
+    tmp_path: Path, damage: Callable[[Path], None], file: str
+) -> None:
+    run = RunFolder(tmp_path)
+    for step in (9, 10, 100):
+        _checkpoint(run, step, f"state {step}")
+    folder = tmp_path / "checkpoints"
+    damage(folder / "000000100" / file)
+    assert run.latest_checkpoint() == (10, folder / "000000010")
+    assert len(run.notes) == 1
+    assert "000000100' is damaged. Going on from step 10." in run.notes[0]
+    # What is damaged is put aside, and does not count as the one before the next.
+    _checkpoint(run, 50, "state 50")
+    assert names(folder) == ["000000010", "000000050"]
+    assert run.latest_checkpoint() == (50, folder / "000000050")
+    assert len(run.notes) == 1
+
+
+def test_when_all_checkpoints_are_damaged_nothing_is_thrown_away(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for step in (1, 2):
+        _checkpoint(run, step, f"state {step}")
+        cut(tmp_path / "checkpoints" / f"00000000{step}" / "state")
+    with pytest.raises(IntegrityError, match="remove the folder to begin this run anew"):
+        run.latest_checkpoint()
+    assert names(tmp_path / "checkpoints") == ["000000001", "000000002"]
 
 
 def test_the_old_checkpoint_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -183,4 +227,4 @@ def test_what_a_kill_left_half_written_is_neither_read_nor_kept(tmp_path: Path) 
     (tmp_path / "checkpoints" / ".000000004.x1").mkdir()
     assert run.latest_checkpoint() == (3, tmp_path / "checkpoints" / "000000003")
     _checkpoint(run, 5, "five")
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["000000005"]
+    assert names(tmp_path / "checkpoints") == ["000000003", "000000005"]
