@@ -316,7 +316,7 @@ def main() -> None:
         kinds = get_args(Architecture)
         killed = Table(
             "architecture", "kills", "not begun", "no checkpoint", "checkpoint", "saved", "done",
-            "half-written", "same bytes", title="Where SIGKILL left a run, and whether the same command went on",
+            "half-written", "same bytes", title="Where SIGKILL left a run; the same command went on",
         )  # fmt: skip
         for number, kind in enumerate(kinds):
             share = given.kills * (number + 1) // len(kinds) - given.kills * number // len(kinds)
@@ -330,7 +330,10 @@ def main() -> None:
         for fault in faults_of(bench):
             other.add_row(*suffer(bench, fault, expected))
         printing.console().print(other)
-    printing.note(f"{time.monotonic() - began:.0f} s in all")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printing.note(
+        f"{time.monotonic() - began:.0f} s in all, {used.ru_utime + used.ru_stime:.0f} s of processor time"
+    )
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class RunFolder:
             IntegrityError: when there are checkpoints, and all are damaged.
         """
         found = self._checkpoints()
-        damaged = []
+        damaged: list[Path] = []
         for newest in reversed(found):
             if _digests_of(newest) == _told(newest):
                 for folder in damaged:

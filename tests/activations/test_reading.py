@@ -68,6 +68,19 @@ def vectors(x: Tensor) -> Counter[bytes]:
     return Counter(row.numpy().tobytes() for row in x)
 
 
+def test_what_is_trained_on_stays_where_the_model_is(
+    tiny: Model, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = reader(tiny, store)
+    moved: list[Tensor] = []
+    monkeypatch.setattr(Tensor, "cpu", lambda self: moved.append(self) or self)
+    _, batch = next(stream.batches())
+    assert batch.device == stream.sample(20).device == tiny.device
+    assert moved == []
+    stream.read(np.asarray(store.tokens[:8]))
+    assert len(moved) == 2, "what is measured is moved, activations and mask"
+
+
 def test_batches_hold_each_usable_activation_of_a_block_once(tiny: Model, store: TokenStore) -> None:
     stream = reader(tiny, store)
     order = np.random.default_rng(3).permutation(len(store.tokens))

@@ -66,12 +66,28 @@ def test_compact_rows_are_close_to_the_full_ones(tmp_path: Path) -> None:
 
 def test_a_truncated_or_changed_file_is_refused(tmp_path: Path) -> None:
     saved(tmp_path / "d")
-    weights = tmp_path / "d" / "dictionary.safetensors"
-    whole = weights.read_bytes()
-    for damaged in (whole[:-100], whole[:-1] + bytes([whole[-1] ^ 1])):
-        weights.write_bytes(damaged)
-        with pytest.raises(IntegrityError, match="damaged"):
-            files.load(tmp_path / "d")
+    for name in ("dictionary.safetensors", "fixture.safetensors", "card.json"):
+        path = tmp_path / "d" / name
+        whole = path.read_bytes()
+        for damaged in (whole[:-100], whole[:9] + bytes([whole[9] ^ 128]) + whole[10:], None):
+            path.unlink() if damaged is None else path.write_bytes(damaged)
+            with pytest.raises(IntegrityError, match=r"is damaged .*remove the folder and repeat"):
+                files.load(tmp_path / "d")
+        path.write_bytes(whole)
+    files.load(tmp_path / "d")
+
+
+@pytest.mark.parametrize("name", ["digests", "model", "activation", "k", "ports"])
+def test_a_card_that_lost_an_entry_is_damaged(tmp_path: Path, name: str) -> None:
+    saved(tmp_path / "d")
+    card = json.loads((tmp_path / "d" / "card.json").read_text())
+    if name in card:
+        card[f"_{name}"] = card.pop(name)
+    else:
+        card.pop("site")
+    (tmp_path / "d" / "card.json").write_text(json.dumps(card))
+    with pytest.raises(IntegrityError, match="is damaged"):
+        files.load(tmp_path / "d")
 
 
 def test_weights_that_do_not_do_what_the_fixture_says_are_refused_even_with_a_mended_digest(
