@@ -71,23 +71,23 @@ class TokenStore:
         """Open a store.
 
         Raises:
+            InputError: when there is none.
             IntegrityError: when its files are not those it was made with.
         """
-        record = files.read_json(folder / "store.json")
+        if not folder.is_dir():
+            raise InputError(f"There is no token store {str(folder)!r}.")
         try:
+            record = files.read_json(folder / "store.json")
             tokens, heldout, sources = (
                 np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "heldout", "sources")
             )
-        except (OSError, ValueError, EOFError) as error:
+            shape = (len(sources), record["request"]["length"])
+            if _digest([tokens, heldout, sources]) != record["digest"] or tokens.shape != shape:
+                raise IntegrityError("it has changed since it was made")
+        except (IntegrityError, OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise IntegrityError(
                 f"The token store {str(folder)!r} is damaged ({error}). Remove the folder and repeat."
             ) from error
-        shape = (len(sources), record["request"]["length"])
-        if _digest([tokens, heldout, sources]) != record["digest"] or tokens.shape != shape:
-            raise IntegrityError(
-                f"The token store {str(folder)!r} has changed since it was made. "
-                "Remove the folder and repeat."
-            )
         return cls(folder, tokens, heldout, sources, record)
 
     @classmethod

@@ -76,11 +76,12 @@ def build(
     if len(rows) == 0:
         raise InputError("There is no text to build an atlas from.")
     tally = Tally(dictionary.num_features, settings.examples)
+    encoder = dictionary.to(reader.model.device)
     for at in range(0, len(rows), _ROWS_AT_ONCE):
         numbers = np.sort(rows[at : at + _ROWS_AT_ONCE])
         activations, keep = reader.read(np.asarray(reader.store.tokens[numbers]))
         row_of, position_of = keep.nonzero(as_tuple=True)
-        codes = dictionary.encode(activations[keep])
+        codes = encoder.encode(activations[keep]).to("cpu")
         tally.add(
             codes.offsets.numpy(),
             codes.features.numpy(),

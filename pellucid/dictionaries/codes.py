@@ -44,6 +44,12 @@ class Codes:
         offsets = torch.nn.functional.pad(torch.bincount(rows, minlength=tokens).cumsum(0), (1, 0))
         return cls(offsets, features[order].to(torch.int32), values[order].float(), num_features)
 
+    def to(self, device: torch.device | str) -> Codes:
+        """The same codes on a device."""
+        return Codes(
+            self.offsets.to(device), self.features.to(device), self.values.to(device), self.num_features
+        )
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -115,6 +115,7 @@ def measure(
     """
     if len(rows) == 0:
         raise InputError("There is no held-out text to measure on. Give more text.")
+    dictionary = dictionary.to(reader.models[0].device)
     sample = reader.sample(16_384).float().cpu()
     k = max(1, round(ByDictionary(dictionary).reconstruct(sample[:2048])[1].double().mean().item()))
     randoms = random_dictionary(
@@ -123,7 +124,7 @@ def measure(
         k=k,
         ports=dictionary.ports,
         model_digest=dictionary.model_digest,
-    )
+    ).to(reader.models[0].device)
     methods: Mapping[str, Reconstructor] = {
         "dictionary": ByDictionary(dictionary),
         "random": ByDictionary(randoms),

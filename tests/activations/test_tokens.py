@@ -253,10 +253,14 @@ def test_a_damaged_store_is_refused(tmp_path: Path, tiny: Model, name: str, dama
         path.unlink()
     else:
         path.write_bytes(raw)
-    missing = damage == "remove" and name == "store.json"
-    with pytest.raises(InputError if missing else IntegrityError) as caught:
+    with pytest.raises(IntegrityError, match="Remove the folder and repeat") as caught:
         TokenStore.open(store.folder)
     assert str(store.folder) in str(caught.value)
+
+
+def test_a_store_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no token store"):
+        TokenStore.open(tmp_path / "nowhere")
 
 
 def test_rows_cut_to_another_length_are_refused(tmp_path: Path, tiny: Model) -> None:
