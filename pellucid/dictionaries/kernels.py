@@ -125,7 +125,7 @@ def sums(features: Tensor, numbers: Tensor, num_features: int) -> Tensor:
     """[N] the sum of the numbers [E] of each feature [E], added up in double precision."""
     if features.device.type == "cpu":
         return torch.bincount(features, numbers.double(), minlength=num_features).float()
-    # Elsewhere bincount adds in whatever order entries come, and never twice to the same bits.
+    # Elsewhere bincount adds in whatever order entries come, and two runs would part in their last bits.
     starts, order = _call("by_feature", features, num_features)
     found: Tensor = torch.segment_reduce(numbers.double()[order], "sum", offsets=starts)
     return found.float()

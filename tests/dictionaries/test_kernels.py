@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pellucid.core.errors import InputError
 from pellucid.dictionaries import compiled, kernels, plain
 from pellucid.dictionaries.codes import Codes
 from pellucid.dictionaries.kernels import Adam, Extra, Wiring
@@ -92,6 +94,21 @@ def test_nothing_positive_selects_nothing() -> None:
     scores = torch.tensor([[-1.0, 0.0, -0.0], [-3.0, -0.5, 0.0]]).bfloat16()
     assert kernels.select_per_row(scores, 2)[0].tolist() == [0, 0]
     assert kernels.select_in_batch(scores, 2)[0].tolist() == [0, 0]
+
+
+def test_tensors_that_lie_where_there_are_no_kernels_are_refused() -> None:
+    with pytest.raises(InputError, match="kernels for cpu and cuda, and the activations lie on 'meta'"):
+        kernels.positive(torch.empty(2, 3, dtype=torch.bfloat16, device="meta"))
+
+
+@given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 2**16))
+def test_sums_are_those_of_each_feature_by_itself(features: list[int], seed: int) -> None:
+    numbers = torch.randn(len(features), generator=torch.Generator().manual_seed(seed))
+    found = kernels.sums(torch.tensor(features, dtype=torch.int32), numbers, 7)
+    expected = [
+        math.fsum(x for f, x in zip(features, numbers.tolist(), strict=True) if f == i) for i in range(7)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_positive_bf16_numbers_sort_as_their_bits() -> None:
