@@ -35,7 +35,7 @@ from pellucid.models.model import Model
 
 _SINK_FACTOR = 5.0
 _PROBE_ROWS = 32
-_ROWS_AT_ONCE = 8
+ROWS_AT_ONCE = 8
 
 
 class RowPool:
@@ -56,7 +56,7 @@ class RowPool:
         def forward(part: Tensor) -> Tensor:
             return self.model.columns(part, self.sites)
 
-        parts = [tokens[at : at + _ROWS_AT_ONCE] for at in range(0, len(tokens), _ROWS_AT_ONCE)]
+        parts = [tokens[at : at + ROWS_AT_ONCE] for at in range(0, len(tokens), ROWS_AT_ONCE)]
         return torch.cat(list(self._threads.map(forward, parts)))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pellucid.dictionaries.base import Dictionary
     from pellucid.dictionaries.files import Card
     from pellucid.dictionaries.ports import Ports
-    from pellucid.dictionaries.training import Job
+    from pellucid.dictionaries.training import Job, Position
     from pellucid.models.model import Model
 
 app = App(name="train", help_format="plaintext")
@@ -48,6 +48,9 @@ def train(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     atlas_tokens: str = "500k",
     start: str | None = None,
+    workers: int = 1,
+    shards: int | None = None,
+    cluster: Annotated[bool, Parameter(negative="")] = False,
     compact: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -80,6 +83,10 @@ def train(
         atlas_tokens: how much of the text the feature pages are drawn from.
         start: a dictionary of the same size to begin from; on the text it was trained on, reading goes on
             where it ended.
+        workers: how many processes share the reading and the training.
+        shards: over how many of the workers the features are shared out, and over the others the rows of a
+            batch; by default over all.
+        cluster: place the workers on a Ray cluster: that of RAY_ADDRESS, or one on this machine.
         compact: write int8 rows, a quarter of the size.
         json: print the quality as JSON.
     """
@@ -95,6 +102,9 @@ def train(
     from pellucid.dictionaries.settings import TrainSettings
     from pellucid.models.model import load
 
+    size = _crew_size(workers)
+    if size is None:
+        return None
     wanted = {
         f"{kind}-{count}-k{active}": TrainSettings(
             features=parse_count(count),
@@ -153,11 +163,7 @@ def train(
         unfinished = [job for job in jobs if not job.run.result.exists()]
         if unfinished and not json:
             printing.note(precision_error(network, model, store, ports.writes[-1]).sentence())
-        trained, position = (
-            training.train_together(reader, unfinished, position=position, progress=progress)
-            if unfinished
-            else ([], position)
-        )
+        trained, position = _train(size, shards, cluster, reader, unfinished, position, progress)
         for text_of_note in (n for job in jobs for n in job.run.notes):
             printing.note(text_of_note)
         facts: dict[str, Any] = {
@@ -176,7 +182,53 @@ def train(
             dictionary, cards[name] = files.load(job.run.result, model_digest=network.digest)
             if other is None and not (job.run.result / "atlas").exists():
                 building.build(dictionary, again, rows, job.run.result / "atlas", progress=progress)
-    _report(cards, out, json=json)
+    return _report(cards, out, json=json)
+
+
+def _crew_size(workers: int) -> int | None:
+    """How many workers train; none if this process is one of torchrun's that follow, and has done so."""
+    from pellucid.core.errors import InputError
+    from pellucid.dictionaries import launch
+
+    if launch.under_torchrun():
+        rank, workers = launch.join_torchrun()
+        if rank > 0:
+            launch.follow()
+            return None
+    if workers < 1:
+        raise InputError(f"There must be one worker at least; got {workers}.")
+    return workers
+
+
+def _train(
+    workers: int,
+    shards: int | None,
+    cluster: bool,
+    reader: Reader,
+    jobs: list[Job],
+    position: Position,
+    progress: Progress,
+) -> tuple[list[Dictionary], Position]:
+    """Bring runs to their end, by many workers or here."""
+    from pellucid.dictionaries import cluster as clusters
+    from pellucid.dictionaries import launch, training
+    from pellucid.dictionaries.assignment import Assignment
+
+    if workers > 1 or cluster:
+        together = workers if shards is None else shards
+        for job in jobs:
+            job.run.latest_checkpoint()  # a damaged one is put aside, and noted, before any worker looks
+        work = Assignment.of(reader, jobs, position=position, workers=workers, shards=together).work
+        if launch.under_torchrun():
+            launch.hand_out(work if jobs else launch.rest, progress=progress)
+        elif jobs and cluster:
+            clusters.launch(work, workers, jobs=jobs, progress=progress)
+        elif jobs:
+            launch.launch(work, workers, progress=progress)
+    # What many have done is the last checkpoint, from which this goes on: to the end of the run, that is.
+    if not jobs:
+        return [], position
+    return training.train_together(reader, jobs, position=position, progress=progress)
 
 
 def _keep(

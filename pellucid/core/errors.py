@@ -6,6 +6,7 @@
     │   └── NoEffectError     an edit changed nothing
     ├── IntegrityError        a file is damaged, or is not the one that was meant
     ├── MissingDependencyError  the environment: an extra is not installed (with the install line)
+    ├── WorkerError           the machine: one of several workers of a run was ended
     └── UpstreamError         a registry or a hub did not deliver
 
 A message says what was expected, what came, where, and what to do. The command line prints it without a
@@ -53,6 +54,10 @@ class MissingDependencyError(PellucidError, ImportError):
         super().__init__(
             f"{purpose} needs {library!r}, which is not installed. Run: pip install 'pellucid[{extra}]'"
         )
+
+
+class WorkerError(PellucidError):
+    """One of several workers of a run was ended, or could not be started."""
 
 
 class UpstreamError(PellucidError):

@@ -12,6 +12,7 @@ B rows of a batch, N features, E entries.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.crew import ALONE
 from pellucid.dictionaries.settings import TrainSettings
 
 
@@ -37,16 +39,13 @@ class Entries:
     """[E] float32, what each is worth: zero for one that only bears on a threshold."""
     rows: Tensor
     """[E] int64, the row of the batch each belongs to."""
+    l0: float
+    """Active features per row, those of other workers among them."""
 
     @property
     def num_rows(self) -> int:
         """B."""
         return len(self.offsets) - 1
-
-    @property
-    def l0(self) -> float:
-        """Active features per row."""
-        return float((self.values > 0).sum()) / self.num_rows
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class Decoded:
     """[B, D] what is to be reconstructed, scaled."""
     decoder: Tensor
     """[N, D]."""
-    decoder_bias: Tensor
-    """[D]."""
+    rebuild: Callable[[Entries, Tensor], Tensor]
+    """[G, B, D] what entries would reconstruct if they were worth the values [E]."""
     weight: float
     """By which a squared error enters the loss."""
 
@@ -75,6 +74,7 @@ class Rule:
         self.settings = settings
         self.vectors: dict[str, Tensor] = {}
         self.numbers: dict[str, float] = {}
+        self.crew = ALONE
 
     def start(self, pre: Tensor) -> None:
         """Begin from the pre-activations [T, N] of a sample: add vectors, set numbers."""
@@ -112,7 +112,7 @@ class Rule:
 
     def per_feature(self, entries: Entries, slopes: Tensor) -> Tensor:
         """[N] the sum of the entries of each feature."""
-        return kernels.sums(entries.features, slopes, self.settings.features)
+        return kernels.sums(entries.features, slopes, len(self.vectors["encoder_bias"]))
 
     def learn(self, entries: Entries, step: int) -> None:
         """After a step (from 1): remember what the dictionary will need."""

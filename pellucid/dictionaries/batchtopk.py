@@ -6,11 +6,11 @@ with a threshold, the running average of the smallest value that was kept, and i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
 
-from pellucid.dictionaries import kernels
 from pellucid.dictionaries.architectures import Entries, Rule
 from pellucid.dictionaries.base import Dictionary
 
@@ -31,13 +31,13 @@ class BatchTopK(Rule):
 
     def select(self, product: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The largest positive entries of the batch."""
-        return kernels.select_in_batch(product, self.settings.k_at(step))
+        return self.crew.select_in_batch(product, self.settings.k_at(step))
 
     def learn(self, entries: Entries, step: int) -> None:
         """Average the smallest value that was kept."""
         kept = entries.values[entries.values > 0]
-        if len(kept):
-            lowest = float(kept.min())
+        lowest = self.crew.least(float(kept.min()) if len(kept) else math.inf)
+        if lowest < math.inf:
             keep = min(_DECAY, 1 - 1 / step)
             self.numbers["threshold"] = self.numbers["threshold"] * keep + lowest * (1 - keep)
 

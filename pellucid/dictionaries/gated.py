@@ -50,8 +50,7 @@ class Gated(Penalised):
         """Values move the magnitude's path; the penalty and the gate's own reconstruction move the gate."""
         features = entries.features
         gate = entries.pre.clamp(min=0)
-        rebuilt = kernels.decode(entries.offsets, features, gate, decoded.decoder, decoded.decoder_bias)
-        slope = (rebuilt - decoded.aim) * (2 * decoded.weight)
+        slope = (decoded.rebuild(entries, gate)[-1] - decoded.aim) * (2 * decoded.weight)
         by_gate = kernels.dots(slope, decoded.decoder, entries.offsets, features)
         by_gate += self.numbers["penalty"] * decoded.weight
         by_gate[entries.pre <= 0] = 0

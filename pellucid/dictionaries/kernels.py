@@ -51,6 +51,10 @@ class Wiring:
             start=torch.zeros(features, dtype=torch.int32, device=device),
         )
 
+    def of(self, features: Tensor) -> Wiring:
+        """That of some features."""
+        return Wiring(self.reads[features], self.group[features], self.groups, self.start[features])
+
 
 class Adam(NamedTuple):
     """Kingma and Ba 2015, with bias correction."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from pellucid.dictionaries import kernels
 from pellucid.dictionaries.architectures import Rule
 from pellucid.dictionaries.base import Dictionary
 
@@ -19,7 +18,7 @@ class TopK(Rule):
 
     def select(self, product: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The k largest positive entries of each row."""
-        return kernels.select_per_row(product, self.settings.k_at(step))
+        return self.crew.select_per_row(product, self.settings.k_at(step))
 
     def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
         """With its k."""

@@ -19,21 +19,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import architectures, kernels
+from pellucid.dictionaries import architectures, checkpoints, kernels
 from pellucid.dictionaries.architectures import Decoded, Entries
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.crew import ALONE, Crew
 from pellucid.dictionaries.kernels import Adam, Extra
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.product import Product
@@ -71,7 +71,9 @@ class ActivationStream(Protocol):
 
 
 class Trainer:
-    """The state of one training run."""
+    """The state of one training run, or of one worker's shard of it."""
+
+    crew: Crew = ALONE
 
     def __init__(
         self,
@@ -118,7 +120,10 @@ class Trainer:
         self._product = Product()
         self._columns = self.scale.repeat_interleave(width)
         """[C] the scale of each column."""
-        self.wiring = self.ports.wiring(self.settings.features, width, self.rule.prefixes, self.scale.device)
+        self.rule.crew = self.crew
+        n, device = self.settings.features, self.scale.device
+        wiring = self.ports.wiring(n, width, self.rule.prefixes, device)
+        self.wiring = wiring.of(self.crew.own(n).to(device))
         self.variance = float(width * len(self.ports.writes))
 
     def _begin(self, x: Tensor, centre: Tensor) -> None:
@@ -220,8 +225,28 @@ class Trainer:
         counts, features = self.rule.select(self._product(x, self.encoder, bias - self.rule.bar), self.step)
         offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
-        rows = torch.repeat_interleave(torch.arange(x.shape[1], device=x.device), counts)
-        return Entries(offsets, features, pre, self.rule.values(pre, features), rows)
+        return self._entries(counts, features, pre)
+
+    def _entries(self, counts: Tensor, features: Tensor, pre: Tensor) -> Entries:
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        values = self.rule.values(pre, features)
+        l0 = self.crew.total(float((values > 0).sum())) / len(counts)
+        return Entries(offsets, features, pre, values, rows, l0)
+
+    def _rebuild(self, entries: Entries, values: Tensor) -> Tensor:
+        """[G, B, D] what each prefix of the features reconstructs, the last being all of them."""
+        bias = self.crew.once(self.vectors["decoder_bias"])
+        own = kernels.decode(entries.offsets, entries.features, values, self.decoder, bias, self.wiring)
+        return self.crew.sum(own)
+
+    def _explain(self, x: Tensor, aim: Tensor) -> tuple[Entries, Tensor]:
+        """The entries of a batch [R, B, D], and the errors [G, B, D'] of what they reconstruct."""
+        mine = self.crew.rows(len(aim))
+        entries = self._select(x[:, mine])
+        errors = self._rebuild(entries, entries.values) - aim[mine]
+        found = (entries.offsets.diff(), entries.features, entries.pre)
+        return self._entries(*map(self.crew.pool, found)), self.crew.pool(errors, dim=1)
 
     def rate(self) -> float:
         """The learning rate of the next step."""
@@ -238,14 +263,9 @@ class Trainer:
         x, aim = self.ports.inputs(columns), self.ports.written(columns)
         if self.settings.skip:
             aim = aim - x[0] @ self.vectors["skip"].T
-        rate, entries = self.rate(), self._select(x)
-        bias = self.vectors["decoder_bias"]
+        rate = self.rate()
+        entries, errors = self._explain(x, aim)
         weight = 1 / (len(aim) * self.variance)
-        # Reconstructions by each prefix of the features: [G, B, D], the last by all of them.
-        errors = kernels.decode(
-            entries.offsets, entries.features, entries.values, self.decoder, bias, self.wiring
-        )
-        errors -= aim
         unexplained = float(errors[-1].square().sum(dtype=torch.float64)) * weight
         self._check(unexplained)
         self.step += 1
@@ -257,7 +277,7 @@ class Trainer:
             slopes, self.decoder, entries.offsets, entries.features, self.wiring.group
         )
         pre_slopes, gradients = self.rule.slopes(
-            entries, value_slopes, Decoded(aim, self.decoder, bias, weight)
+            entries, value_slopes, Decoded(aim, self.decoder, self._rebuild, weight)
         )
         gradients["decoder_bias"] = slopes[0].sum(0)
         if self.settings.skip:
@@ -281,7 +301,8 @@ class Trainer:
             self._move(name, gradient, rate)
         self.rule.learn(entries, self.step)
         self._count(entries)
-        return {"fvu": unexplained, "l0": entries.l0, "silent": float(len(by_bias)), "rate": rate}
+        silent_ones = self.crew.total(len(by_bias))
+        return {"fvu": unexplained, "l0": entries.l0, "silent": silent_ones, "rate": rate}
 
     def _check(self, number: float) -> None:
         """Refuse to go on with what is no number."""
@@ -322,14 +343,14 @@ class Trainer:
             error: [B, D'].
 
         Returns:
-            Those of encoder and decoder rows, and of the encoder bias of the M silent features.
+            Those of encoder and decoder rows, and of the encoder bias of this worker's M silent features.
         """
-        n, inner, outer = self.settings.features, x.shape[2], error.shape[1]
-        place = torch.full((n,), -1, dtype=torch.int32, device=x.device)
+        inner, outer = x.shape[2], error.shape[1]
+        place = torch.full((len(self.encoder),), -1, dtype=torch.int32, device=x.device)
         assert self.settings.silent_tokens is not None
         silent_ones = (self.silent_for >= self.settings.silent_tokens).nonzero()[:, 0]
-        count = len(silent_ones)
-        if count == 0:
+        count, total = len(silent_ones), int(self.crew.total(len(silent_ones)))
+        if total == 0:
             return Extra(place, x.new_zeros(0, inner), x.new_zeros(0, outer)), x.new_zeros(0)
         place[silent_ones] = torch.arange(count, dtype=torch.int32, device=x.device)
         x, aim = x[:, :_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
@@ -338,9 +359,9 @@ class Trainer:
         shares = torch.bincount(self.wiring.reads[silent_ones].long(), minlength=len(x)).cpu().tolist()
         rows = torch.split(encoder, shares)
         pre = torch.cat([part @ mine.T for part, mine in zip(x, rows, strict=True)], dim=1)
-        values, chosen = (pre + self.vectors["encoder_bias"][silent_ones]).topk(min(count, inner // 2), dim=1)
-        codes = aim.new_zeros(len(aim), count).scatter_(1, chosen, values.clamp(min=0))
-        miss = codes @ decoder - aim
+        pre += self.vectors["encoder_bias"][silent_ones]
+        codes = self.crew.strongest(pre, min(total, inner // 2))
+        miss = self.crew.sum(codes @ decoder) - aim
         weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
         slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)
         by_encoder = [mine.T @ part for part, mine in zip(x, torch.split(slope, shares, dim=1), strict=True)]
@@ -392,10 +413,12 @@ class Trainer:
         }
 
     @classmethod
-    def restore(cls, settings: TrainSettings, ports: Ports, state: dict[str, Tensor]) -> Trainer:
-        """The trainer whose `state` this is."""
+    def restore(
+        cls, settings: TrainSettings, ports: Ports, state: dict[str, Tensor], crew: Crew = ALONE
+    ) -> Trainer:
+        """The trainer whose `state` this is; in a crew, the worker whose shard of a state this is."""
         self = cls.__new__(cls)
-        self.settings, self.ports = settings.resolved(), ports
+        self.settings, self.ports, self.crew = settings.resolved(), ports, crew
         self.rule = architectures.of(self.settings)
         for name in ("scale", "encoder", "decoder", "silent_for", "peak", "fired"):
             setattr(self, name, state[name])
@@ -479,17 +502,41 @@ def train_together(
         InputError: when jobs differ in steps, the stream ends early or holds what is no number, or a
             dictionary to start from is of another size.
     """
+    trainers, position = run_to_end(
+        stream,
+        jobs,
+        position=position,
+        progress=progress,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+    return [t.dictionary(stream.model_digest) for t in trainers], position
+
+
+def run_to_end(
+    stream: ActivationStream,
+    jobs: Sequence[Job],
+    *,
+    position: Position = (0, 0),
+    progress: Progress = silent,
+    checkpoint_every_s: float = 120.0,
+    crew: Crew = ALONE,
+) -> tuple[list[Trainer], Position]:
+    """What `train_together` does, up to the state at the end, which is the last checkpoint as well.
+
+    Every worker of a crew calls it with the same stream and jobs, and gets its shard of the state.
+    """
     lengths = {(job.settings.steps, job.settings.batch_tokens) for job in jobs}
     if len(lengths) != 1:
         raise InputError("Dictionaries that share a reading must train for the same tokens in equal batches.")
     ((steps, batch_tokens),) = lengths
-    kept = [job.run.latest_checkpoint() for job in jobs]
+    # The leader looks for all, and puts aside what is damaged.
+    kept = crew.told([job.run.latest_checkpoint() for job in jobs] if crew.leads else [])
     # Read once for all that begin; of those that go on, only where it lies counts.
     sample = stream.sample(_SAMPLE_TOKENS if None in kept else 1)
     begun = [
-        (Trainer(job.settings, sample, job.ports_in(stream), job.start), position)
+        (_begin(job, job.ports_in(stream), sample, crew), position)
         if found is None
-        else _load_checkpoint(found[1], job.settings, job.ports_in(stream), sample.device)
+        else _load_checkpoint(found[1], job.settings, job.ports_in(stream), sample.device, crew)
         for job, found in zip(jobs, kept, strict=True)
     ]
     trainers = [trainer for trainer, _ in begun]
@@ -498,19 +545,21 @@ def train_together(
     saved = time.monotonic()
     for position, batch in batches:
         done += 1
-        due = done == steps or time.monotonic() - saved > checkpoint_every_s
+        due = crew.told(done == steps or time.monotonic() - saved > checkpoint_every_s)
         unexplained = []
         for job, trainer in zip(jobs, trainers, strict=True):
             if trainer.step >= done:
                 continue
             figures = trainer.train_on(batch)
             unexplained.append(figures["fvu"])
-            if done % 50 == 0 or done == steps:
-                job.run.log({"step": done, "time": time.time(), **figures})
+            if crew.leads and (done % 50 == 0 or done == steps):
+                job.run.log({"step": done, "time": time.time(), **figures, **crew.received})
             if due:
-                _save_checkpoint(job.run, trainer, position)
+                state = {**trainer.state(), "position": torch.tensor(position)}
+                checkpoints.write(job.run, trainer.step, state, trainer.crew)
         told = figures if len(unexplained) == 1 else {"fvu": sum(unexplained) / len(unexplained)}
-        progress("train", done * batch_tokens, steps * batch_tokens, **told)
+        if crew.leads:
+            progress("train", done * batch_tokens, steps * batch_tokens, **told)
         if due:
             saved = time.monotonic()
         if done == steps:
@@ -520,24 +569,30 @@ def train_together(
             f"The text ran out after {done} of {steps} steps. "
             f"Give more text, or ask for fewer tokens (about {done * batch_tokens:,})."
         )
-    return [t.dictionary(stream.model_digest) for t in trainers], position
+    return trainers, position
 
 
 _SAMPLE_TOKENS = 16_384
 
 
-def _save_checkpoint(run: RunFolder, trainer: Trainer, position: Position) -> None:
-    with run.checkpoint(trainer.step) as folder:
-        state = {**trainer.state(), "position": torch.tensor(position)}
-        save_file({n: t.cpu().contiguous() for n, t in state.items()}, folder / "state.safetensors")
+def _begin(job: Job, ports: Ports, sample: Tensor, crew: Crew) -> Trainer:
+    """A trainer at its first step: every worker makes the same start, and keeps its shard."""
+    whole = Trainer(job.settings, sample, ports, job.start)
+    if crew.size == 1:
+        return whole
+    crew = replace(crew, parts=ports.parts)
+    crew.check(job.settings.features, job.settings.batch_tokens)
+    return Trainer.restore(job.settings, ports, checkpoints.shard_of(whole.state(), crew), crew)
 
 
 def _load_checkpoint(
-    folder: Path, settings: TrainSettings, ports: Ports, device: torch.device
+    folder: Path, settings: TrainSettings, ports: Ports, device: torch.device, crew: Crew
 ) -> tuple[Trainer, Position]:
-    state = load_file(folder / "state.safetensors")
+    crew = replace(crew, parts=ports.parts)
+    crew.check(settings.features, settings.batch_tokens)
+    state = checkpoints.read(folder, settings.features, crew)
     block, batch = state.pop("position").tolist()
-    return Trainer.restore(settings, ports, {n: t.to(device) for n, t in state.items()}), (block, batch)
+    return Trainer.restore(settings, ports, {n: t.to(device) for n, t in state.items()}, crew), (block, batch)
 
 
 def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from pellucid import cli
 from pellucid.cli.watch import span_of
+from pellucid.core.runs import RunFolder
 from pellucid.dictionaries import files
 from pellucid.models.model import Model
 
@@ -131,6 +133,60 @@ def test_a_disk_that_is_full_is_one_clear_error_and_the_same_command_goes_on(
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         ".lock", "checkpoints", "events.jsonl", "result", "run.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "crew",
+    [
+        ["--workers", 2],
+        pytest.param(
+            ["--workers", 2, "--cluster"],
+            marks=[
+                pytest.mark.cluster,
+                pytest.mark.skipif(
+                    find_spec("ray") is None, reason="Ray is not installed: pellucid[cluster]"
+                ),
+                pytest.mark.filterwarnings("ignore"),  # those of Ray
+            ],
+        ),
+    ],
+    ids=["processes", "cluster"],
+)
+def test_two_workers_train_what_one_trains(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], crew: list[object]
+) -> None:
+    words = (
+        "train", "--out", tmp_path / "run", "--text", trained["text"], "--model", trained["model"],
+        "--site", "resid_post.1", "--features", 64, "--k", 4, "--tokens", 20_000, "--batch-tokens", 256,
+        "--atlas-tokens", 8000,
+    )  # fmt: skip
+    assert run(*words, *crew) == 0, capsys.readouterr().err
+    assert "train: 20,224 of 20,224" in capsys.readouterr().err
+    folders = trained["run"], tmp_path / "run"
+    one, two = (files.load(folder / "result")[0] for folder in folders)
+    losses = [[event["fvu"] for event in RunFolder(folder).events()] for folder in folders]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    close = torch.isclose(one.decoder, two.decoder, rtol=1e-3, atol=1e-3)
+    assert float(close.float().mean()) > 0.99
+    checkpoint = max((tmp_path / "run" / "checkpoints").iterdir())
+    assert sorted(p.name for p in checkpoint.glob("shard-*")) == [
+        "shard-0.safetensors",
+        "shard-1.safetensors",
+    ]
+    assert run(*words) == 0, "one process finds it finished"
+
+
+def test_workers_that_cannot_share_are_refused_before_any_is_started(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("train", "--out", tmp_path / "run", "--text", trained["text"], "--model", trained["model"])
+    for options, said in (
+        (["--features", 64, "--workers", 3], "cannot be shared out evenly over 3 workers"),
+        (["--features", 64, "--workers", 4, "--shards", 3], "Give --shards a divisor of --workers"),
+        (["--features", 64, "--workers", 0], "one worker at least"),
+    ):
+        assert run(*words, "--site", "resid_post.1", "--k", 4, *options) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_several_dictionaries_train_on_one_reading(

@@ -28,7 +28,7 @@ from pellucid.activations.reading import Reader
 from pellucid.activations.tokens import TokenStore
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import training
+from pellucid.dictionaries import checkpoints, training
 from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.models.model import Model
 from pellucid.testing import tiny_model
@@ -61,7 +61,7 @@ def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_a
     stream = Mortal(model, TokenStore.open(store), Site("resid_post", 1), 64, 16)
     Mortal.left = kill_after
     if kill_after < 0:
-        whole, seen = training.save_file, []
+        whole, seen = checkpoints.save_file, []
 
         def torn(tensors: dict[str, Tensor], path: Path) -> None:
             seen.append(path)
@@ -70,7 +70,7 @@ def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_a
                 kill()
             whole(tensors, path)
 
-        training.save_file = torn  # type: ignore[assignment]
+        checkpoints.save_file = torn  # type: ignore[assignment]
     with RunFolder.open(run_folder, identity={"settings": settings.as_json()}) as run:
         d, _ = training.train(stream, settings, run, checkpoint_every_s=checkpoint_s)
     names = ("encoder", "encoder_bias", "decoder", "decoder_bias", "threshold")
