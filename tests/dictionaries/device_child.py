@@ -3,8 +3,8 @@
 DEVICE is an accelerator, or `pretend`: tensors that say they lie elsewhere, are kept by the processor, and
 refuse to meet one that does not, as those of an accelerator do. Kernels are then interpreted.
 
-For each architecture, and for dictionaries of several sites, it prints as JSON the losses of each step on the
-processor and on the device, there in two sittings, how far the decoders are apart in the end, and, of an
+For each architecture, and for dictionaries of several sites, it prints as JSON what was told of each step on
+the processor and on the device, there in two sittings, how far the decoders are apart in the end, and, of an
 accelerator, whether one sitting ends in the same bits as two.
 """
 
@@ -36,7 +36,7 @@ from pellucid.dictionaries.training import train
 
 WIDTH, STEPS = 16, 2
 SETTINGS = TrainSettings(
-    features=16, k=3, tokens=6 * STEPS, batch_tokens=6, silent_tokens=12, learning_rate=3e-3
+    features=12, k=3, tokens=5 * STEPS, batch_tokens=5, silent_tokens=5, learning_rate=3e-3
 )
 SITES = [Site("resid_post", layer) for layer in range(4)]
 ELSEWHERE: list[tuple[str, TrainSettings, Ports]] = [
@@ -135,7 +135,7 @@ class Stream:
         return (codes @ mixing + noise + torch.randn(self.sites * WIDTH, generator=fixed)).to(self.device)
 
     def sample(self, tokens: int) -> Tensor:
-        return self.draw(min(tokens, 64), 10**6)
+        return self.draw(min(tokens, 16), 10**6)
 
     def batches(self, position: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Tensor]]:
         for number in range(position[1], self.num_batches):
@@ -143,12 +143,16 @@ class Stream:
 
 
 def trained(
-    folder: Path, settings: TrainSettings, ports: Ports, stream: Stream, told: Callable[[float], None]
+    folder: Path,
+    settings: TrainSettings,
+    ports: Ports,
+    stream: Stream,
+    told: Callable[[dict[str, float]], None],
 ) -> Dictionary:
     """Train in a run folder to the end of the stream, with a checkpoint at every step."""
 
     def listen(_stage: str, _done: float, _total: float, /, **figures: float) -> None:
-        told(figures["fvu"])
+        told(figures)
 
     with RunFolder.open(folder, identity={}) as run:
         d, _ = train(stream, settings, run, ports=ports, progress=listen, checkpoint_every_s=0)
@@ -157,19 +161,19 @@ def trained(
 
 def compare(name: str, settings: TrainSettings, ports: Ports, device: str, folder: Path) -> dict[str, Any]:
     """One kind of dictionary on the processor, and on the device in two sittings."""
-    losses: dict[str, list[float]] = {"cpu": [], device: []}
+    told: dict[str, list[dict[str, float]]] = {"cpu": [], device: []}
     sites = len(ports.sites)
-    expected = trained(folder / "cpu", settings, ports, Stream("cpu", sites), losses["cpu"].append)
+    expected = trained(folder / "cpu", settings, ports, Stream("cpu", sites), told["cpu"].append)
     with suppress(InputError):  # the stream runs out, which stands for a kill
-        trained(folder / device, settings, ports, Stream(device, sites, 1), losses[device].append)
-    d = trained(folder / device, settings, ports, Stream(device, sites), losses[device].append)
+        trained(folder / device, settings, ports, Stream(device, sites, 1), told[device].append)
+    d = trained(folder / device, settings, ports, Stream(device, sites), told[device].append)
     x = Stream("cpu", sites).draw(40, 5)[:, : d.width]
     rebuilt, codes = d.reconstruct(x)
     assert {t.device.type for t in (d.encoder, codes.values, rebuilt)} == {device}
     files.save(d, folder / "saved", card={"architecture": name}, fixture=x.to(device))
     kept, _ = files.load(folder / "saved")
     off = (kept.decoder - expected.decoder).abs().amax(1)
-    found = {"losses": list(zip(*losses.values(), strict=True)), "off": float(off.median())}
+    found = {"told": list(zip(*told.values(), strict=True)), "off": float(off.median())}
     if device != "pretend":
         whole = trained(folder / "whole", settings, ports, Stream(device, sites), [].append)
         found["same bits"] = torch.equal(whole.encoder, d.encoder) and torch.equal(whole.decoder, d.decoder)
