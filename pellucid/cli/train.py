@@ -164,8 +164,8 @@ def train(
         if unfinished and not json:
             printing.note(precision_error(network, model, store, ports.writes[-1]).sentence())
         trained, position = _train(size, shards, cluster, reader, unfinished, position, progress)
-        for text_of_note in (n for job in jobs for n in job.run.notes):
-            printing.note(text_of_note)
+        for sentence in [note for job in jobs for note in job.run.notes]:
+            printing.note(sentence)
         facts: dict[str, Any] = {
             "model_reference": model,
             **({} if beside is None else {"beside_reference": beside}),
