@@ -44,4 +44,4 @@ class SharedReader(Reader):
 
     def _nothing(self, tokens: Tensor) -> Tensor:
         columns = sum(model.width for model in self.models) * len(self.sites)
-        return torch.zeros(0, tokens.shape[1], columns, dtype=self.model.dtype)
+        return torch.zeros(0, tokens.shape[1], columns, dtype=self.model.dtype, device=self.model.device)

@@ -576,13 +576,15 @@ _SAMPLE_TOKENS = 16_384
 
 
 def _begin(job: Job, ports: Ports, sample: Tensor, crew: Crew) -> Trainer:
-    """A trainer at its first step: every worker makes the same start, and keeps its shard."""
-    whole = Trainer(job.settings, sample, ports, job.start)
+    """A trainer at its first step."""
     if crew.size == 1:
-        return whole
+        return Trainer(job.settings, sample, ports, job.start)
     crew = replace(crew, parts=ports.parts)
     crew.check(job.settings.features, job.settings.batch_tokens)
-    return Trainer.restore(job.settings, ports, checkpoints.shard_of(whole.state(), crew), crew)
+    # Every worker makes the same start in the memory of its processor, and keeps its shard.
+    whole = Trainer(job.settings, sample.cpu(), ports, job.start).state()
+    shard = {name: t.to(sample.device) for name, t in checkpoints.shard_of(whole, crew).items()}
+    return Trainer.restore(job.settings, ports, shard, crew)
 
 
 def _load_checkpoint(
