@@ -41,6 +41,7 @@ def train(
     k: Annotated[tuple[int, ...], _SEVERAL] = (32,),
     k_start: int | None = None,
     architecture: Annotated[tuple[Architecture, ...], _SEVERAL] = ("batchtopk",),
+    visits: int | None = None,
     tokens: str = "1M",
     seed: int = 0,
     learning_rate: float | None = None,
@@ -75,6 +76,8 @@ def train(
         k: how many features are active on a token, whatever the architecture.
         k_start: k at the first step, falling to k over the first tenth of the run.
         architecture: topk keeps k on every token, the others k on average.
+        visits: divide the features into about as many groups as a group has features, and look for those of a
+            token in so many groups, such as 16, instead of in all: the cost grows with the root of the width.
         tokens: how many tokens to train on, such as 25M.
         seed: fixes the start and the order.
         learning_rate: the peak rate; by default derived from the width.
@@ -111,6 +114,7 @@ def train(
             k=active,
             k_start=k_start,
             architecture=kind,
+            visits=visits,
             tokens=parse_count(tokens),
             batch_tokens=batch_tokens,
             seed=seed,

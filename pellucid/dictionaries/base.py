@@ -30,6 +30,7 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.codes import Codes
 from pellucid.dictionaries.ports import Ports
+from pellucid.dictionaries.routing import Router
 from pellucid.models.model import has_bf16_arithmetic
 
 Activation = Literal["topk", "jumprelu", "relu"]
@@ -63,6 +64,8 @@ class Dictionary:
     """[N] float32: the share of tokens of that text on which each feature is active."""
     skip: Tensor | None = None
     """[D', D] float32, of a skip transcoder: what is written without a feature, by what is read."""
+    router: Router | None = None
+    """Where features are in groups of which a token visits a few: only in those can one be active."""
 
     def __post_init__(self) -> None:
         if (self.activation == "topk") != (self.k is not None):
@@ -75,7 +78,9 @@ class Dictionary:
     def to(self, device: torch.device | str) -> Dictionary:
         """The same dictionary with its tensors on a device."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {n: t.to(device) for n, t in values.items() if isinstance(t, Tensor)}
+        moved: dict[str, Any] = {
+            n: t.to(device) for n, t in values.items() if isinstance(t, (Tensor, Router))
+        }
         return replace(self, **moved)
 
     @property
@@ -173,6 +178,8 @@ class Dictionary:
         return x
 
     def _encode_rows(self, x: Tensor) -> Codes:
+        if self.router is not None:
+            return self._encode_routed(x, self.router)
         if self.activation == "topk" and self.num_features >= 1024 and len(x) >= 64:
             assert self.k is not None
             counts, features = kernels.select_per_row(self._approximate(x), self.k)
@@ -204,14 +211,35 @@ class Dictionary:
             rows_t, features, scores[rows_t, features], tokens=len(x), num_features=self.num_features
         )
 
+    def _encode_routed(self, x: Tensor, router: Router) -> Codes:
+        """The same among the groups each token visits."""
+        bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
+        scores, groups = router.scores(x, self.encoder, self.encoder_bias - bar)
+        if self.activation == "topk":
+            assert self.k is not None
+            counts, columns = kernels.select_per_row(scores.bfloat16(), self.k)
+            rows = torch.arange(len(x), device=x.device).repeat_interleave(counts)
+        else:
+            rows, columns = (scores > 0).nonzero(as_tuple=True)
+        features = router.features(groups, rows, columns, self.num_features)
+        values = scores[rows, columns.long()] + bar[features]
+        return Codes.from_entries(rows, features, values, tokens=len(x), num_features=self.num_features)
+
     def activations_of(self, x: Tensor, features: Tensor) -> Tensor:
         """[T, F] the activation of some features on [T, D], dense, in float32 and on the device of `x`.
 
-        Costs F dot products a token; with `topk`, whether a feature is active depends on all others, and it
-        costs N.
+        Costs F dot products a token; with `topk` or a router, whether a feature is active depends on more,
+        and it costs an encoding.
         """
-        if self.activation == "topk":
-            return self.encode(x).dense()[:, features].to(x.device)
+        if self.activation == "topk" or self.router is not None:
+            codes = self.encode(x)
+            wanted, place = torch.unique(features.to(codes.features.device), return_inverse=True)
+            column = torch.full((self.num_features,), -1, device=wanted.device)
+            column[wanted] = torch.arange(len(wanted), device=wanted.device)
+            found = column[codes.features.long()]
+            dense = torch.zeros(len(x), len(wanted), device=wanted.device)
+            dense[codes.rows[found >= 0], found[found >= 0]] = codes.values[found >= 0]
+            return dense[:, place].to(x.device)
         rows = self.encoder[features].to(x.device)
         if self.ports.parts == 1:
             scores = x.float() @ rows.T

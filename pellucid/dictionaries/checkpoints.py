@@ -24,7 +24,7 @@ from torch import Tensor
 from pellucid.core.runs import RunFolder
 from pellucid.dictionaries.crew import Crew
 
-_COMMON = ("scale", "step", "position", "number.")
+_COMMON = ("scale", "step", "position", "number.", "router")
 _COMMON_VECTORS = ("decoder_bias", "skip")
 
 

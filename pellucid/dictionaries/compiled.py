@@ -209,8 +209,13 @@ def update(
     extra: tuple[np.ndarray, np.ndarray, np.ndarray],
     adam: tuple[float, float, float, float],
     step: int,
+    clock: np.ndarray,
+    own_clock: bool,
 ) -> None:
-    """Feature by feature, in one pass over the matrices and in place; `sorted_entries` is by `by_feature`."""
+    """Feature by feature, in one pass over the matrices and in place; `sorted_entries` is by `by_feature`.
+
+    With clocks of their own, rows without a gradient are passed over, and the others count their steps.
+    """
     encoder, decoder = weights
     encoder_first, encoder_second = encoder_moments
     decoder_first, decoder_second = decoder_moments
@@ -220,11 +225,16 @@ def update(
     place, extra_encoder, extra_decoder = extra
     rate, beta1, beta2, epsilon = adam
     inner, outer = encoder.shape[1], decoder.shape[1]
-    correct1 = np.float32(1 / (1 - beta1**step))
-    correct2 = np.float32(1 / (1 - beta2**step))
+    log1, log2 = np.log(beta1), np.log(beta2)
     rate32, b1, b2, eps = np.float32(rate), np.float32(beta1), np.float32(beta2), np.float32(epsilon)
     one = np.float32(1)
     for i in prange(len(encoder)):
+        if own_clock and starts[i] == starts[i + 1] and place[i] < 0:
+            continue
+        clock[i] = clock[i] + 1 if own_clock else step
+        # exp, because a power of a whole number calls for a symbol that the compiler does not have.
+        correct1 = np.float32(1 / (1 - np.exp(log1 * clock[i])))
+        correct2 = np.float32(1 / (1 - np.exp(log2 * clock[i])))
         gradient_e = np.zeros(inner, np.float32)
         gradient_d = np.zeros(outer, np.float32)
         r_of, g_of, first = reads[i], group[i], start[i]

@@ -2,7 +2,8 @@
 
     dictionary.safetensors   encoder [N, D], encoder_bias [N], decoder [N, D], decoder_bias [D], threshold [N]
                              (jumprelu), maximum [N] and frequency [N] over the measured text, skip [D', D]
-                             (skip transcoder); float32, or
+                             (skip transcoder), router [G, D] and router_bias [G] (features in groups);
+                             float32, or
                              `compact`: encoder and decoder as int8 with a float32 scale per row
                              (`encoder.scale`, `decoder.scale`)
     card.json                format, architecture, sizes, site, model digest, recipe and settings, corpus
@@ -30,9 +31,11 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.codes import Codes
 from pellucid.dictionaries.ports import Ports
+from pellucid.dictionaries.routing import Router
 
 FORMAT = 1
-"""Of a dictionary that writes the one site it reads; others are of format 2, which has `ports`."""
+"""Of a dictionary that writes the one site it reads and has no router; others are of format 2, which has
+`ports` and `visits`."""
 _TOLERANCE = 1e-3  # of the largest value of a fixture: processors differ in the last bits of a product
 _SLIPS = 0.02  # the share of a fixture's entries that may fall on the other side of a threshold
 
@@ -66,7 +69,8 @@ def save(
     tensors = _packed(dictionary.to("cpu"), compact)
     ports = dictionary.ports
     simple = ports == Ports.of(ports.reads[0])
-    stored = _unpacked(tensors, ports, dictionary.model_digest, dictionary.activation, dictionary.k)
+    visits = None if dictionary.router is None else dictionary.router.visits
+    stored = _unpacked(tensors, ports, dictionary.model_digest, dictionary.activation, dictionary.k, visits)
     codes = stored.encode(fixture)
     with files.new_folder(folder) as partial:
         save_file(tensors, partial / "dictionary.safetensors")
@@ -80,13 +84,14 @@ def save(
         files.write_json(
             partial / "card.json",
             {
-                "format": FORMAT if simple else FORMAT + 1,
+                "format": FORMAT if simple and visits is None else FORMAT + 1,
                 "activation": dictionary.activation,
                 "features": dictionary.num_features,
                 "width": dictionary.width,
                 "k": dictionary.k,
                 "site": str(ports),
                 **({} if simple else {"ports": ports.as_json()}),
+                **({} if visits is None else {"visits": visits}),
                 "model": dictionary.model_digest,
                 "digests": {
                     n: digests.of_file(partial / n) for n in ("dictionary.safetensors", "fixture.safetensors")
@@ -131,7 +136,9 @@ def load(folder: str | Path, *, model_digest: str | None = None) -> tuple[Dictio
         ports = (
             Ports.from_json(values["ports"]) if "ports" in values else Ports.of(Site.parse(values["site"]))
         )
-        dictionary = _unpacked(tensors, ports, values["model"], values["activation"], values["k"])
+        dictionary = _unpacked(
+            tensors, ports, values["model"], values["activation"], values["k"], values.get("visits")
+        )
     except (IntegrityError, InputError, SafetensorError, KeyError, AttributeError, RuntimeError) as error:
         raise _damaged(folder, error) from error
     if model_digest is not None:
@@ -184,6 +191,8 @@ def _packed(dictionary: Dictionary, compact: bool) -> dict[str, Tensor]:
         value = getattr(dictionary, name)
         if value is not None:
             tensors[name] = value
+    if dictionary.router is not None:
+        tensors |= {"router": dictionary.router.rows, "router_bias": dictionary.router.bias}
     for name, matrix in (("encoder", dictionary.encoder), ("decoder", dictionary.decoder)):
         if compact:
             scale = matrix.abs().amax(1).clamp(min=1e-12) / 127
@@ -195,7 +204,12 @@ def _packed(dictionary: Dictionary, compact: bool) -> dict[str, Tensor]:
 
 
 def _unpacked(
-    tensors: dict[str, Tensor], ports: Ports, model: str, activation: Any, k: int | None
+    tensors: dict[str, Tensor],
+    ports: Ports,
+    model: str,
+    activation: Any,
+    k: int | None,
+    visits: int | None,
 ) -> Dictionary:
     def matrix(name: str) -> Tensor:
         raw = tensors[name]
@@ -214,4 +228,5 @@ def _unpacked(
         maximum=tensors.get("maximum"),
         frequency=tensors.get("frequency"),
         skip=tensors.get("skip"),
+        router=None if visits is None else Router(tensors["router"], tensors["router_bias"], visits),
     )

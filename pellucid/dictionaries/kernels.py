@@ -162,6 +162,7 @@ def update(
     extra: Extra,
     adam: Adam,
     step: int,
+    clock: Tensor | None = None,
 ) -> None:
     """Gradient, Adam and renormalisation, in place. The part of a gradient along a decoder row is taken off.
 
@@ -177,8 +178,20 @@ def update(
         extra: further gradients.
         adam: its settings at this step.
         step: from 1.
+        clock: [N] int32 how many steps each row has taken: only rows with a gradient then take one, and
+            bias correction goes by a row's own steps. Without it, all rows take every step.
+
+    Raises:
+        InputError: when rows with clocks of their own lie on an accelerator.
     """
     rows, features, values, pre_slopes = entries
+    own: tuple[Any, ...] = (torch.empty_like(extra.place) if clock is None else clock, clock is not None)
+    if features.device.type != "cpu":
+        if clock is not None:
+            raise InputError(
+                "Groups of features are trained on a processor alone. Train without visits here."
+            )
+        own = ()
     _call(
         "update",
         weights,
@@ -192,6 +205,7 @@ def update(
         tuple(extra),
         tuple(adam),
         step,
+        *own,
     )
 
 

@@ -179,6 +179,11 @@ def write(dictionary: Dictionary, library: str, folder: Path, model: str) -> Non
             f"The formats of other libraries are for dictionaries that write what they read; this is a "
             f"{dictionary.ports.kind}."
         )
+    if dictionary.router is not None:
+        raise InputError(
+            "The formats of other libraries have no router: they would look for features in all groups, and "
+            "find others. Keep this dictionary in ours."
+        )
     known = formats()
     if library not in known:
         raise UnknownNameError("library", library, known)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pellucid.core.errors import InputError
 
 _RARE = 600
+_OWN_CLOCK_RATE = 4e-3  # of 1e-3 and 4e-3 the better in short runs (benchmarks/LOG.md)
 Architecture = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"]
 
 
@@ -27,7 +28,7 @@ class TrainSettings:
     batch_tokens: int = 4096
     """Tokens per step."""
     learning_rate: float | None = None
-    """Peak of Adam's rate; by default 6e-4 / √(features / 2¹⁴), at most 1e-3."""
+    """Peak of Adam's rate; by default 6e-4 / √(features / 2¹⁴), at most 1e-3, and with `visits` 4e-3."""
     warmup_steps: int | None = None
     """Steps of linear warm-up; by default a twentieth of all, at most 500."""
     decay_fraction: float = 0.2
@@ -39,6 +40,11 @@ class TrainSettings:
     at most a tenth of the run, and at most ten million."""
     skip: bool = False
     """A linear map from what is read to what is written, beside the features; for transcoders."""
+    visits: int | None = None
+    """Look for the active features of a token in so many of about √features groups; none means in all."""
+    directions: Literal["random", "tokens"] | None = None
+    """What features begin as: random directions, or those of tokens mixed with random ones in equal parts; by
+    default random, and tokens with `visits`."""
     seed: int = 0
     """Seeds the start of the decoder."""
 
@@ -71,13 +77,29 @@ class TrainSettings:
             raise InputError(
                 f"tokens and batch_tokens must be positive; got {self.tokens} and {self.batch_tokens}."
             )
+        if self.visits is not None:
+            groups = groups_of(self.features)
+            if not 1 <= self.visits <= groups:
+                raise InputError(
+                    f"visits must lie between 1 and the number of groups ({groups}); got {self.visits}."
+                )
+            within = self.visits * (self.features // groups)
+            if max(self.k, self.k_start or 0) > within:
+                raise InputError(
+                    f"{self.visits} groups hold {within} features, fewer than k. Visit more of them."
+                )
         return replace(
             self,
-            learning_rate=self.learning_rate or min(1e-3, 6e-4 / math.sqrt(self.features / 2**14)),
+            directions=self.directions or ("random" if self.visits is None else "tokens"),
+            learning_rate=self.learning_rate or self._usual_rate(),
             warmup_steps=min(500, 1 + self.steps // 20) if self.warmup_steps is None else self.warmup_steps,
             k_start=self.k_start or self.k,
             silent_tokens=self.silent_tokens or self._patience(),
         )
+
+    def _usual_rate(self) -> float:
+        """Adam's rate by width; where rows step only with a gradient, rarer rows step less as it is."""
+        return _OWN_CLOCK_RATE if self.visits else min(1e-3, 6e-4 / math.sqrt(self.features / 2**14))
 
     def _patience(self) -> int:
         """Tokens without activation after which a feature counts as silent.
@@ -98,3 +120,19 @@ class TrainSettings:
     def as_json(self) -> dict[str, Any]:
         """Resolved settings as JSON values."""
         return asdict(self.resolved())
+
+
+def groups_of(features: int) -> int:
+    """G: the largest divisor of the number of features that is no larger than its root.
+
+    Raises:
+        InputError: when that is less than a quarter of it.
+    """
+    root = math.sqrt(features)
+    groups = max(g for g in range(1, math.isqrt(features) + 1) if features % g == 0)
+    if groups < root / 4:
+        raise InputError(
+            f"{features} features cannot be divided into about {round(root)} groups of one size. "
+            f"Ask for a power of two, such as {2 ** round(math.log2(features))}."
+        )
+    return groups

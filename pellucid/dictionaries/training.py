@@ -30,14 +30,15 @@ from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import architectures, checkpoints, kernels
+from pellucid.dictionaries import architectures, checkpoints, kernels, routing
 from pellucid.dictionaries.architectures import Decoded, Entries
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.crew import ALONE, Crew
 from pellucid.dictionaries.kernels import Adam, Extra
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.product import Product
-from pellucid.dictionaries.settings import TrainSettings
+from pellucid.dictionaries.routing import Router
+from pellucid.dictionaries.settings import TrainSettings, groups_of
 
 _AUXILIARY_WEIGHT = 1 / 32  # Gao et al. 2024, A.2
 _AUXILIARY_ROWS = 1024  # silent features are few: a quarter of the batch shows them the error well enough
@@ -89,10 +90,15 @@ class Trainer:
         """
         self.settings = settings.resolved()
         self.ports = ports
+        self.router: Router | None = None
         self.rule = architectures.of(self.settings)
         if settings.skip and (ports.same or ports.layered):
             raise InputError(
                 f"A linear map beside the features belongs to a transcoder; this is a {ports.kind}."
+            )
+        if settings.visits is not None and ports.layered:
+            raise InputError(
+                f"Groups of features are visited by what all of them read; this is a {ports.kind}."
             )
         sample = sample.float()
         width = ports.width(sample.shape[1])
@@ -113,6 +119,7 @@ class Trainer:
         }
         self.peak = torch.zeros_like(self.vectors["encoder_bias"])
         self.fired, self.silent_for = (torch.zeros_like(self.peak, dtype=torch.int64) for _ in range(2))
+        self.clock = torch.zeros_like(self.peak, dtype=torch.int32)
         self.step = 0
 
     def _set_up(self, width: int) -> None:
@@ -127,13 +134,21 @@ class Trainer:
         self.variance = float(width * len(self.ports.writes))
 
     def _begin(self, x: Tensor, centre: Tensor) -> None:
-        """Random directions, and what follows from a scaled sample [tokens, C] with its centre [C]."""
-        n = self.settings.features
+        """The first directions, and what follows from a scaled sample [tokens, C] with its centre [C]."""
+        n, visits = self.settings.features, self.settings.visits
         generator = torch.Generator().manual_seed(self.settings.seed)
         inputs, aims = self.ports.inputs(x), self.ports.written(x)
         middle, base = self.ports.inputs(centre[None])[:, 0], self.ports.written(centre[None])[0]
         rows = torch.nn.functional.normalize(torch.randn(n, inputs.shape[2], generator=generator), dim=1)
-        self.encoder = rows = rows.to(x.device)
+        rows = rows.to(x.device)
+        if visits is not None:
+            self.router = routing.cluster(inputs[0] - middle[0], groups_of(n), visits, generator)
+        if self.settings.directions == "tokens":
+            tokens = routing.directions_of(inputs - middle[:, None], n, self.router, generator)
+            rows = torch.nn.functional.normalize(rows + tokens, dim=1)
+        if self.router is not None:
+            self.router = self.router.centred_at(middle[0])
+        self.encoder = rows
         self.vectors = {
             "decoder_bias": base,
             "encoder_bias": -(rows * middle[self.wiring.reads.long()]).sum(1),
@@ -156,13 +171,21 @@ class Trainer:
         self.rule.start(pre * factor)
 
     def _strongest(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Pre-activations [T, N] of [R, T, D], and the k largest of each row as entries."""
-        rows = self.encoder.chunk(len(inputs))
-        pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
-        pre += self.vectors["encoder_bias"]
-        values, features = pre.topk(self.settings.k, dim=1)
-        offsets = torch.arange(len(pre) + 1, device=pre.device) * self.settings.k
-        return pre, (offsets, features.flatten().int(), values.clamp(min=0).flatten())
+        """Pre-activations [T, N] of [R, T, D], or those visited, and the k largest of each row as entries."""
+        k, bias = self.settings.k, self.vectors["encoder_bias"]
+        if self.router is not None:
+            pre, groups = self.router.scores(inputs[0], self.encoder, bias)
+        else:
+            rows = self.encoder.chunk(len(inputs))
+            pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
+            pre += bias
+        values, columns = pre.topk(k, dim=1)
+        features = columns.flatten().int()
+        if self.router is not None:
+            rows_of = torch.arange(len(pre)).repeat_interleave(k)
+            features = self.router.features(groups, rows_of, features, len(bias))
+        offsets = torch.arange(len(pre) + 1, device=pre.device) * k
+        return pre, (offsets, features, values.clamp(min=0).flatten())
 
     def _first_decoder(
         self, inputs: Tensor, aims: Tensor, at_once: int, generator: torch.Generator
@@ -196,8 +219,15 @@ class Trainer:
                 "The dictionary to start from has {} features of width {} at {}, ".format(*found)
                 + "and {} of width {} at {} are to be trained. Ask for what it has.".format(*size)
             )
+        found_visits = None if start.router is None else start.router.visits
+        if found_visits != self.settings.visits:
+            raise InputError(
+                f"The dictionary to start from was trained with visits {found_visits}, and "
+                f"{self.settings.visits} was asked for. Ask for what it has."
+            )
         start = start.to(self.scale.device)
         reads, writes = self._scales
+        self.router = None if start.router is None else start.router.reading(1 / reads[0])
         self.decoder = start.decoder * writes
         unit = self.decoder.norm(dim=1)
         self.decoder /= unit[:, None]
@@ -222,8 +252,16 @@ class Trainer:
     def _select(self, x: Tensor) -> Entries:
         """The entries of a batch [R, B, D] that count, with their values in fp32."""
         bias = self.vectors["encoder_bias"]
-        counts, features = self.rule.select(self._product(x, self.encoder, bias - self.rule.bar), self.step)
+        if self.router is None:
+            product = self._product(x, self.encoder, bias - self.rule.bar)
+        else:
+            scores, groups = self.router.scores(x[0], self.encoder, bias - self.rule.bar)
+            product = scores.bfloat16()
+        counts, features = self.rule.select(product, self.step)
         offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        if self.router is not None:
+            rows = torch.arange(x.shape[1]).repeat_interleave(counts)
+            features = self.router.features(groups, rows, features, len(bias))
         pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
         return self._entries(counts, features, pre)
 
@@ -282,6 +320,7 @@ class Trainer:
         gradients["decoder_bias"] = slopes[0].sum(0)
         if self.settings.skip:
             gradients["skip"] = slopes[0].T @ x[0]
+        num_silent = self.crew.total(float(self._silent_ones.sum()))
         extra, by_bias = self._auxiliary(x, errors[-1])
         held = extra.place >= 0
         gradients["encoder_bias"][held] += by_bias[extra.place[held]]
@@ -296,13 +335,13 @@ class Trainer:
             extra,
             Adam(rate, *_ADAM_BETAS, _ADAM_EPSILON),
             self.step,
+            None if self.router is None else self.clock,
         )
         for name, gradient in gradients.items():
             self._move(name, gradient, rate)
         self.rule.learn(entries, self.step)
         self._count(entries)
-        silent_ones = self.crew.total(len(by_bias))
-        return {"fvu": unexplained, "l0": entries.l0, "silent": silent_ones, "rate": rate}
+        return {"fvu": unexplained, "l0": entries.l0, "silent": num_silent, "rate": rate}
 
     def _check(self, number: float) -> None:
         """Refuse to go on with what is no number."""
@@ -335,6 +374,12 @@ class Trainer:
         self.peak.scatter_reduce_(0, features, values, "amax")
         self.fired += torch.bincount(features, minlength=len(self.fired))
 
+    @property
+    def _silent_ones(self) -> Tensor:
+        """[N] which features have been silent for too long."""
+        assert self.settings.silent_tokens is not None
+        return self.silent_for >= self.settings.silent_tokens
+
     def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[Extra, Tensor]:
         """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
 
@@ -347,11 +392,12 @@ class Trainer:
         """
         inner, outer = x.shape[2], error.shape[1]
         place = torch.full((len(self.encoder),), -1, dtype=torch.int32, device=x.device)
-        assert self.settings.silent_tokens is not None
-        silent_ones = (self.silent_for >= self.settings.silent_tokens).nonzero()[:, 0]
+        silent_ones = self._silent_ones.nonzero()[:, 0]
         count, total = len(silent_ones), int(self.crew.total(len(silent_ones)))
         if total == 0:
             return Extra(place, x.new_zeros(0, inner), x.new_zeros(0, outer)), x.new_zeros(0)
+        if self.router is not None:
+            return self._auxiliary_within(self.router, x[0], error, place)
         place[silent_ones] = torch.arange(count, dtype=torch.int32, device=x.device)
         x, aim = x[:, :_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
         encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
@@ -366,6 +412,34 @@ class Trainer:
         slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)
         by_encoder = [mine.T @ part for part, mine in zip(x, torch.split(slope, shares, dim=1), strict=True)]
         return Extra(place, torch.cat(by_encoder), (codes.T @ miss) * weight), slope.sum(0)
+
+    def _auxiliary_within(
+        self, router: Router, x: Tensor, error: Tensor, place: Tensor
+    ) -> tuple[Extra, Tensor]:
+        """The same for the silent features in the groups that a token visits, at most k of them.
+
+        Elsewhere one could explain nothing; and of very many features, very many may be silent.
+        """
+        x, aim, k = x[:_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS], self.settings.k
+        bias = self.vectors["encoder_bias"]
+        scores, groups = router.scores(x, self.encoder, bias)
+        silent_ones = self._silent_ones.view(len(router.rows), -1)
+        scores[~silent_ones[groups].flatten(1)] = 0
+        values, columns = scores.topk(k, dim=1)
+        active = values > 0
+        rows, counts = active.nonzero()[:, 0], active.sum(1)
+        features = router.features(groups, rows, columns[active], len(bias))
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        values = (kernels.dots(x, self.encoder, offsets, features) + bias[features]).clamp(min=0)
+        miss = kernels.decode(offsets, features, values, self.decoder, torch.zeros(error.shape[1])) - aim
+        weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
+        slope = torch.where(values > 0, kernels.dots(miss, self.decoder, offsets, features) * weight, 0)
+        chosen, which = torch.unique(features, return_inverse=True)
+        place[chosen.long()] = torch.arange(len(chosen), dtype=torch.int32)
+        by_encoder, by_decoder = torch.zeros(len(chosen), x.shape[1]), torch.zeros(len(chosen), len(miss.T))
+        by_encoder.index_add_(0, which, slope[:, None] * x[rows])
+        by_decoder.index_add_(0, which, (values * weight)[:, None] * miss[rows])
+        return Extra(place, by_encoder, by_decoder), torch.zeros(len(chosen)).index_add_(0, which, slope)
 
     @property
     def _measured_tokens(self) -> int:
@@ -390,6 +464,7 @@ class Trainer:
             "maximum": self.peak * unit,
             "frequency": self.fired / max(1, self._measured_tokens),
             "skip": None if skip is None else skip * reads[0] / writes[:, None],
+            "router": None if self.router is None else self.router.reading(reads[0]),
         }
         return self.rule.dictionary(shared, unit)
 
@@ -409,8 +484,14 @@ class Trainer:
             "silent_for": self.silent_for,
             "peak": self.peak,
             "fired": self.fired,
+            **self._routed_state(),
             "step": torch.tensor(self.step),
         }
+
+    def _routed_state(self) -> dict[str, Tensor]:
+        if self.router is None:
+            return {}
+        return {"clock": self.clock, "router": self.router.rows, "router_bias": self.router.bias}
 
     @classmethod
     def restore(
@@ -422,6 +503,12 @@ class Trainer:
         self.rule = architectures.of(self.settings)
         for name in ("scale", "encoder", "decoder", "silent_for", "peak", "fired"):
             setattr(self, name, state[name])
+        self.router = None
+        if self.settings.visits is not None:
+            if crew.shards > 1:
+                raise InputError("Groups of features are not shared out over workers. Give --shards 1.")
+            self.router = Router(state["router"], state["router_bias"], self.settings.visits)
+            self.clock = state["clock"]
 
         def under(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}

@@ -281,6 +281,33 @@ def test_steer_prints_both_answers_and_receipts(
     assert "receipt" in capsys.readouterr().out
 
 
+def test_a_routed_dictionary_is_trained_read_and_steered_as_any_other(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(
+        "train", "--out", out, "--text", trained["text"], "--model", trained["model"],
+        "--site", "resid_post.1", "--features", 64, "--k", 4, "--visits", 2,
+        "--tokens", 20_000, "--batch-tokens", 256, "--atlas-tokens", 8000,
+    ) == 0  # fmt: skip
+    capsys.readouterr()
+    assert run("inspect", out / "result", "--json") == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["format"], card["visits"], card["settings"]["visits"]) == (2, 2, 2)
+    methods = card["quality"]["methods"]
+    assert methods["dictionary"]["unexplained"]["value"] < methods["random"]["unexplained"]["value"]
+    words = ("--dictionary", out / "result", "--max-tokens", 5)
+    assert run("watch", "the rain came", *words, "--json") == 0
+    tokens = json.loads(capsys.readouterr().out)["tokens"]
+    strongest = max((f for t in tokens for f in t["features"]), key=lambda f: float(f["share"]))
+    assert run("steer", "the rain", "--set", f"{strongest['feature']}=6", *words, "--json") == 0
+    receipt = json.loads(capsys.readouterr().out)[0]["receipts"][0]
+    assert receipt["kl"] > 0
+    assert receipt["reached"] > receipt["before"]
+    assert run("convert", out / "result", "--to", "saelens", "--out", tmp_path / "there") == 1
+    assert "have no router" in " ".join(capsys.readouterr().err.split())
+
+
 def test_atlas_shows_and_finds(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("atlas", "show", 3, "--dictionary", trained["dictionary"], "--json") == 0
     page = json.loads(capsys.readouterr().out)

@@ -274,3 +274,73 @@ def test_the_fused_update_is_autograd_then_adam_then_unit_rows(
             np.testing.assert_allclose(first, average, rtol=1e-4, atol=1e-5 * np.abs(average).max())
     np.testing.assert_allclose(mine[1].norm(dim=1), 1, rtol=1e-6)
     assert bool((mine[1][~written] == 0).all())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_with_clocks_of_their_own_rows_take_adams_steps_when_they_have_a_gradient(seed: int) -> None:
+    """Sixty steps with few entries, against one torch.optim.Adam for each row, in double precision."""
+    rows, features, inner, outer = 6, 40, 16, 19
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    encoder, decoder = draw(features, inner), torch.nn.functional.normalize(draw(features, outer), dim=1)
+    mine = encoder.clone(), decoder.clone()
+    moments = [(torch.zeros_like(w), torch.zeros_like(w)) for w in mine]
+    clock, steps = torch.zeros(features, dtype=torch.int32), torch.zeros(features, dtype=torch.int32)
+    theirs = [[torch.nn.Parameter(row.double()) for row in w] for w in mine]
+    adams = [torch.optim.Adam(pair, eps=6.25e-10) for pair in zip(*theirs, strict=True)]
+    wiring = Wiring.simple(features, (5, 12, features))
+    for step in range(1, 61):
+        rate = 1e-3 * min(1, step / 10)
+        numbers = (torch.rand(rows, 2, generator=generator) ** 3 * (features - 2)).int().flatten()
+        entries = torch.arange(rows).repeat_interleave(2), numbers, draw(2 * rows).abs(), draw(2 * rows) / 99
+        place = torch.full((features,), -1, dtype=torch.int32)
+        place[37] = 0 if step % 7 == 0 else -1
+        extra = Extra(place, draw(1, inner) / 99, draw(1, outer) / 99)
+        x, slopes = draw(1, rows, inner), draw(3, rows, outer) / 99
+        gradients = torch.zeros(features, inner).double(), torch.zeros(features, outer).double()
+        for row, feature, value, pre_slope in zip(*entries, strict=True):
+            gradients[0][feature] += pre_slope * x[0, row]
+            gradients[1][feature] += value * slopes[wiring.group[feature].long(), row]
+        if place[37] == 0:
+            gradients[0][37] += extra.encoder[0]
+            gradients[1][37] += extra.decoder[0]
+        for feature in {*numbers.tolist(), *([37] if place[37] == 0 else [])}:
+            steps[feature] += 1
+            e, d = theirs[0][feature], theirs[1][feature]
+            e.grad = gradients[0][feature]
+            d.grad = gradients[1][feature] - (gradients[1][feature] @ d.data) * d.data
+            adams[feature].param_groups[0]["lr"] = rate
+            adams[feature].step()
+            d.data /= d.data.norm()
+        kernels.update(
+            mine, *moments, entries, x, slopes, wiring, extra, Adam(rate, 0.9, 0.999, 6.25e-10), step, clock
+        )
+        assert torch.equal(clock, steps)
+    for weight, rows_of, start in zip(mine, theirs, (encoder, decoder), strict=True):
+        torch.testing.assert_close(weight, torch.stack([r.data for r in rows_of]).float(), rtol=0, atol=1e-5)
+        assert float((weight - start).abs().max()) > 1e-2
+        assert torch.equal(weight[39], start[39]), "a row that never had a gradient stays"
+
+
+def test_with_a_gradient_for_every_row_at_every_step_own_clocks_change_nothing() -> None:
+    generator = torch.Generator().manual_seed(5)
+    weights = [torch.nn.functional.normalize(torch.randn(9, 8, generator=generator), dim=1) for _ in range(2)]
+    found = []
+    for clock in (None, torch.zeros(9, dtype=torch.int32)):
+        draws = torch.Generator().manual_seed(6)
+        mine = weights[0].clone(), weights[1].clone()
+        moments = [(torch.zeros_like(w), torch.zeros_like(w)) for w in mine]
+        for step in range(1, 20):
+            x, slopes = (torch.randn(1, 9, 8, generator=draws) for _ in range(2))
+            entries = torch.arange(9), torch.arange(9, dtype=torch.int32), torch.ones(9), torch.ones(9)
+            none = Extra(torch.full((9,), -1, dtype=torch.int32), torch.zeros(0, 8), torch.zeros(0, 8))
+            kernels.update(
+                mine, *moments, entries, x, slopes, Wiring.simple(9), none,
+                Adam(1e-3, 0.9, 0.999, 6.25e-10), step, clock,
+            )  # fmt: skip
+        found.append(mine)
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)

@@ -262,6 +262,81 @@ def test_the_gradients_of_the_auxiliary_loss_are_those_of_autograd() -> None:
         np.testing.assert_allclose(mine.numpy(), parameter.grad.numpy(), rtol=1e-4, atol=1e-5 * scale)
 
 
+def test_with_a_router_silent_features_of_the_groups_visited_explain_the_error_as_autograd_has_it() -> None:
+    stream = Synthetic()
+    trainer = trainer_of(replace(SETTINGS, architecture="topk", silent_tokens=100, visits=3, k=2))
+    silent = torch.arange(0, 80, 3)
+    trainer.silent_for[silent] = 100
+    x = stream.draw(64, seed=1) * trainer.scale
+    error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
+    extra, by_bias = trainer._auxiliary(x[None], error)
+
+    assert trainer.router is not None
+    visited = torch.zeros(64, 8, dtype=torch.bool).scatter(1, trainer.router.groups(x), True)
+    allowed = torch.zeros(64, 80, dtype=torch.bool)
+    allowed[:, silent] = visited.repeat_interleave(10, dim=1)[:, silent]
+    encoder, bias, decoder = (
+        torch.nn.Parameter(w.double())
+        for w in (trainer.encoder, trainer.vectors["encoder_bias"], trainer.decoder)
+    )
+    scores = (x.double() @ encoder.T + bias).masked_fill(~allowed, 0)
+    values, chosen = scores.topk(2, dim=1)
+    codes = torch.zeros_like(scores).scatter(1, chosen, values.relu())
+    loss = (codes @ decoder + error.double()).square().sum() / error.double().square().sum() / 32
+    loss.backward()  # type: ignore[no-untyped-call]
+    held = extra.place >= 0
+    assert held.tolist() == (codes > 0).any(0).tolist()
+    for mine, parameter in zip(
+        (extra.encoder, by_bias, extra.decoder), (encoder, bias, decoder), strict=True
+    ):
+        assert parameter.grad is not None
+        expected = parameter.grad[held]
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(mine[extra.place[held]].double(), expected, rtol=1e-4, atol=1e-5 * scale)
+        assert float(parameter.grad[~held].abs().max()) == 0
+
+
+@pytest.mark.parametrize("architecture", ["topk", "jumprelu"])
+def test_visiting_every_group_learns_what_is_learnt_without_a_router(architecture: Architecture) -> None:
+    """From the same start; nearly every row has a gradient at every step, so its clock is the step."""
+    stream = Synthetic()
+    settings = replace(SETTINGS, architecture=architecture, visits=8, directions="tokens")
+    routed = trainer_of(settings)
+    begun = {name: t.clone() for name, t in routed.state().items()}
+    flat = Trainer.restore(replace(settings, visits=None), PORTS, begun)
+    for seed in range(100):
+        x = stream.draw(256, seed)
+        mine, expected = routed.train_on(x)["fvu"], flat.train_on(x)["fvu"]
+        assert mine == pytest.approx(expected, rel=0.03)
+    held = stream.draw(4000, seed=10**7)
+    dictionaries = [t.dictionary(stream.model_digest) for t in (routed, flat)]
+    assert fvu(dictionaries[0], held) == pytest.approx(fvu(dictionaries[1], held), rel=0.02)
+    torch.testing.assert_close(dictionaries[0].decoder.norm(dim=1), torch.ones(80), rtol=1e-5, atol=1e-5)
+
+
+def test_a_routed_run_begins_from_a_routed_dictionary_alone() -> None:
+    stream = Synthetic()
+    settings = replace(SETTINGS, architecture="topk", visits=3)
+    trainer = trainer_of(settings)
+    for seed in range(60):
+        trainer.train_on(stream.draw(256, seed))
+    d = trainer.dictionary(stream.model_digest)
+    again = Trainer(settings, stream.sample(2048), PORTS, d)
+    x = stream.draw(500, seed=10**7)
+    found = again.dictionary(stream.model_digest)
+    torch.testing.assert_close(found.encode(x).dense(), d.encode(x).dense(), rtol=1e-4, atol=1e-3)
+    with pytest.raises(InputError, match="trained with visits 3, and None was asked for"):
+        Trainer(replace(settings, visits=None), stream.sample(2048), PORTS, d)
+
+
+def test_features_that_read_different_sites_are_not_routed() -> None:
+    ports = Ports(
+        (Site("resid_post", 0), Site("resid_post", 1)), (Site("resid_post", 2), Site("resid_post", 3))
+    )
+    with pytest.raises(InputError, match="a cross-layer transcoder"):
+        Trainer(replace(SETTINGS, visits=3), torch.randn(300, 16), ports)
+
+
 def test_no_silent_feature_gives_no_auxiliary_gradient() -> None:
     trainer = trainer_of(SETTINGS)
     (place, encoder, decoder), bias = trainer._auxiliary(torch.ones(1, 4, WIDTH), torch.ones(4, WIDTH))
@@ -375,10 +450,13 @@ def test_the_geometric_median_has_the_least_summed_distance_and_ignores_outliers
         assert total(centre) <= min(total(centre + 0.01 * axis), total(centre - 0.01 * axis))
 
 
+@pytest.mark.parametrize("visits", [None, 3])
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_a_trainer_put_down_and_taken_up_goes_on_with_the_same_bits(architecture: Architecture) -> None:
+def test_a_trainer_put_down_and_taken_up_goes_on_with_the_same_bits(
+    architecture: Architecture, visits: int | None
+) -> None:
     stream = Synthetic()
-    settings = replace(SETTINGS, architecture=architecture, silent_tokens=512)
+    settings = replace(SETTINGS, architecture=architecture, silent_tokens=512, visits=visits)
     whole = trainer_of(settings)
     for seed in range(8):
         whole.train_on(stream.draw(256, seed))
@@ -442,15 +520,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.folder
 
 
-KILLS: dict[Architecture, tuple[float, list[int]]] = {
+KILLS: dict[str, tuple[float, list[int]]] = {
     "batchtopk": (0.0, [5, -2, 9]),
+    "batchtopk+2": (0.0, [8, -3]),
     "topk": (0.01, [7, -1]),
     "matryoshka": (0.0, [4]),
     "jumprelu": (0.0, [-3, 6]),
     "gated": (0.0, [11]),
     "relu": (0.0, [-2]),
 }
-"""Seconds between checkpoints, and when sittings are killed: after batches, or in a write of a checkpoint."""
+"""By architecture, and after a + visits: seconds between checkpoints, and when sittings are killed, after
+batches, or in a write of a checkpoint."""
 
 
 @pytest.fixture(scope="module")

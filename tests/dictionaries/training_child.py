@@ -56,8 +56,10 @@ class Mortal(Reader):
 
 def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_after: int) -> None:
     numba.set_num_threads(1 if kill_after else 2)  # the bits do not depend on it
-    architecture = cast(Architecture, run_folder.name.partition("-")[0])
-    settings = replace(SETTINGS, architecture=architecture)
+    architecture, _, visits = run_folder.name.partition("-")[0].partition("+")
+    settings = replace(
+        SETTINGS, architecture=cast(Architecture, architecture), visits=int(visits) if visits else None
+    )
     stream = Mortal(model, TokenStore.open(store), Site("resid_post", 1), 64, 16)
     Mortal.left = kill_after
     if kill_after < 0:

@@ -1,0 +1,139 @@
+"""Routing: a token's active features are looked for in a few groups of features, not in all.
+
+N features lie in G groups of S, about √N of √N. A router row for each group scores the activation; the best P
+groups are visited, and pre-activations are computed inside those alone. The cost of a token is (G + P·S)·D in
+place of N·D: with P fixed it grows as √N.
+
+    which groups    the P largest of router · x + router bias
+    which features  what the architecture selects among the P·S pre-activations of those groups
+
+Router rows are the centres of spherical k-means over activations (inverted lists: Jégou et al. 2011;
+clustering for the largest inner products: Auvolat et al. 2015, arXiv 1507.05910), and stay fixed: the model
+that is read does not change, so neither does what is to be divided. Features begin as tokens of their group.
+Unlike experts of which one is chosen (Switch SAE, Mudide et al. 2024, arXiv 2410.08201), the groups of a
+token compete for its k features, and values are not scaled by the router.
+
+B rows of a batch, D width. The columns of a routed product are the P·S features of the groups visited, in
+ascending order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ITERATIONS = 10
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Router:
+    """Says in which groups of features the active ones of a token are looked for."""
+
+    rows: Tensor
+    """[G, D] float32."""
+    bias: Tensor
+    """[G] float32."""
+    visits: int
+    """P: groups a token is looked for in."""
+
+    def centred_at(self, centre: Tensor) -> Router:
+        """The same for activations from which the centre [D] was not taken."""
+        return Router(self.rows, self.bias - self.rows @ centre, self.visits)
+
+    def reading(self, scale: Tensor) -> Router:
+        """The same for activations that were not multiplied by a scale [D]."""
+        return Router(self.rows * scale, self.bias, self.visits)
+
+    def to(self, device: torch.device | str) -> Router:
+        """The same with its tensors on a device."""
+        return Router(self.rows.to(device), self.bias.to(device), self.visits)
+
+    def groups(self, x: Tensor) -> Tensor:
+        """[B, P] the groups visited for activations [B, D], ascending."""
+        scores = torch.addmm(self.bias, x, self.rows.T)
+        return scores.topk(self.visits, dim=1).indices.sort(dim=1).values
+
+    def scores(self, x: Tensor, encoder: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The pre-activations inside the groups visited [B, P·S], in fp32, and these groups [B, P].
+
+        Args:
+            x: [B, D].
+            encoder: [N, D], group after group.
+            bias: [N].
+        """
+        groups = self.groups(x)
+        size = len(encoder) // len(self.rows)
+        order = groups.flatten().argsort(stable=True)
+        counts = torch.bincount(groups.flatten(), minlength=len(self.rows)).tolist()
+        found = torch.empty(groups.numel(), size, device=x.device)
+        # One product for each group, of the rows that visit it: their activations are gathered once.
+        for group, places in enumerate(torch.split(order, counts)):
+            if len(places):
+                mine = slice(group * size, (group + 1) * size)
+                found[places] = torch.addmm(bias[mine], x[places // self.visits], encoder[mine].T)
+        return found.view(len(x), self.visits * size), groups
+
+    def features(self, groups: Tensor, rows: Tensor, columns: Tensor, features: int) -> Tensor:
+        """[E] int32 the features behind columns of a routed product.
+
+        Args:
+            groups: [B, P].
+            rows: [E] the row of each entry.
+            columns: [E].
+            features: N.
+        """
+        size = features // len(self.rows)
+        columns = columns.long()
+        return (groups[rows, columns // size] * size + columns % size).int()
+
+
+def cluster(x: Tensor, groups: int, visits: int, generator: torch.Generator) -> Router:
+    """A router by spherical k-means over activations [T, D] that are centred.
+
+    A group that no token is nearest to begins again at a token.
+    """
+    directions = torch.nn.functional.normalize(x, dim=1)
+
+    def drawn(count: int) -> Tensor:
+        return directions[torch.randint(len(x), (count,), generator=generator)]
+
+    rows = drawn(groups)
+    for _ in range(_ITERATIONS):
+        nearest = assigned(directions, rows)
+        sums = torch.zeros_like(rows).index_add_(0, nearest, directions)
+        empty = torch.bincount(nearest, minlength=groups) == 0
+        sums[empty] = drawn(int(empty.sum()))
+        rows = torch.nn.functional.normalize(sums, dim=1)
+    return Router(rows, torch.zeros(groups), visits)
+
+
+def assigned(x: Tensor, rows: Tensor) -> Tensor:
+    """[T] the row with the largest product with each of [T, D]."""
+    return torch.cat([(part @ rows.T).argmax(1) for part in torch.split(x, _ROWS_AT_ONCE)])
+
+
+def directions_of(x: Tensor, features: int, router: Router | None, generator: torch.Generator) -> Tensor:
+    """[N, D] directions of tokens to begin features at: of those nearest to their group's router row.
+
+    Args:
+        x: [R, T, D] centred activations; each part is for an R-th of the features.
+        features: N.
+        router: of the features; none means that any token will do. Then a group without a token begins at
+            its router row.
+        generator: draws.
+    """
+    unit = torch.nn.functional.normalize(x, dim=2)
+    if router is None:
+        draws = torch.randint(unit.shape[1], (len(unit), features // len(unit)), generator=generator)
+        return torch.cat([part[mine] for part, mine in zip(unit, draws, strict=True)])
+    nearest = assigned(unit[0], router.rows)
+    counts = torch.bincount(nearest, minlength=len(router.rows))
+    first = counts.cumsum(0) - counts
+    draws = torch.rand(len(router.rows), features // len(router.rows), generator=generator)
+    place = (first[:, None] + (draws * counts[:, None]).long()).clamp(max=unit.shape[1] - 1)
+    found = unit[0, nearest.argsort(stable=True)[place]]
+    found[counts == 0] = router.rows[counts == 0][:, None]
+    return found.flatten(0, 1)
