@@ -186,7 +186,7 @@ def update(
     """
     rows, features, values, pre_slopes = entries
     own: tuple[Any, ...] = (torch.empty_like(extra.place) if clock is None else clock, clock is not None)
-    if features.device.type != "cpu":
+    if _MODULES.get(features.device.type) != "compiled":
         if clock is not None:
             raise InputError(
                 "Groups of features are trained on a processor alone. Train without visits here."
