@@ -99,7 +99,7 @@ def test_training_goes_on_from_a_dictionary_where_its_text_was_left(
 
     capsys.readouterr()
     assert more(tmp_path / "fourth", trained["run"], features=32) == 1
-    assert "Ask for as many as it has" in " ".join(capsys.readouterr().err.split())
+    assert "Ask for what it has" in " ".join(capsys.readouterr().err.split())
     assert more(tmp_path / "fifth", trained["run"], site="resid_post.0") == 1
     assert "Give --site resid_post.1" in " ".join(capsys.readouterr().err.split())
 
