@@ -14,8 +14,8 @@ from torch import Tensor
 from pellucid.dictionaries.architectures import Entries, Rule
 from pellucid.dictionaries.base import Dictionary
 
-# Of the last bars; a slower average lags while bars still fall, and saves a dictionary too sparse.
-_DECAY = 0.99
+_MEMORY = 100
+"""Steps that the running average spans, or a tenth of the run: bars move, and a slower one lags."""
 
 
 class BatchTopK(Rule):
@@ -38,7 +38,8 @@ class BatchTopK(Rule):
         kept = entries.values[entries.values > 0]
         lowest = self.crew.least(float(kept.min()) if len(kept) else math.inf)
         if lowest < math.inf:
-            keep = min(_DECAY, 1 - 1 / step)
+            span = max(1, min(_MEMORY, self.settings.steps // 10, step))
+            keep = 1 - 1 / span
             self.numbers["threshold"] = self.numbers["threshold"] * keep + lowest * (1 - keep)
 
     def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
