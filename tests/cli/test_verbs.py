@@ -143,6 +143,7 @@ def test_a_disk_that_is_full_is_one_clear_error_and_the_same_command_goes_on(
             ["--workers", 2, "--cluster"],
             marks=[
                 pytest.mark.cluster,
+                pytest.mark.timeout(600),  # a cluster starts a dozen processes
                 pytest.mark.skipif(
                     find_spec("ray") is None, reason="Ray is not installed: pellucid[cluster]"
                 ),
