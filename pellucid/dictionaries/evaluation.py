@@ -1,0 +1,346 @@
+"""The full evaluation of a dictionary: sparse probing, feature absorption, dense features, on one ground.
+
+The ground is what is the same for every dictionary of a site: the labelled sets, the words, the activations
+on both, and how far the activations themselves get. It is read once and kept, by the digest of all it depends
+on; so are the figures of every set. A run that was killed goes on behind the last that was kept, and a second
+dictionary pays for its own codes and probes alone.
+
+Beside the dictionary stand random directions (as many, with the same L0), the coordinates of the activation
+("neurons") and a dense probe on them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from pellucid.activations import endings, labelled, spelling
+from pellucid.activations.endings import Endings
+from pellucid.activations.labelled import LabelledSet
+from pellucid.activations.spelling import Spelling
+from pellucid.core import digests, kept
+from pellucid.core.errors import InputError
+from pellucid.core.progress import Progress, silent
+from pellucid.core.sites import Site
+from pellucid.dictionaries import absorption, probing
+from pellucid.dictionaries.absorption import LetterProbes
+from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.baselines import random_dictionary
+from pellucid.dictionaries.codes import Codes
+from pellucid.dictionaries.figures import Figure, mean_over_groups, resampled
+from pellucid.models.model import Model
+
+_VERSION = 1
+"""Part of every key: raised when a figure is computed otherwise."""
+_DENSE = 0.1
+"""A feature that is active on a larger share of tokens is dense."""
+_SINK_FACTOR = 5.0
+_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How much is read. Larger numbers narrow the intervals and cost in proportion."""
+
+    source: str = labelled.SOURCE
+    """The labelled sets."""
+    texts: int = 200
+    """Texts of each set, half to fit on and half to test. With 100 to test, the AUC of one set is known to about
+    0.05, and the mean over 155 sets to about 0.02, most of which is how the sets differ."""
+    tokens: int = 32
+    """Tokens of each text, the last ones. The median set has texts of 24; of those with hundreds the end is read.
+    At 700 tokens a second, 200 texts of up to 32 tokens take eleven minutes."""
+    words: int = 300
+    """Words of each first letter. Three in ten test: a rate over 90 words is known to about 0.1, and the mean over
+    24 letters to about 0.02."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every dictionary of a site is measured on."""
+
+    model: Model
+    site: Site
+    settings: EvaluationSettings
+    sets: list[LabelledSet]
+    endings: Endings
+    """Of the texts of all sets, one set after the other."""
+    spelling: Spelling
+    probes: LetterProbes
+    plain: dict[str, list[float]]
+    """AUC of each set by method: `neurons 1`, `neurons 5`, `dense`."""
+    seconds: float
+    """What it took, this time."""
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Model,
+        site: Site,
+        settings: EvaluationSettings | None = None,
+        *,
+        progress: Progress = silent,
+    ) -> Ground:
+        """Read texts and words and fit the probes of the activations, or take what was kept.
+
+        Args:
+            model: whose activations.
+            site: where.
+            settings: how much to read; the defaults take about twelve minutes on two slow cores.
+            progress: told of texts, words and sets.
+
+        Raises:
+            MissingDependencyError: when scikit-learn is not installed.
+            InputError, UpstreamError: see `labelled.read`.
+        """
+        started = time.monotonic()
+        settings = settings or EvaluationSettings()
+        probing.regression()
+        sets = labelled.read(settings.source, texts=settings.texts)
+        texts = [text for s in sets for text in s.texts]
+        ends = endings.read(model, site, texts, tokens=settings.tokens, progress=progress)
+        words = spelling.read(model, site, words=settings.words, progress=progress)
+        key = {"version": _VERSION, "words": _digest(words.activations), "split": words.training.tolist()}
+        found = kept.arrays("letters", key, lambda: asdict(absorption.letter_probes(words)))
+        ground = cls(model, site, settings, sets, ends, words, LetterProbes(**found), {}, 0.0)
+        aucs = ground.probe("neurons", lambda: ends.last, progress)
+        plain = {f"neurons {c}": [a["few"][str(c)] for a in aucs] for c in probing.COUNTS}
+        plain["dense"] = [a["all"] for a in aucs]
+        return cls(
+            model, site, settings, sets, ends, words, LetterProbes(**found), plain, time.monotonic() - started
+        )
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """[sets] which sets share texts."""
+        return labelled.groups(self.sets)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the activations."""
+        return _digest(self.endings.last, self.endings.sample, self.spelling.activations)
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """[tokens, D] one token of each text, attention sinks left out."""
+        _, first = np.unique([labelled.digest_of(t) for s in self.sets for t in s.texts], return_index=True)
+        x = self.endings.sample[first]
+        norms = np.linalg.norm(x, axis=1)
+        return x[norms < _SINK_FACTOR * np.median(norms)]
+
+    def probe(
+        self, method: Any, columns: Callable[[], np.ndarray | Codes], progress: Progress
+    ) -> list[dict[str, Any]]:
+        """AUCs of every set, computed where they are not kept.
+
+        Args:
+            method: names what gives the columns, as JSON values.
+            columns: gives activations [texts of all sets, F], or codes; asked for only if they are needed.
+            progress: told of sets.
+        """
+        found, at, made = [], 0, None
+        told = method if isinstance(method, str) else next(iter(method))
+        for number, one in enumerate(self.sets):
+            span = slice(at, at + len(one.texts))
+            key = {"version": _VERSION, "method": method, "set": one.name, "x": _digest(self.endings.last[span])}
+            key["labels"] = one.labels.tolist()
+
+            def compute(span: slice = span, one: LabelledSet = one) -> dict[str, Any]:
+                nonlocal made
+                made = columns() if made is None else made
+                x = _active(made, span) if isinstance(made, Codes) else made[span]
+                return asdict(probing.probe(x, one.labels, one.training))
+
+            found.append(kept.json_value("probing", key, compute))
+            at = span.stop
+            progress(f"probe ({told})", number + 1, len(self.sets))
+        return found
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a dictionary does on a ground, beside its baselines."""
+
+    sets: int
+    groups: int
+    """Groups of sets that share texts; intervals draw these."""
+    probing: dict[str, dict[str, Figure]]
+    """Mean AUC by method (`dictionary`, `random`, `neurons`, `dense`) and number of features (`1`, `5`, `all`)."""
+    gains: dict[str, Figure]
+    """By number of features: the dictionary's AUC less that of neurons, set by set; for `all` less the dense
+    probe's."""
+    by_set: dict[str, dict[str, Any]]
+    """By set: what was asked, and each method's AUCs."""
+    absorption: dict[str, dict[str, Any] | None]
+    """By method (`dictionary`, `random`); None where the model knows no letter."""
+    tokens: int
+    """Tokens behind the figures below: one of each text of the sets."""
+    unexplained: dict[str, Figure]
+    """By method."""
+    l0: dict[str, Figure]
+    """By method."""
+    dense: dict[str, Figure]
+    """By method: the share of features active on more than a tenth of the tokens."""
+    seconds: dict[str, float]
+    """What it took this time: `ground`, `dictionary`, and `random`, its baseline."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def evaluate(
+    ground: Ground, dictionary: Dictionary, digest: str, *, progress: Progress = silent
+) -> Evaluation:
+    """Measure a dictionary on a ground.
+
+    Args:
+        ground: of the dictionary's site and model.
+        dictionary: what to measure.
+        digest: names the dictionary's weights; what was kept under it is taken.
+        progress: told of sets.
+
+    Raises:
+        InputError: when the ground is of another site or model.
+    """
+    if (dictionary.site, dictionary.model_digest) != (ground.site, ground.model.digest):
+        raise InputError(
+            f"The dictionary is of {dictionary.site}, and what was read for it is of {ground.site}; or the "
+            "models differ. Read the site of the dictionary."
+        )
+    started = time.monotonic()
+    own = _Measured(ground, dictionary, {"dictionary": digest}, progress)
+    k = max(1, round(own.sample["l0"]["value"]))
+    between = time.monotonic()
+    x = torch.from_numpy(ground.usable)
+    by_chance = random_dictionary(
+        x,
+        features=dictionary.num_features,
+        k=k,
+        site=ground.site,
+        model_digest=ground.model.digest,
+    )
+    chance = _Measured(ground, by_chance, {"random": [dictionary.num_features, k]}, progress)
+    ended = time.monotonic()
+    figures, gains, by_set = _summary(ground, own.aucs, chance.aucs)
+    both = {"dictionary": own, "random": chance}
+    return Evaluation(
+        sets=len(ground.sets),
+        groups=int(ground.groups.max()) + 1,
+        probing=figures,
+        gains=gains,
+        by_set=by_set,
+        absorption={name: m.absorption for name, m in both.items()},
+        tokens=len(ground.usable),
+        **{
+            figure: {name: Figure(**m.sample[figure]) for name, m in both.items()}
+            for figure in ("unexplained", "l0", "dense")
+        },
+        seconds={"ground": ground.seconds, "dictionary": between - started, "random": ended - between},
+    )
+
+
+class _Measured:
+    """One dictionary, or random directions, on a ground; each part is kept by itself."""
+
+    def __init__(self, ground: Ground, dictionary: Dictionary, method: dict[str, Any], progress: Progress) -> None:
+        key = {"version": _VERSION, "ground": ground.digest, "method": method}
+        self.sample = kept.json_value("sample", key, lambda: _on_sample(dictionary, ground.usable))
+        self.aucs = ground.probe(
+            method, lambda: dictionary.encode(torch.from_numpy(ground.endings.last)), progress
+        )
+
+        def absorbed() -> dict[str, Any] | None:
+            words = ground.spelling
+            codes = dictionary.encode(torch.from_numpy(words.activations))
+            found = absorption.measure(dictionary, codes, words, ground.probes)
+            return None if found is None else asdict(found)
+
+        self.absorption = kept.json_value("absorption", key, absorbed)
+
+
+def _on_sample(dictionary: Dictionary, x: np.ndarray) -> dict[str, Any]:
+    """Reconstruction, L0 and dense features on ordinary tokens, by blocks of texts that are drawn together."""
+    values = torch.from_numpy(x)
+    codes = dictionary.encode(values)
+    blocks = np.array_split(np.arange(len(x)), min(_BLOCKS, len(x)))
+    errors = (dictionary.decode(codes) - values).square().sum(1).double().numpy()
+    spreads = (values - values.mean(0)).square().sum(1).double().numpy()
+    active = codes.offsets.diff().double().numpy()
+    fired = np.stack(
+        [
+            np.bincount(
+                codes.features[codes.offsets[b[0]] : codes.offsets[b[-1] + 1]].numpy(),
+                minlength=dictionary.num_features,
+            )
+            for b in blocks
+        ]
+    ).astype(np.float32)
+    sizes = np.array([len(b) for b in blocks], np.float32)
+    error, spread, l0 = (np.array([v[b].sum() for b in blocks]) for v in (errors, spreads, active))
+
+    def dense(drawn: np.ndarray) -> float:
+        weights = np.bincount(drawn, minlength=len(blocks)).astype(np.float32)
+        return float((weights @ fired > _DENSE * (weights @ sizes)).mean())
+
+    figures = {
+        "unexplained": resampled(len(blocks), lambda d: float(error[d].sum() / spread[d].sum())),
+        "l0": resampled(len(blocks), lambda d: float(l0[d].sum() / sizes[d].sum())),
+        "dense": resampled(len(blocks), dense),
+    }
+    return {name: asdict(figure) for name, figure in figures.items()}
+
+
+def _summary(
+    ground: Ground, own: list[dict[str, Any]], chance: list[dict[str, Any]]
+) -> tuple[dict[str, dict[str, Figure]], dict[str, Figure], dict[str, dict[str, Any]]]:
+    """Means over the sets, differences set by set, and each set by itself."""
+
+    def columns(aucs: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+        few = {str(c): np.array([a["few"][str(c)] for a in aucs]) for c in probing.COUNTS}
+        return {**few, "all": np.array([a["all"] for a in aucs])}
+
+    methods = {
+        "dictionary": columns(own),
+        "random": columns(chance),
+        "neurons": {str(c): np.array(ground.plain[f"neurons {c}"]) for c in probing.COUNTS},
+        "dense": {"all": np.array(ground.plain["dense"])},
+    }
+    figures = {
+        method: {count: mean_over_groups(values, ground.groups) for count, values in by.items()}
+        for method, by in methods.items()
+    }
+    peers = {**methods["neurons"], **methods["dense"]}
+    gains = {
+        count: mean_over_groups(values - peers[count], ground.groups)
+        for count, values in methods["dictionary"].items()
+    }
+    by_set = {
+        one.name: {
+            "asks": one.question,
+            "group": int(ground.groups[i]),
+            **{m: {count: float(values[i]) for count, values in by.items()} for m, by in methods.items()},
+        }
+        for i, one in enumerate(ground.sets)
+    }
+    return figures, gains, by_set
+
+
+def _active(codes: Codes, span: slice) -> np.ndarray:
+    """[texts, F] the codes of some texts, dense over the features that are active on any of them."""
+    low, high = int(codes.offsets[span.start]), int(codes.offsets[span.stop])
+    features, columns = np.unique(codes.features[low:high].numpy(), return_inverse=True)
+    counts = codes.offsets[span.start : span.stop + 1].diff().numpy()
+    x = np.zeros((span.stop - span.start, len(features)), np.float32)
+    x[np.repeat(np.arange(len(x)), counts), columns] = codes.values[low:high].numpy()
+    return x
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    return digests.of_bytes(*(memoryview(np.ascontiguousarray(a)).cast("B") for a in arrays if a.size))
