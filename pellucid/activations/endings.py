@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def read(
             "site": str(site),
             "rows": digests.of_json([chosen, drawn]),
         }
-        found = kept.arrays("endings", key, lambda c=chosen, d=drawn: _read(pool, c, d))
+        found = kept.arrays("endings", key, partial(_read, pool, chosen, drawn))
         last[part], sample[part] = found["last"], found["sample"]
         progress("read texts", at + len(part), len(rows))
     if not (np.isfinite(last).all() and np.isfinite(sample).all()):

@@ -52,7 +52,7 @@ def read(source: str = SOURCE, *, texts: int = 200) -> list[LabelledSet]:
 
     Args:
         source: a reference to tables with the columns `prompt` and `target`.
-        texts: how many texts to take of each, half of them with the answer yes; fewer where a table has fewer.
+        texts: how many texts to take of each, half of them with the answer yes; fewer of a small table.
 
     Raises:
         InputError: when there is no table, or one has no two labels with enough texts.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def read(model: Model, site: Site, *, words: int = 300, progress: Progress = sil
                 "site": str(site),
                 "rows": digests.of_json(laid),
             }
-            found.append(kept.arrays("spelling", key, lambda r=laid: _read(pool, r))["activations"])
+            found.append(kept.arrays("spelling", key, partial(_read, pool, laid))["activations"])
             order += [i for row in part for i in row[_EXAMPLES:]]
             done += len(part)
             progress("read words", done, total)
@@ -136,7 +137,10 @@ def _rows(words: list[int]) -> list[list[int]]:
     """Rows of words, each opened by the words before it (the first by the last) as examples."""
     step = _WORDS_IN_A_ROW - _EXAMPLES
     starts = range(0, len(words), step)
-    return [[words[(at - e) % len(words)] for e in range(_EXAMPLES, 0, -1)] + words[at : at + step] for at in starts]
+    return [
+        [words[(at - e) % len(words)] for e in range(_EXAMPLES, 0, -1)] + words[at : at + step]
+        for at in starts
+    ]
 
 
 def _read(pool: RowPool, rows: list[tuple[list[int], list[int]]]) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ def arrays(kind: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) ->
     if not path.is_file():
         _write(path, make())
     try:
-        with np.load(path, allow_pickle=False) as bundle:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as bundle:
             return {name: bundle[name] for name in bundle.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise IntegrityError(

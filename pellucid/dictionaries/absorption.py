@@ -1,15 +1,15 @@
-"""Feature absorption: where the feature of a first letter stays silent, and a narrower one speaks in its place.
+"""Feature absorption: the feature of a first letter is silent, and a narrower one speaks in its place.
 
 Chanin et al. 2024 (arXiv 2409.14507), as SAEBench counts it (Karvonen et al. 2025, arXiv 2503.09532), without
 integrated gradients. For each letter:
 
-1. A dense probe on the activations of words finds the letter's direction p. Letters it does not find are left
-   out.
+1. A dense probe on the activations of words finds the letter's direction p. Letters that it does not find
+   are left out.
 2. The letter's features: the k that a sparse regression weights most, k as long as one more feature adds 0.03
    to the F1 on the test words.
-3. On each test word with the letter that the dense probe finds, the activation's part along p is compared with
-   what the letter's features write along p, and with what others do. A feature with activation a and decoder
-   direction d writes a (d·p).
+3. On each test word with the letter that the dense probe finds, the activation's part along p is compared
+   with what the letter's features write along p, and with what others do. A feature with activation a and
+   decoder direction d writes a (d·p).
 
 Here the activation is taken from the decoder bias, which is where the features begin to add up; SAEBench
 takes it from zero. W words, D width, N features.
@@ -90,6 +90,8 @@ def letter_probes(spelling: Spelling) -> LetterProbes:
     """
     letters, x = np.unique(spelling.letters), spelling.activations.astype(np.float64)
     train = spelling.training
+    if not len(letters):
+        return LetterProbes(letters, np.zeros((0, x.shape[1])), np.zeros((0, 0)), np.zeros(0))
     mean, spread = x[train].mean(0), x[train].std(0)
     x = (x - mean) / np.where(spread > 0, spread, 1)
     directions, scores, f1s = [], [], []
@@ -105,7 +107,9 @@ def letter_probes(spelling: Spelling) -> LetterProbes:
     )
 
 
-def measure(dictionary: Dictionary, codes: Codes, spelling: Spelling, probes: LetterProbes) -> Absorption | None:
+def measure(
+    dictionary: Dictionary, codes: Codes, spelling: Spelling, probes: LetterProbes
+) -> Absorption | None:
     """Measure the absorption of a dictionary.
 
     Args:
@@ -164,8 +168,8 @@ def absorbed(
         along: the activation, taken from the decoder bias, along the direction.
 
     Returns:
-        The part taken over, between 0 and 1; and whether the letter's features are silent and one other feature
-        has taken over by itself.
+        The part taken over, between 0 and 1; and whether the letter's features are silent and one other
+        feature has taken over by itself.
     """
     if along <= 0 or not len(features):
         return 0.0, False
@@ -185,7 +189,9 @@ def absorbed(
         fraction = taken / (taken + by_main)
     strongest = int(written.argmax())
     full = (
-        not is_main.any() and bool(cosine[strongest] >= _ALIGNED_ALONE) and float(written[strongest]) >= _SHARE * along
+        not is_main.any()
+        and bool(cosine[strongest] >= _ALIGNED_ALONE)
+        and float(written[strongest]) >= _SHARE * along
     )
     return fraction, full
 

@@ -51,14 +51,14 @@ class EvaluationSettings:
     source: str = labelled.SOURCE
     """The labelled sets."""
     texts: int = 200
-    """Texts of each set, half to fit on and half to test. With 100 to test, the AUC of one set is known to about
-    0.05, and the mean over 155 sets to about 0.02, most of which is how the sets differ."""
+    """Texts of each set, half to fit on and half to test. With 100 to test, the AUC of one set is known to
+    about 0.05, and the mean over 155 sets to about 0.02, most of which is how the sets differ."""
     tokens: int = 32
-    """Tokens of each text, the last ones. The median set has texts of 24; of those with hundreds the end is read.
-    At 700 tokens a second, 200 texts of up to 32 tokens take eleven minutes."""
+    """Tokens of each text, the last ones. The median set has texts of 24; of those with hundreds the end is
+    read. At 700 tokens a second, 200 texts of each set, of up to 32 tokens, take eleven minutes."""
     words: int = 300
-    """Words of each first letter. Three in ten test: a rate over 90 words is known to about 0.1, and the mean over
-    24 letters to about 0.02."""
+    """Words of each first letter. Three in ten test: a rate over 90 words is known to about 0.1, and the mean
+    over 24 letters to about 0.02."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,14 @@ class Ground:
         """
         started = time.monotonic()
         settings = settings or EvaluationSettings()
-        probing.regression()
+        probing.regression()  # refused before anything is read, where scikit-learn is missing
         sets = labelled.read(settings.source, texts=settings.texts)
         texts = [text for s in sets for text in s.texts]
         ends = endings.read(model, site, texts, tokens=settings.tokens, progress=progress)
         words = spelling.read(model, site, words=settings.words, progress=progress)
         key = {"version": _VERSION, "words": _digest(words.activations), "split": words.training.tolist()}
-        found = kept.arrays("letters", key, lambda: asdict(absorption.letter_probes(words)))
+        with probing.one_thread():
+            found = kept.arrays("letters", key, lambda: asdict(absorption.letter_probes(words)))
         ground = cls(model, site, settings, sets, ends, words, LetterProbes(**found), {}, 0.0)
         aucs = ground.probe("neurons", lambda: ends.last, progress)
         plain = {f"neurons {c}": [a["few"][str(c)] for a in aucs] for c in probing.COUNTS}
@@ -132,7 +133,8 @@ class Ground:
         _, first = np.unique([labelled.digest_of(t) for s in self.sets for t in s.texts], return_index=True)
         x = self.endings.sample[first]
         norms = np.linalg.norm(x, axis=1)
-        return x[norms < _SINK_FACTOR * np.median(norms)]
+        kept_ones: np.ndarray = x[norms < _SINK_FACTOR * np.median(norms)]
+        return kept_ones
 
     def probe(
         self, method: Any, columns: Callable[[], np.ndarray | Codes], progress: Progress
@@ -148,14 +150,20 @@ class Ground:
         told = method if isinstance(method, str) else next(iter(method))
         for number, one in enumerate(self.sets):
             span = slice(at, at + len(one.texts))
-            key = {"version": _VERSION, "method": method, "set": one.name, "x": _digest(self.endings.last[span])}
+            key = {
+                "version": _VERSION,
+                "method": method,
+                "set": one.name,
+                "x": _digest(self.endings.last[span]),
+            }
             key["labels"] = one.labels.tolist()
 
             def compute(span: slice = span, one: LabelledSet = one) -> dict[str, Any]:
                 nonlocal made
                 made = columns() if made is None else made
                 x = _active(made, span) if isinstance(made, Codes) else made[span]
-                return asdict(probing.probe(x, one.labels, one.training))
+                with probing.one_thread():
+                    return asdict(probing.probe(x, one.labels, one.training))
 
             found.append(kept.json_value("probing", key, compute))
             at = span.stop
@@ -171,7 +179,8 @@ class Evaluation:
     groups: int
     """Groups of sets that share texts; intervals draw these."""
     probing: dict[str, dict[str, Figure]]
-    """Mean AUC by method (`dictionary`, `random`, `neurons`, `dense`) and number of features (`1`, `5`, `all`)."""
+    """Mean AUC by method (`dictionary`, `random`, `neurons`, `dense`) and by number of features (`1`, `5`,
+    `all`)."""
     gains: dict[str, Figure]
     """By number of features: the dictionary's AUC less that of neurons, set by set; for `all` less the dense
     probe's."""
@@ -249,7 +258,9 @@ def evaluate(
 class _Measured:
     """One dictionary, or random directions, on a ground; each part is kept by itself."""
 
-    def __init__(self, ground: Ground, dictionary: Dictionary, method: dict[str, Any], progress: Progress) -> None:
+    def __init__(
+        self, ground: Ground, dictionary: Dictionary, method: dict[str, Any], progress: Progress
+    ) -> None:
         key = {"version": _VERSION, "ground": ground.digest, "method": method}
         self.sample = kept.json_value("sample", key, lambda: _on_sample(dictionary, ground.usable))
         self.aucs = ground.probe(
@@ -259,14 +270,15 @@ class _Measured:
         def absorbed() -> dict[str, Any] | None:
             words = ground.spelling
             codes = dictionary.encode(torch.from_numpy(words.activations))
-            found = absorption.measure(dictionary, codes, words, ground.probes)
+            with probing.one_thread():
+                found = absorption.measure(dictionary, codes, words, ground.probes)
             return None if found is None else asdict(found)
 
         self.absorption = kept.json_value("absorption", key, absorbed)
 
 
 def _on_sample(dictionary: Dictionary, x: np.ndarray) -> dict[str, Any]:
-    """Reconstruction, L0 and dense features on ordinary tokens, by blocks of texts that are drawn together."""
+    """Reconstruction, L0 and dense features on ordinary tokens; the bootstrap draws blocks of texts."""
     values = torch.from_numpy(x)
     codes = dictionary.encode(values)
     blocks = np.array_split(np.arange(len(x)), min(_BLOCKS, len(x)))
@@ -343,4 +355,4 @@ def _active(codes: Codes, span: slice) -> np.ndarray:
 
 
 def _digest(*arrays: np.ndarray) -> str:
-    return digests.of_bytes(*(memoryview(np.ascontiguousarray(a)).cast("B") for a in arrays if a.size))
+    return digests.of_bytes(*(np.ascontiguousarray(a).tobytes() for a in arrays if a.size))
