@@ -36,6 +36,7 @@ def draw(cards: dict[str, Card], path: Path) -> None:
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
     except ImportError as error:
         raise MissingDependencyError("matplotlib", "eval", "Drawing the plot") from error
     with mpl.rc_context({"svg.hashsalt": "pellucid", "font.size": 9}):
@@ -45,12 +46,9 @@ def draw(cards: dict[str, Card], path: Path) -> None:
             panel.set(xscale="log", yscale="log", xlabel="features active per token", ylabel=label)
             panel.spines[["top", "right"]].set_visible(False)
             for axis in (panel.xaxis, panel.yaxis):
-                axis.set_major_formatter(
-                    mpl.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5))
-                )
-                axis.set_minor_formatter(
-                    mpl.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5))
-                )
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
         for number, (name, card) in enumerate(cards.items()):
             for method, quality in card["quality"]["methods"].items():
                 own = method == "dictionary"
@@ -65,8 +63,19 @@ def draw(cards: dict[str, Card], path: Path) -> None:
                         yerr=_arms(value),
                         **style,
                     )
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        for panel in panels:
+            _widen(panel)
+        told = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+        ordered = [*cards, *(label for label in _LABELS.values() if label in told)]
+        figure.legend([told[n] for n in ordered], ordered, loc="outside right upper", frameon=False)
         _save(figure, path)
+
+
+def _widen(panel: Any) -> None:
+    """Let each axis span a factor of four at least, so that small differences look small."""
+    for (low, high), limit in ((panel.get_xlim(), panel.set_xlim), (panel.get_ylim(), panel.set_ylim)):
+        grown = max(1.0, 4 * low / high) ** 0.5
+        limit(low / grown, high * grown)
 
 
 def check(path: Path) -> None:
