@@ -65,9 +65,10 @@ def draw(cards: dict[str, Card], path: Path) -> None:
                     )
         for panel in panels:
             _widen(panel)
-        told = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-        ordered = [*cards, *(label for label in _LABELS.values() if label in told)]
-        figure.legend([told[n] for n in ordered], ordered, loc="outside right upper", frameon=False)
+        handles, labels = panels[0].get_legend_handles_labels()
+        shown = dict(zip(labels, handles, strict=True))
+        ordered = [*cards, *(label for label in _LABELS.values() if label in shown)]
+        figure.legend([shown[n] for n in ordered], ordered, loc="outside right upper", frameon=False)
         _save(figure, path)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -69,8 +69,10 @@ class Ground:
     site: Site
     settings: EvaluationSettings
     sets: list[LabelledSet]
+    rows: list[np.ndarray]
+    """Of each set: where its texts stand in `endings`."""
     endings: Endings
-    """Of the texts of all sets, one set after the other."""
+    """Of the texts of all sets, each once."""
     spelling: Spelling
     probes: LetterProbes
     plain: dict[str, list[float]]
@@ -103,19 +105,18 @@ class Ground:
         settings = settings or EvaluationSettings()
         probing.regression()  # refused before anything is read, where scikit-learn is missing
         sets = labelled.read(settings.source, texts=settings.texts)
-        texts = [text for s in sets for text in s.texts]
-        ends = endings.read(model, site, texts, tokens=settings.tokens, progress=progress)
+        place = {text: i for i, text in enumerate(dict.fromkeys(text for s in sets for text in s.texts))}
+        rows = [np.array([place[text] for text in s.texts]) for s in sets]
+        ends = endings.read(model, site, list(place), tokens=settings.tokens, progress=progress)
         words = spelling.read(model, site, words=settings.words, progress=progress)
         key = {"version": _VERSION, "words": _digest(words.activations), "split": words.training.tolist()}
         with probing.one_thread():
             found = kept.arrays("letters", key, lambda: asdict(absorption.letter_probes(words)))
-        ground = cls(model, site, settings, sets, ends, words, LetterProbes(**found), {}, 0.0)
+        ground = cls(model, site, settings, sets, rows, ends, words, LetterProbes(**found), {}, 0.0)
         aucs = ground.probe("neurons", lambda: ends.last, progress)
         plain = {f"neurons {c}": [a["few"][str(c)] for a in aucs] for c in probing.COUNTS}
         plain["dense"] = [a["all"] for a in aucs]
-        return cls(
-            model, site, settings, sets, ends, words, LetterProbes(**found), plain, time.monotonic() - started
-        )
+        return replace(ground, plain=plain, seconds=time.monotonic() - started)
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -130,8 +131,7 @@ class Ground:
     @cached_property
     def usable(self) -> np.ndarray:
         """[tokens, D] one token of each text, attention sinks left out."""
-        _, first = np.unique([labelled.digest_of(t) for s in self.sets for t in s.texts], return_index=True)
-        x = self.endings.sample[first]
+        x = self.endings.sample
         norms = np.linalg.norm(x, axis=1)
         kept_ones: np.ndarray = x[norms < _SINK_FACTOR * np.median(norms)]
         return kept_ones
@@ -143,30 +143,29 @@ class Ground:
 
         Args:
             method: names what gives the columns, as JSON values.
-            columns: gives activations [texts of all sets, F], or codes; asked for only if they are needed.
+            columns: gives activations [texts, F] in the order of `endings`, or codes; asked for only if they
+                are needed.
             progress: told of sets.
         """
-        found, at, made = [], 0, None
+        found, made = [], None
         told = method if isinstance(method, str) else next(iter(method))
-        for number, one in enumerate(self.sets):
-            span = slice(at, at + len(one.texts))
+        for number, (one, rows) in enumerate(zip(self.sets, self.rows, strict=True)):
             key = {
                 "version": _VERSION,
                 "method": method,
                 "set": one.name,
-                "x": _digest(self.endings.last[span]),
+                "x": _digest(self.endings.last[rows]),
+                "labels": one.labels.tolist(),
             }
-            key["labels"] = one.labels.tolist()
 
-            def compute(span: slice = span, one: LabelledSet = one) -> dict[str, Any]:
+            def compute(one: LabelledSet = one, rows: np.ndarray = rows) -> dict[str, Any]:
                 nonlocal made
                 made = columns() if made is None else made
-                x = _active(made, span) if isinstance(made, Codes) else made[span]
+                x = _active(made, rows) if isinstance(made, Codes) else made[rows]
                 with probing.one_thread():
                     return asdict(probing.probe(x, one.labels, one.training))
 
             found.append(kept.json_value("probing", key, compute))
-            at = span.stop
             progress(f"probe ({told})", number + 1, len(self.sets))
         return found
 
@@ -344,13 +343,14 @@ def _summary(
     return figures, gains, by_set
 
 
-def _active(codes: Codes, span: slice) -> np.ndarray:
-    """[texts, F] the codes of some texts, dense over the features that are active on any of them."""
-    low, high = int(codes.offsets[span.start]), int(codes.offsets[span.stop])
-    features, columns = np.unique(codes.features[low:high].numpy(), return_inverse=True)
-    counts = codes.offsets[span.start : span.stop + 1].diff().numpy()
-    x = np.zeros((span.stop - span.start, len(features)), np.float32)
-    x[np.repeat(np.arange(len(x)), counts), columns] = codes.values[low:high].numpy()
+def _active(codes: Codes, rows: np.ndarray) -> np.ndarray:
+    """[R, F] the codes of some rows, dense over the features that are active on any of them."""
+    own = [codes.row(int(row)) for row in rows]
+    features, columns = np.unique(np.concatenate([f.numpy() for f, _ in own]), return_inverse=True)
+    x = np.zeros((len(rows), len(features)), np.float32)
+    x[np.repeat(np.arange(len(rows)), [len(f) for f, _ in own]), columns] = np.concatenate(
+        [v for _, v in own]
+    )
     return x
 
 
