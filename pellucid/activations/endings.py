@@ -65,7 +65,7 @@ def read(
         raise InputError("A text holds no token. Give at least one word.")
     rows = [[separator, *ids[-(tokens - 1) :]] for ids in encoded]
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
-    pool = RowPool(model, site)
+    pool = RowPool(model, (site,))
     last, sample = (np.zeros((len(rows), model.width), np.float32) for _ in range(2))
     for at in range(0, len(order), _TEXTS_AT_ONCE):
         part = order[at : at + _TEXTS_AT_ONCE]

@@ -68,7 +68,7 @@ def read(model: Model, site: Site, *, words: int = 300, progress: Progress = sil
         False: [i for letter, own in ids.items() for i in own[: test[letter]]],
     }
     pieces = {i: model.decode([i]) for own in ids.values() for i in own}
-    pool = RowPool(model, site)
+    pool = RowPool(model, (site,))
     frame = _Frame(model)
     total = sum(-(-len(own) // (_WORDS_IN_A_ROW - _EXAMPLES)) for own in sides.values())
     found, order, training, done = [], [], [], 0

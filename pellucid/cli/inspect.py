@@ -111,8 +111,8 @@ def _evaluated(
     for name, dictionary in found.items():
         if dictionary.ports.kind != "sparse autoencoder":
             raise InputError(
-                f"{name} is a {dictionary.ports.kind}, and the full evaluation is for dictionaries that write "
-                "the one site they read. Leave out --full."
+                f"{name} is a {dictionary.ports.kind}, and the full evaluation is for dictionaries that "
+                "write the one site they read. Leave out --full."
             )
     grounds: dict[tuple[str, Ports], Ground] = {}
     evaluated = {}

@@ -34,6 +34,7 @@ from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.baselines import random_dictionary
 from pellucid.dictionaries.codes import Codes
 from pellucid.dictionaries.figures import Figure, mean_over_groups, resampled
+from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
 
 _VERSION = 1
@@ -217,10 +218,10 @@ def evaluate(
     Raises:
         InputError: when the ground is of another site or model.
     """
-    if (dictionary.site, dictionary.model_digest) != (ground.site, ground.model.digest):
+    if (dictionary.ports, dictionary.model_digest) != (Ports.of(ground.site), ground.model.digest):
         raise InputError(
-            f"The dictionary is of {dictionary.site}, and what was read for it is of {ground.site}; or the "
-            "models differ. Read the site of the dictionary."
+            f"The dictionary is of {dictionary.ports}, and what was read for it is of {ground.site}; or the "
+            "models differ. Read the one site that the dictionary reads and writes."
         )
     started = time.monotonic()
     own = _Measured(ground, dictionary, {"dictionary": digest}, progress)
@@ -231,7 +232,7 @@ def evaluate(
         x,
         features=dictionary.num_features,
         k=k,
-        site=ground.site,
+        ports=dictionary.ports,
         model_digest=ground.model.digest,
     )
     chance = _Measured(ground, by_chance, {"random": [dictionary.num_features, k]}, progress)

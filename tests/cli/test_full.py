@@ -17,6 +17,7 @@ from pellucid import cli
 from pellucid.core.sites import Site
 from pellucid.dictionaries import files
 from pellucid.dictionaries.baselines import random_dictionary
+from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
 from pellucid.testing import WORDS
 
@@ -64,9 +65,12 @@ def dictionaries(
     x = tiny.capture(torch.randint(3, 300, (8, 32)), [SITE])[SITE][:, 1:].flatten(0, 1)
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, 6)) + f" {i} {rng.choice(['rain', 'moon'])}" for i in range(300)]
-    keep_tables(home, {f"{n}_last": [(t, t[-4:]) for t in texts[n * 100 : n * 100 + 100]] for n in range(2)})
+    halves = {f"{n}_last": texts[n * 100 : n * 100 + 100] for n in range(2)}
+    keep_tables(home, {name: [(t, t[-4:]) for t in half] for name, half in halves.items()})
     for seed in range(2):
-        dictionary = random_dictionary(x, features=64, k=4, site=SITE, model_digest=digest, seed=seed)
+        dictionary = random_dictionary(
+            x, features=64, k=4, ports=Ports.of(SITE), model_digest=digest, seed=seed
+        )
         card = {
             "model_reference": str(tmp_path / "model"),
             "tokens": 5000,

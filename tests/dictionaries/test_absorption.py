@@ -12,6 +12,7 @@ from pellucid.activations.spelling import Spelling
 from pellucid.core.sites import Site
 from pellucid.dictionaries import absorption
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.ports import Ports
 
 WIDTH = 24
 LETTERS = 4
@@ -21,7 +22,7 @@ EACH = 60
 def made(decoder: torch.Tensor, threshold: float) -> Dictionary:
     n = len(decoder)
     return Dictionary(
-        site=Site("resid_post", 1),
+        ports=Ports.of(Site("resid_post", 1)),
         model_digest="sha256:0",
         activation="jumprelu",
         encoder=decoder,

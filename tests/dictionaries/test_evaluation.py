@@ -14,6 +14,7 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import evaluation, probing
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.evaluation import EvaluationSettings, Ground, evaluate
+from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
 from pellucid.testing import WORDS
 
@@ -50,7 +51,7 @@ def axes(model: Model) -> Dictionary:
     eye = torch.eye(model.width)
     both = torch.cat([eye, -eye])
     return Dictionary(
-        site=SITE,
+        ports=Ports.of(SITE),
         model_digest=model.digest,
         activation="relu",
         encoder=both,
@@ -129,4 +130,4 @@ def test_what_was_measured_is_kept_and_a_killed_run_goes_on(
 
 def test_a_dictionary_of_another_site_is_refused(ground: Ground) -> None:
     with pytest.raises(InputError, match=r"of resid_post\.1, and what was read for it is of resid_post\.2"):
-        evaluate(ground, replace(axes(ground.model), site=Site("resid_post", 1)), "sha256:axes")
+        evaluate(ground, replace(axes(ground.model), ports=Ports.of(Site("resid_post", 1))), "sha256:axes")
