@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -68,9 +69,8 @@ def dictionaries(
     halves = {f"{n}_last": texts[n * 100 : n * 100 + 100] for n in range(2)}
     keep_tables(home, {name: [(t, t[-4:]) for t in half] for name, half in halves.items()})
     for seed in range(2):
-        dictionary = random_dictionary(
-            x, features=64, k=4, ports=Ports.of(SITE), model_digest=digest, seed=seed
-        )
+        made = random_dictionary(x, features=64, k=4, ports=Ports.of(SITE), model_digest=digest, seed=seed)
+        dictionary = replace(made, frequency=None)
         card = {
             "model_reference": str(tmp_path / "model"),
             "tokens": 5000,
