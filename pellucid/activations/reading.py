@@ -33,7 +33,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.models.model import Model
 
-_SINK_FACTOR = 5.0
+SINK_FACTOR = 5.0
 _PROBE_ROWS = 32
 ROWS_AT_ONCE = 8
 
@@ -135,7 +135,7 @@ class Reader:
                     f"Every activation at {self.sites[number % len(self.sites)]} is NaN or infinite. "
                     "Read the model in fp32, or check its weights."
                 )
-            bars.append(_SINK_FACTOR * finite.median())
+            bars.append(SINK_FACTOR * finite.median())
         return torch.stack(bars)
 
     @cached_property

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from pellucid.activations import endings, labelled, spelling
 from pellucid.activations.endings import Endings
 from pellucid.activations.labelled import LabelledSet
+from pellucid.activations.reading import SINK_FACTOR
 from pellucid.activations.spelling import Spelling
 from pellucid.core import digests, kept
 from pellucid.core.errors import InputError
@@ -41,7 +42,6 @@ _VERSION = 1
 """Part of every key: raised when a figure is computed otherwise."""
 _DENSE = 0.1
 """A feature that is active on a larger share of tokens is dense."""
-_SINK_FACTOR = 5.0
 _BLOCKS = 64
 
 
@@ -56,7 +56,7 @@ class EvaluationSettings:
     about 0.05, and the mean over 155 sets to about 0.02, most of which is how the sets differ."""
     tokens: int = 32
     """Tokens of each text, the last ones. The median set has texts of 24; of those with hundreds the end is
-    read. At 700 tokens a second, 200 texts of each set, of up to 32 tokens, take eleven minutes."""
+    read. They come to 460,000 tokens (with 200 texts of each set), most of what a first run takes."""
     words: int = 300
     """Words of each first letter. Three in ten test: a rate over 90 words is known to about 0.1, and the mean
     over 24 letters to about 0.02."""
@@ -95,7 +95,7 @@ class Ground:
         Args:
             model: whose activations.
             site: where.
-            settings: how much to read; the defaults take about twelve minutes on two slow cores.
+            settings: how much to read; the defaults take about seven minutes of two slow cores.
             progress: told of texts, words and sets.
 
         Raises:
@@ -134,8 +134,8 @@ class Ground:
         """[tokens, D] one token of each text, attention sinks left out."""
         x = self.endings.sample
         norms = np.linalg.norm(x, axis=1)
-        kept_ones: np.ndarray = x[norms < _SINK_FACTOR * np.median(norms)]
-        return kept_ones
+        ordinary: np.ndarray = x[norms < SINK_FACTOR * np.median(norms)]
+        return ordinary
 
     def probe(
         self, method: Any, columns: Callable[[], np.ndarray | Codes], progress: Progress
@@ -224,18 +224,22 @@ def evaluate(
             "models differ. Read the one site that the dictionary reads and writes."
         )
     started = time.monotonic()
-    own = _Measured(ground, dictionary, {"dictionary": digest}, progress)
+    own = _measured(ground, lambda: dictionary, {"dictionary": digest}, progress)
     k = max(1, round(own.sample["l0"]["value"]))
     between = time.monotonic()
-    x = torch.from_numpy(ground.usable)
-    by_chance = random_dictionary(
-        x,
-        features=dictionary.num_features,
-        k=k,
-        ports=dictionary.ports,
-        model_digest=ground.model.digest,
-    )
-    chance = _Measured(ground, by_chance, {"random": [dictionary.num_features, k]}, progress)
+
+    @cache
+    def by_chance() -> Dictionary:
+        return random_dictionary(
+            torch.from_numpy(ground.usable),
+            features=dictionary.num_features,
+            k=k,
+            ports=dictionary.ports,
+            model_digest=ground.model.digest,
+        )
+
+    method = {"random": [dictionary.num_features, k, ground.digest]}
+    chance = _measured(ground, by_chance, method, progress)
     ended = time.monotonic()
     figures, gains, by_set = _summary(ground, own.aucs, chance.aucs)
     both = {"dictionary": own, "random": chance}
@@ -255,26 +259,33 @@ def evaluate(
     )
 
 
+@dataclass(frozen=True)
 class _Measured:
-    """One dictionary, or random directions, on a ground; each part is kept by itself."""
+    """One dictionary, or random directions, on a ground."""
 
-    def __init__(
-        self, ground: Ground, dictionary: Dictionary, method: dict[str, Any], progress: Progress
-    ) -> None:
-        key = {"version": _VERSION, "ground": ground.digest, "method": method}
-        self.sample = kept.json_value("sample", key, lambda: _on_sample(dictionary, ground.usable))
-        self.aucs = ground.probe(
-            method, lambda: dictionary.encode(torch.from_numpy(ground.endings.last)), progress
-        )
+    sample: dict[str, Any]
+    aucs: list[dict[str, Any]]
+    absorption: dict[str, Any] | None
 
-        def absorbed() -> dict[str, Any] | None:
-            words = ground.spelling
-            codes = dictionary.encode(torch.from_numpy(words.activations))
-            with probing.one_thread():
-                found = absorption.measure(dictionary, codes, words, ground.probes)
-            return None if found is None else asdict(found)
 
-        self.absorption = kept.json_value("absorption", key, absorbed)
+def _measured(
+    ground: Ground, made: Callable[[], Dictionary], method: dict[str, Any], progress: Progress
+) -> _Measured:
+    """What is kept of a dictionary, and the rest measured; it is asked for only if it is needed."""
+    key = {"version": _VERSION, "ground": ground.digest, "method": method}
+
+    def absorbed() -> dict[str, Any] | None:
+        words = ground.spelling
+        codes = made().encode(torch.from_numpy(words.activations))
+        with probing.one_thread():
+            found = absorption.measure(made(), codes, words, ground.probes)
+        return None if found is None else asdict(found)
+
+    return _Measured(
+        kept.json_value("sample", key, lambda: _on_sample(made(), ground.usable)),
+        ground.probe(method, lambda: made().encode(torch.from_numpy(ground.endings.last)), progress),
+        kept.json_value("absorption", key, absorbed),
+    )
 
 
 def _on_sample(dictionary: Dictionary, x: np.ndarray) -> dict[str, Any]:
