@@ -105,7 +105,8 @@ def _evaluated(
     from pellucid.cli import printing
     from pellucid.core.errors import InputError
     from pellucid.dictionaries import files
-    from pellucid.dictionaries.evaluation import Ground, evaluate
+    from pellucid.dictionaries.evaluation import evaluate
+    from pellucid.dictionaries.ground import Ground
     from pellucid.models.model import load
 
     for name, dictionary in found.items():

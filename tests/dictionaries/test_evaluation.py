@@ -11,9 +11,11 @@ import torch
 from pellucid.activations.spelling import Spelling
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
-from pellucid.dictionaries import evaluation, probing
+from pellucid.dictionaries import ground as room
+from pellucid.dictionaries import probing
 from pellucid.dictionaries.base import Dictionary
-from pellucid.dictionaries.evaluation import EvaluationSettings, Ground, evaluate
+from pellucid.dictionaries.evaluation import evaluate
+from pellucid.dictionaries.ground import EvaluationSettings, Ground
 from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
 from pellucid.testing import WORDS
@@ -34,7 +36,7 @@ def ground(
         home,
         {"1_last": ends, "2_again": ends, "3_noise": [(f"{t} dog", str(rng.integers(2))) for t in texts]},
     )
-    monkeypatch.setattr(evaluation.spelling, "read", lambda model, *_, **__: words(model))
+    monkeypatch.setattr(room.spelling, "read", lambda model, *_, **__: words(model))
     return Ground.prepare(tiny, SITE, SETTINGS)
 
 
