@@ -26,6 +26,7 @@ from pellucid.core.progress import Progress, silent
 from pellucid.core.sites import Site
 from pellucid.models.model import Model
 
+_TOKENS_AT_ONCE = 2048
 _TEXTS_AT_ONCE = 1024
 """Texts per kept file: what a killed run loses at most, some twenty seconds of two slow cores."""
 
@@ -96,7 +97,8 @@ def _read(pool: RowPool, rows: list[list[int]], drawn: list[int]) -> dict[str, n
     lengths = np.array([len(row) for row in rows])
     for length in np.unique(lengths):
         same = np.flatnonzero(lengths == length)
-        read = pool.read(torch.tensor([rows[i] for i in same])).float().numpy()
+        tokens = torch.tensor([rows[i] for i in same])
+        read = pool.read(tokens, max(1, _TOKENS_AT_ONCE // length)).float().cpu().numpy()
         last[same] = read[:, -1]
         sample[same] = read[np.arange(len(same)), [drawn[i] for i in same]]
     return {"last": last, "sample": sample}

@@ -148,5 +148,5 @@ def _read(pool: RowPool, rows: list[tuple[list[int], list[int]]]) -> dict[str, n
     longest = max(len(tokens) for tokens, _ in rows)
     # What is behind a token does not reach it, so rows are filled up with anything.
     filled = torch.tensor([tokens + tokens[:1] * (longest - len(tokens)) for tokens, _ in rows])
-    read = pool.read(filled).float().numpy()
+    read = pool.read(filled).float().cpu().numpy()
     return {"activations": np.concatenate([read[i, places] for i, (_, places) in enumerate(rows)])}
