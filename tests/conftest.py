@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -13,6 +17,7 @@ from hypothesis import HealthCheck, settings
 # Before anything imports transformers: the tests of this house never ask a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from pellucid.core import digests, files
 from pellucid.core.errors import UpstreamError
 from pellucid.models.model import Model, load
 from pellucid.testing import tiny_model
@@ -45,6 +50,28 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     folder = tmp_path / "home"
     monkeypatch.setenv("PELLUCID_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def keep_tables() -> Callable[[Path, dict[str, list[tuple[str, str]]]], None]:
+    """Puts a package with labelled sets into a cache folder, as if it had been fetched."""
+    return _keep_tables
+
+
+def _keep_tables(home: Path, tables: dict[str, list[tuple[str, str]]]) -> None:
+    folder = home / "packages" / "pypi-sae-probes-0.4.2"
+    folder.mkdir(parents=True)
+    archive = folder / "sae_probes-0.4.2-py3-none-any.whl"
+    with zipfile.ZipFile(archive, "w") as bundle:
+        for name, rows in tables.items():
+            text = io.StringIO()
+            csv.writer(text).writerows([("prompt", "target"), *rows])
+            packed = pa.BufferOutputStream()
+            with pa.CompressedOutputStream(packed, "zstd") as stream:
+                stream.write(text.getvalue().encode())
+            bundle.writestr(f"sae_probes/data/cleaned_data/{name}.csv.zst", packed.getvalue().to_pybytes())
+    record = {"file": archive.name, "digest": digests.of_file(archive)}
+    files.write_json(folder / "package.json", record)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.models.model import Model
 
-_SINK_FACTOR = 5.0
+SINK_FACTOR = 5.0
 _PROBE_ROWS = 32
 ROWS_AT_ONCE = 8
 
@@ -50,13 +50,16 @@ class RowPool:
         else:
             self._threads = ThreadPoolExecutor(1, "forward")
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """Activations [rows, positions, S·D] of token ids [rows, positions], where the model is."""
+    def read(self, tokens: Tensor, rows_at_once: int = ROWS_AT_ONCE) -> Tensor:
+        """Activations [rows, positions, S·D] of token ids [rows, positions], where the model is.
+
+        Short rows want more of them at once.
+        """
 
         def forward(part: Tensor) -> Tensor:
             return self.model.columns(part, self.sites)
 
-        parts = [tokens[at : at + ROWS_AT_ONCE] for at in range(0, len(tokens), ROWS_AT_ONCE)]
+        parts = [tokens[at : at + rows_at_once] for at in range(0, len(tokens), rows_at_once)]
         return torch.cat(list(self._threads.map(forward, parts)))
 
 
@@ -135,7 +138,7 @@ class Reader:
                     f"Every activation at {self.sites[number % len(self.sites)]} is NaN or infinite. "
                     "Read the model in fp32, or check its weights."
                 )
-            bars.append(_SINK_FACTOR * finite.median())
+            bars.append(SINK_FACTOR * finite.median())
         return torch.stack(bars)
 
     @cached_property

@@ -136,7 +136,7 @@ def _hub_data(ref: references.Reference) -> Path:
 def _read(name: str, stream: IO[bytes], field: str | None) -> Iterator[Document]:
     """The documents of one file, by its ending."""
     try:
-        stem, stream = _decompressed(name, stream)
+        stem, stream = decompressed(name, stream)
         suffix = Path(stem).suffix.lower()
         if suffix in _NOT_TEXT:
             return
@@ -170,7 +170,8 @@ def _read(name: str, stream: IO[bytes], field: str | None) -> Iterator[Document]
         ) from error
 
 
-def _decompressed(name: str, stream: IO[bytes]) -> tuple[str, IO[bytes]]:
+def decompressed(name: str, stream: IO[bytes]) -> tuple[str, IO[bytes]]:
+    """A file as what it holds: its name without the ending of compression, and its bytes."""
     openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
     suffix = Path(name).suffix.lower()
     if suffix in openers:

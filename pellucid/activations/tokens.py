@@ -149,6 +149,25 @@ class TokenStore:
         return cls.open(target)
 
 
+def separator_of(model: Model) -> int:
+    """The token that parts documents, and opens those that are read by themselves.
+
+    Raises:
+        InputError: when the tokenizer has none that ends a text.
+    """
+    ends = [
+        model.bos_id,
+        model.tokenizer.get_vocab().get("<|endoftext|>"),
+        model.tokenizer.eos_token_id,
+    ]
+    found = next((i for i in ends if i is not None), None)
+    if found is None:
+        raise InputError(
+            "The model's tokenizer has no token that ends a text, so that documents cannot be parted."
+        )
+    return int(found)
+
+
 def _state_of(source: TextSource) -> dict[str, Any]:
     """What tells two states of a source apart: for local files their names and digests as well."""
     state: dict[str, Any] = {"spec": source.spec}
@@ -172,15 +191,8 @@ class _Packer:
         if length < 8:
             raise InputError(f"A row needs at least 8 tokens; got {length}.")
         self.model, self.length, self.max_tokens = model, length, max_tokens
-        vocabulary = model.tokenizer.get_vocab()
-        ends = [model.bos_id, vocabulary.get("<|endoftext|>"), model.tokenizer.eos_token_id]
-        separator = next((i for i in ends if i is not None), None)
-        if separator is None:
-            raise InputError(
-                "The model's tokenizer has no token that ends a text, so that documents cannot be parted."
-            )
-        self.separator = int(separator)
-        self.dtype = np.uint16 if len(vocabulary) <= 2**16 else np.int32
+        self.separator = separator_of(model)
+        self.dtype = np.uint16 if len(model.tokenizer.get_vocab()) <= 2**16 else np.int32
         self.rows: list[np.ndarray] = []
         self.held: list[np.ndarray] = []
         self.row_sources: list[np.ndarray] = []

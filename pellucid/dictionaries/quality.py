@@ -28,12 +28,12 @@ from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.baselines import ByComponents, ByDictionary, Reconstructor, random_dictionary
+from pellucid.dictionaries.figures import Figure, resampled
 from pellucid.dictionaries.ports import Ports
 from pellucid.models import hooks
 from pellucid.models.model import Model
 
 _ROWS_AT_ONCE = 4
-_RESAMPLES = 1000
 
 
 class RowReader(Protocol):
@@ -48,15 +48,6 @@ class RowReader(Protocol):
 
     def sample(self, tokens: int) -> Tensor:
         """[tokens, C] of training text."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -225,12 +216,9 @@ def _quality(sums: np.ndarray, base: np.ndarray, spread: np.ndarray, dead: float
 
     They are [count, loss, KL, count, L0, squared error by site] and [count, plain loss, zero loss].
     """
-    draws = np.random.default_rng(0).integers(0, len(sums), (_RESAMPLES, len(sums)))
 
     def figure(of: Any) -> Figure:
-        many = [of(sums[d].sum(0), base[d].sum(0)) for d in draws]
-        low, high = np.quantile(many, [0.025, 0.975])
-        return Figure(float(of(sums.sum(0), base.sum(0))), float(low), float(high))
+        return resampled(len(sums), lambda rows: of(sums[rows].sum(0), base[rows].sum(0)))
 
     return Quality(
         unexplained=figure(lambda s, _: (s[5:] / s[3] / spread).mean()),

@@ -44,10 +44,22 @@ def test_a_dictionary_in_another_order_is_the_same_and_a_random_one_is_at_the_fl
     assert other.nearest == pytest.approx(other.random_nearest, abs=0.02)
 
 
+def test_the_floor_is_no_start_of_a_training() -> None:
+    # Trainings begin with directions drawn from their seed, and some features stay near them.
+    start = torch.nn.functional.normalize(
+        torch.randn(300, 64, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    found = agreement(made(start), made(unit(300)))
+    assert found.random_partners == 0.0
+
+
 def test_half_shared_is_half_found() -> None:
     rows = unit(200)
     found = agreement(made(rows), made(torch.cat([unit(150), rows[:100] + 0.02 * unit(100)])))
     assert found.partners == 0.5
+    # The interval of a share of 200: 1.96 times the root of 1/4 over 200, to either side.
+    assert found.partners_low == pytest.approx(0.43, abs=0.015)
+    assert found.partners_high == pytest.approx(0.57, abs=0.015)
 
 
 def test_features_that_were_silent_do_not_count() -> None:
