@@ -505,8 +505,8 @@ class Trainer:
             setattr(self, name, state[name])
         self.router = None
         if self.settings.visits is not None:
-            if crew.shards > 1:
-                raise InputError("Groups of features are not shared out over workers. Give --shards 1.")
+            if crew.size > 1:
+                raise InputError("Groups of features are trained by one worker. Leave --workers out.")
             self.router = Router(state["router"], state["router_bias"], self.settings.visits)
             self.clock = state["clock"]
 

@@ -26,6 +26,7 @@ from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import jumprelu, plain
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.crew import Crew
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.dictionaries.training import Job, Trainer, geometric_median, train, train_together
@@ -336,6 +337,12 @@ def test_a_routed_run_begins_from_a_routed_dictionary_alone() -> None:
     torch.testing.assert_close(found.encode(x).dense(), d.encode(x).dense(), rtol=1e-4, atol=1e-3)
     with pytest.raises(InputError, match="trained with visits 3, and None was asked for"):
         Trainer(replace(settings, visits=None), stream.sample(2048), PORTS, d)
+
+
+def test_several_workers_are_refused_a_router() -> None:
+    settings = replace(SETTINGS, visits=3)
+    with pytest.raises(InputError, match="by one worker"):
+        Trainer.restore(settings, PORTS, trainer_of(settings).state(), Crew(rank=0, size=2, shards=1))
 
 
 def test_features_that_read_different_sites_are_not_routed() -> None:
