@@ -67,8 +67,9 @@ def activations(tokens: int) -> Tensor:
 def pellucid(features: int, steps: int, sample: Tensor) -> tuple[Step, Reconstruct]:
     """Ours."""
     from pellucid.core.sites import Site
+    from pellucid.dictionaries.ports import Ports
     from pellucid.dictionaries.settings import TrainSettings
-    from pellucid.dictionaries.training import Trainer
+    from pellucid.dictionaries.trainer import Trainer
 
     settings = TrainSettings(
         features=features,
@@ -80,11 +81,10 @@ def pellucid(features: int, steps: int, sample: Tensor) -> tuple[Step, Reconstru
         warmup_steps=WARM_UP,
         decay_fraction=0.0,
     )
-    trainer = Trainer(settings, sample)
+    trainer = Trainer(settings, sample, Ports.of(Site.parse(SITE)))
 
     def reconstruct(x: Tensor) -> Tensor:
-        d = trainer.dictionary(Site.parse(SITE), "")
-        return d.decode(d.encode(x))
+        return trainer.dictionary("").reconstruct(x)[0]
 
     return trainer.train_on, reconstruct
 

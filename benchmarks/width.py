@@ -39,7 +39,7 @@ from pellucid.dictionaries import routing
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import TrainSettings, groups_of
-from pellucid.dictionaries.training import Trainer, geometric_median
+from pellucid.dictionaries.trainer import Trainer, geometric_median
 
 K, WARM_UP, VISITS = 32, 20, 16
 RATE = 2e-3  # of 1e-3 and 2e-3 the better at 2¹⁴ features, without a router

@@ -170,6 +170,8 @@ def train(
         trained, position = _train(size, shards, cluster, reader, unfinished, position, progress)
         for sentence in [note for job in jobs for note in job.run.notes]:
             printing.note(sentence)
+        if unfinished and not json:
+            printing.note(training.Spent.sentence(unfinished[0].run, batch_tokens))
         facts: dict[str, Any] = {
             "model_reference": model,
             **({} if beside is None else {"beside_reference": beside}),

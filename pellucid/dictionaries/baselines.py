@@ -15,7 +15,7 @@ from torch import Tensor
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import TrainSettings
-from pellucid.dictionaries.training import Trainer
+from pellucid.dictionaries.trainer import Trainer
 
 
 class Reconstructor(Protocol):

@@ -13,7 +13,7 @@ from pellucid.dictionaries import diffing
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import TrainSettings
-from pellucid.dictionaries.training import Trainer
+from pellucid.dictionaries.trainer import Trainer
 from pellucid.models.model import Model
 
 WIDTH = 20

@@ -19,7 +19,7 @@ from pellucid.dictionaries import files, plain, quality
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import TrainSettings
-from pellucid.dictionaries.training import Trainer
+from pellucid.dictionaries.trainer import Trainer
 from pellucid.models.model import Model
 
 WIDTH, HIDDEN, ACTIVE = 24, 30, 3

@@ -29,7 +29,8 @@ from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.crew import Crew
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
-from pellucid.dictionaries.training import Job, Trainer, geometric_median, train, train_together
+from pellucid.dictionaries.trainer import Trainer, geometric_median
+from pellucid.dictionaries.training import Job, Spent, train, train_together
 from pellucid.testing import WORDS, tiny_model
 
 WIDTH, HIDDEN, ACTIVE = 24, 40, 3
@@ -174,6 +175,22 @@ def test_the_figures_of_a_run_are_logged(learnt: tuple[Any, ...]) -> None:
     assert [event["step"] for event in events] == list(range(50, 601, 50))
     for event in events:
         assert {k: event[k] for k in ("fvu", "l0", "silent", "rate")} == figures[event["step"] - 1]
+        assert set(event["seconds"]) - {"keeping"} == {"reading", "training"}
+        assert all(seconds > 0 for seconds in event["seconds"].values())
+
+
+def test_a_run_says_where_its_time_went(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", identity={}) as run:
+        assert Spent.sentence(run, 256) == "No step was taken."
+        for step, seconds in (
+            (50, {"reading": 3.0, "training": 1.0}),
+            (100, {"reading": 4.0, "keeping": 2.0}),
+        ):
+            run.log({"step": step, "seconds": seconds})
+        told = Spent.sentence(run, 256)
+    assert (
+        told == "Where the time went: reading 70%, training 10%, keeping 20%; 2,560 tokens a second in all."
+    )
 
 
 def test_the_fvu_told_is_that_of_the_batch_before_the_step() -> None:

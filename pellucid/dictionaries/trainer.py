@@ -1,0 +1,500 @@
+"""The state of a training run and one step of it: one dense encode, everything after it sparse.
+
+A batch [B, C] holds the columns of every site that is read or written. What architectures differ in is in
+`architectures` and a file for each. What they share, with its sources in docs/explanation/training.md: each
+site scaled so that the mean squared distance from its centre is the width; decoder bias started at the
+geometric median; encoder started as the decoder, scaled so that the first reconstructions have the right
+length (where what is written is not what is read, a feature starts by writing the mean of what is written
+while it is active); unit decoder rows with the parallel part of the gradient removed before Adam; an
+auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear warm-up, and linear decay
+at the end.
+
+It does not know where batches come from, nor when to stop: that is `training`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.dictionaries import architectures, kernels, routing
+from pellucid.dictionaries.architectures import Decoded, Entries
+from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.crew import ALONE, Crew
+from pellucid.dictionaries.kernels import Adam, Extra
+from pellucid.dictionaries.ports import Ports
+from pellucid.dictionaries.product import Product
+from pellucid.dictionaries.routing import Router
+from pellucid.dictionaries.settings import TrainSettings, groups_of
+
+_AUXILIARY_WEIGHT = 1 / 32  # Gao et al. 2024, A.2
+_AUXILIARY_ROWS = 1024  # silent features are few: a quarter of the batch shows them the error well enough
+_ADAM_BETAS = (0.9, 0.999)
+_ADAM_EPSILON = 6.25e-10  # Gao et al. 2024: the default of 1e-8 is large beside these gradients
+_START_TOKENS = 1024  # on which the first length and the first thresholds are set
+_START_NUMBERS = 2**26  # at most so many pre-activations of them
+_RIDGE = 1e-3  # of the mean square of a column, for the first linear map of a skip transcoder
+
+
+class Trainer:
+    """The state of one training run, or of one worker's shard of it."""
+
+    crew: Crew = ALONE
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        sample: Tensor,
+        ports: Ports,
+        start: Dictionary | None = None,
+    ) -> None:
+        """Start from a sample of the stream, [tokens, C], or from a dictionary, with the scale of the sample.
+
+        Raises:
+            InputError: when the dictionary is of another size, or the settings and ports do not go together.
+        """
+        self.settings = settings.resolved()
+        self.ports = ports
+        self.router: Router | None = None
+        self.rule = architectures.of(self.settings)
+        if settings.skip and (ports.same or ports.layered):
+            raise InputError(
+                f"A linear map beside the features belongs to a transcoder; this is a {ports.kind}."
+            )
+        if settings.visits is not None and ports.layered:
+            raise InputError(
+                f"Groups of features are visited by what all of them read; this is a {ports.kind}."
+            )
+        sample = sample.float()
+        width = ports.width(sample.shape[1])
+        sites = torch.split(sample, width, dim=1)
+        centres = [geometric_median(x) for x in sites]
+        # Scaled units: mean squared distance from the centre is D, so rates and penalties mean the same at
+        # every site.
+        spread = [(x - c).square().sum(1).mean() for x, c in zip(sites, centres, strict=True)]
+        self.scale = (width / torch.stack(spread)).sqrt()
+        self._set_up(width)
+        if start is None:
+            self._begin(sample * self._columns, torch.cat(centres) * self._columns)
+        else:
+            self._take_up(start)
+        self.moments = {
+            name: (torch.zeros_like(t), torch.zeros_like(t))
+            for name, t in {"encoder": self.encoder, "decoder": self.decoder, **self.vectors}.items()
+        }
+        self.peak = torch.zeros_like(self.vectors["encoder_bias"])
+        self.fired, self.silent_for = (torch.zeros_like(self.peak, dtype=torch.int64) for _ in range(2))
+        self.clock = torch.zeros_like(self.peak, dtype=torch.int32)
+        self.step = 0
+
+    def _set_up(self, width: int) -> None:
+        """What is derived from the rest and not kept."""
+        self._product = Product()
+        self._columns = self.scale.repeat_interleave(width)
+        """[C] the scale of each column."""
+        self.rule.crew = self.crew
+        n, device = self.settings.features, self.scale.device
+        wiring = self.ports.wiring(n, width, self.rule.prefixes, device)
+        self.wiring = wiring.of(self.crew.own(n).to(device))
+        self.variance = float(width * len(self.ports.writes))
+
+    def _begin(self, x: Tensor, centre: Tensor) -> None:
+        """The first directions, and what follows from a scaled sample [tokens, C] with its centre [C]."""
+        n, visits = self.settings.features, self.settings.visits
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        inputs, aims = self.ports.inputs(x), self.ports.written(x)
+        middle, base = self.ports.inputs(centre[None])[:, 0], self.ports.written(centre[None])[0]
+        rows = torch.nn.functional.normalize(torch.randn(n, inputs.shape[2], generator=generator), dim=1)
+        rows = rows.to(x.device)
+        if visits is not None:
+            self.router = routing.cluster(inputs[0] - middle[0], groups_of(n), visits, generator)
+        if self.settings.directions == "tokens":
+            tokens = routing.directions_of(inputs - middle[:, None], n, self.router, generator)
+            rows = torch.nn.functional.normalize(rows + tokens, dim=1)
+        if self.router is not None:
+            self.router = self.router.centred_at(middle[0])
+        self.encoder = rows
+        self.vectors = {
+            "decoder_bias": base,
+            "encoder_bias": -(rows * middle[self.wiring.reads.long()]).sum(1),
+        }
+        if self.settings.skip:
+            aims = self._fit_skip(inputs[0], aims, middle[0])
+        few = max(64, min(_START_TOKENS, _START_NUMBERS // n))
+        if self.ports.same:
+            self.decoder = rows.clone()
+        else:
+            self.decoder = self._first_decoder(inputs, aims - base, few, generator)
+        # Scale the encoder so that first reconstructions have the best length; then begin the rule.
+        pre, entries = self._strongest(inputs[:, :few])
+        shape = kernels.decode(*entries, self.decoder, torch.zeros_like(base))
+        miss = aims[:few] - base
+        factor = float((miss * shape).sum() / shape.square().sum().clamp(min=1e-9))
+        self.encoder *= factor
+        self.vectors["encoder_bias"] *= factor
+        self.rule.vectors = self.vectors
+        self.rule.start(pre * factor)
+
+    def _strongest(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Pre-activations [T, N] of [R, T, D], or those visited, and the k largest of each row as entries."""
+        k, bias = self.settings.k, self.vectors["encoder_bias"]
+        if self.router is not None:
+            pre, groups = self.router.scores(inputs[0], self.encoder, bias)
+        else:
+            rows = self.encoder.chunk(len(inputs))
+            pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
+            pre += bias
+        values, columns = pre.topk(k, dim=1)
+        features = columns.flatten().int()
+        if self.router is not None:
+            rows_of = torch.arange(len(pre)).repeat_interleave(k)
+            features = self.router.features(groups, rows_of, features, len(bias))
+        offsets = torch.arange(len(pre) + 1, device=pre.device) * k
+        return pre, (offsets, features, values.clamp(min=0).flatten())
+
+    def _first_decoder(
+        self, inputs: Tensor, aims: Tensor, at_once: int, generator: torch.Generator
+    ) -> Tensor:
+        """[N, D'] for each feature the mean of what is written where it is among the strongest."""
+        rows = 1e-3 * torch.randn(self.settings.features, aims.shape[1], generator=generator).to(aims.device)
+        for at in range(0, len(aims), at_once):
+            _, (_, features, values) = self._strongest(inputs[:, at : at + at_once])
+            part = aims[at : at + at_once].repeat_interleave(self.settings.k, dim=0)
+            rows.index_add_(0, features, part * values[:, None])
+        rows *= torch.arange(aims.shape[1], device=rows.device) >= self.wiring.start[:, None]
+        length: Tensor = rows.norm(dim=1, keepdim=True)
+        return rows / length
+
+    def _fit_skip(self, x: Tensor, aims: Tensor, middle: Tensor) -> Tensor:
+        """Begin the linear map at the best one for the sample; returns what it leaves to the features."""
+        centred, base = x - middle, self.vectors["decoder_bias"]
+        ridge = _RIDGE * len(x) * torch.eye(x.shape[1], device=x.device)
+        found: Tensor = torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (aims - base))
+        self.vectors["skip"] = found.T.contiguous()
+        base -= middle @ found
+        return aims - x @ found
+
+    def _take_up(self, start: Dictionary) -> None:
+        """Begin from the weights of a dictionary."""
+        columns = torch.zeros(1, len(self._columns))
+        size = self.settings.features, self.ports.inputs(columns).shape[2], str(self.ports)
+        found = start.num_features, start.encoder.shape[1], str(start.ports)
+        if size != found:
+            raise InputError(
+                "The dictionary to start from has {} features of width {} at {}, ".format(*found)
+                + "and {} of width {} at {} are to be trained. Ask for what it has.".format(*size)
+            )
+        found_visits = None if start.router is None else start.router.visits
+        if found_visits != self.settings.visits:
+            raise InputError(
+                f"The dictionary to start from was trained with visits {found_visits}, and "
+                f"{self.settings.visits} was asked for. Ask for what it has."
+            )
+        start = start.to(self.scale.device)
+        reads, writes = self._scales
+        self.router = None if start.router is None else start.router.reading(1 / reads[0])
+        self.decoder = start.decoder * writes
+        unit = self.decoder.norm(dim=1)
+        self.decoder /= unit[:, None]
+        self.encoder = start.encoder * (unit[:, None] / reads[self.wiring.reads.long()])
+        self.vectors = {
+            "decoder_bias": start.decoder_bias * writes,
+            "encoder_bias": start.encoder_bias * unit,
+        }
+        if self.settings.skip:
+            skip = writes.new_zeros(len(writes), reads.shape[1]) if start.skip is None else start.skip
+            self.vectors["skip"] = skip * writes[:, None] / reads[0]
+        bars = torch.zeros_like(unit) if start.threshold is None else start.threshold
+        self.rule.vectors = self.vectors
+        self.rule.take_up(bars * unit)
+
+    @property
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        """The scale of each column that is read [R, D], and of each that is written [D']."""
+        columns = self._columns[None]
+        return self.ports.inputs(columns)[:, 0], self.ports.written(columns)[0]
+
+    def _select(self, x: Tensor) -> Entries:
+        """The entries of a batch [R, B, D] that count, with their values in fp32."""
+        bias = self.vectors["encoder_bias"]
+        if self.router is None:
+            product = self._product(x, self.encoder, bias - self.rule.bar)
+        else:
+            scores, groups = self.router.scores(x[0], self.encoder, bias - self.rule.bar)
+            product = scores.bfloat16()
+        counts, features = self.rule.select(product, self.step)
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        if self.router is not None:
+            rows = torch.arange(x.shape[1]).repeat_interleave(counts)
+            features = self.router.features(groups, rows, features, len(bias))
+        pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
+        return self._entries(counts, features, pre)
+
+    def _entries(self, counts: Tensor, features: Tensor, pre: Tensor) -> Entries:
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        values = self.rule.values(pre, features)
+        l0 = self.crew.total(float((values > 0).sum())) / len(counts)
+        return Entries(offsets, features, pre, values, rows, l0)
+
+    def _rebuild(self, entries: Entries, values: Tensor) -> Tensor:
+        """[G, B, D] what each prefix of the features reconstructs, the last being all of them."""
+        bias = self.crew.once(self.vectors["decoder_bias"])
+        own = kernels.decode(entries.offsets, entries.features, values, self.decoder, bias, self.wiring)
+        return self.crew.sum(own)
+
+    def _explain(self, x: Tensor, aim: Tensor) -> tuple[Entries, Tensor]:
+        """The entries of a batch [R, B, D], and the errors [G, B, D'] of what they reconstruct."""
+        mine = self.crew.rows(len(aim))
+        entries = self._select(x[:, mine])
+        errors = self._rebuild(entries, entries.values) - aim[mine]
+        found = (entries.offsets.diff(), entries.features, entries.pre)
+        return self._entries(*map(self.crew.pool, found)), self.crew.pool(errors, dim=1)
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        s = self.settings
+        assert s.learning_rate is not None
+        assert s.warmup_steps is not None
+        left = (s.steps - self.step) / max(1.0, s.decay_fraction * s.steps)
+        return s.learning_rate * min(1.0, (self.step + 1) / max(1, s.warmup_steps), left)
+
+    def train_on(self, activations: Tensor) -> dict[str, float]:
+        """One step on a batch [B, C]; returns the figures of the batch before the step."""
+        columns = activations.float() * self._columns
+        self._check(float(columns.sum()))
+        x, aim = self.ports.inputs(columns), self.ports.written(columns)
+        if self.settings.skip:
+            aim = aim - x[0] @ self.vectors["skip"].T
+        rate = self.rate()
+        entries, errors = self._explain(x, aim)
+        weight = 1 / (len(aim) * self.variance)
+        unexplained = float(errors[-1].square().sum(dtype=torch.float64)) * weight
+        self._check(unexplained)
+        self.step += 1
+        # The loss is the mean over the prefixes; a feature bears on its own prefix and all that hold it.
+        slopes = errors * (2 * weight / len(errors))
+        for inner in range(len(slopes) - 2, -1, -1):
+            slopes[inner] += slopes[inner + 1]
+        value_slopes = kernels.dots(
+            slopes, self.decoder, entries.offsets, entries.features, self.wiring.group
+        )
+        pre_slopes, gradients = self.rule.slopes(
+            entries, value_slopes, Decoded(aim, self.decoder, self._rebuild, weight)
+        )
+        gradients["decoder_bias"] = slopes[0].sum(0)
+        if self.settings.skip:
+            gradients["skip"] = slopes[0].T @ x[0]
+        num_silent = self.crew.total(float(self._silent_ones.sum()))
+        extra, by_bias = self._auxiliary(x, errors[-1])
+        held = extra.place >= 0
+        gradients["encoder_bias"][held] += by_bias[extra.place[held]]
+        kernels.update(
+            (self.encoder, self.decoder),
+            self.moments["encoder"],
+            self.moments["decoder"],
+            (entries.rows, entries.features, entries.values, pre_slopes),
+            x,
+            slopes,
+            self.wiring,
+            extra,
+            Adam(rate, *_ADAM_BETAS, _ADAM_EPSILON),
+            self.step,
+            None if self.router is None else self.clock,
+        )
+        for name, gradient in gradients.items():
+            self._move(name, gradient, rate)
+        self.rule.learn(entries, self.step)
+        self._count(entries)
+        return {"fvu": unexplained, "l0": entries.l0, "silent": num_silent, "rate": rate}
+
+    def _check(self, number: float) -> None:
+        """Refuse to go on with what is no number."""
+        if not math.isfinite(number):
+            raise InputError(
+                f"The loss is not a number at step {self.step + 1}: the stream holds NaN or infinite "
+                "activations. Read the model in fp32, or lower the learning rate."
+            )
+
+    def _move(self, name: str, gradient: Tensor, rate: float) -> None:
+        """Adam on a vector."""
+        b1, b2 = _ADAM_BETAS
+        first, second = self.moments[name]
+        first.mul_(b1).add_(gradient, alpha=1 - b1)
+        second.mul_(b2).add_(gradient.square(), alpha=1 - b2)
+        mean, square = first / (1 - b1**self.step), second / (1 - b2**self.step)
+        self.vectors[name] -= rate * mean / (square.sqrt() + _ADAM_EPSILON)
+
+    def _count(self, entries: Entries) -> None:
+        """Maxima, frequencies, and for how long features have been silent."""
+        active = entries.values > 0
+        features, values = entries.features[active].long(), entries.values[active]
+        self.silent_for += entries.num_rows
+        self.silent_for[features] = 0
+        if self.step == self.settings.first_step_of_decay:
+            # From here on the weights hardly move: maxima and frequencies are measured on the rest of the
+            # run.
+            self.peak.zero_()
+            self.fired.zero_()
+        self.peak.scatter_reduce_(0, features, values, "amax")
+        self.fired += torch.bincount(features, minlength=len(self.fired))
+
+    @property
+    def _silent_ones(self) -> Tensor:
+        """[N] which features have been silent for too long."""
+        assert self.settings.silent_tokens is not None
+        return self.silent_for >= self.settings.silent_tokens
+
+    def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[Extra, Tensor]:
+        """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
+
+        Args:
+            x: [R, B, D] what was read.
+            error: [B, D'].
+
+        Returns:
+            Those of encoder and decoder rows, and of the encoder bias of this worker's M silent features.
+        """
+        inner, outer = x.shape[2], error.shape[1]
+        place = torch.full((len(self.encoder),), -1, dtype=torch.int32, device=x.device)
+        silent_ones = self._silent_ones.nonzero()[:, 0]
+        count, total = len(silent_ones), int(self.crew.total(len(silent_ones)))
+        if total == 0:
+            return Extra(place, x.new_zeros(0, inner), x.new_zeros(0, outer)), x.new_zeros(0)
+        if self.router is not None:
+            return self._auxiliary_within(self.router, x[0], error, place)
+        place[silent_ones] = torch.arange(count, dtype=torch.int32, device=x.device)
+        x, aim = x[:, :_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
+        encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
+        # Features are in the order of the parts they read.
+        shares = torch.bincount(self.wiring.reads[silent_ones].long(), minlength=len(x)).cpu().tolist()
+        rows = torch.split(encoder, shares)
+        pre = torch.cat([part @ mine.T for part, mine in zip(x, rows, strict=True)], dim=1)
+        pre += self.vectors["encoder_bias"][silent_ones]
+        codes = self.crew.strongest(pre, min(total, inner // 2))
+        miss = self.crew.sum(codes @ decoder) - aim
+        weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
+        slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)
+        by_encoder = [mine.T @ part for part, mine in zip(x, torch.split(slope, shares, dim=1), strict=True)]
+        return Extra(place, torch.cat(by_encoder), (codes.T @ miss) * weight), slope.sum(0)
+
+    def _auxiliary_within(
+        self, router: Router, x: Tensor, error: Tensor, place: Tensor
+    ) -> tuple[Extra, Tensor]:
+        """The same for the silent features in the groups that a token visits, at most k of them.
+
+        Elsewhere one could explain nothing; and of very many features, very many may be silent.
+        """
+        x, aim, k = x[:_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS], self.settings.k
+        bias = self.vectors["encoder_bias"]
+        scores, groups = router.scores(x, self.encoder, bias)
+        silent_ones = self._silent_ones.view(len(router.rows), -1)
+        scores[~silent_ones[groups].flatten(1)] = 0
+        values, columns = scores.topk(k, dim=1)
+        active = values > 0
+        rows, counts = active.nonzero()[:, 0], active.sum(1)
+        features = router.features(groups, rows, columns[active], len(bias))
+        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        values = (kernels.dots(x, self.encoder, offsets, features) + bias[features]).clamp(min=0)
+        miss = kernels.decode(offsets, features, values, self.decoder, torch.zeros(error.shape[1])) - aim
+        weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
+        slope = torch.where(values > 0, kernels.dots(miss, self.decoder, offsets, features) * weight, 0)
+        chosen, which = torch.unique(features, return_inverse=True)
+        place[chosen.long()] = torch.arange(len(chosen), dtype=torch.int32)
+        by_encoder, by_decoder = torch.zeros(len(chosen), x.shape[1]), torch.zeros(len(chosen), len(miss.T))
+        by_encoder.index_add_(0, which, slope[:, None] * x[rows])
+        by_decoder.index_add_(0, which, (values * weight)[:, None] * miss[rows])
+        return Extra(place, by_encoder, by_decoder), torch.zeros(len(chosen)).index_add_(0, which, slope)
+
+    @property
+    def _measured_tokens(self) -> int:
+        """Tokens that maxima and frequencies were measured on: those since the rate began to fall."""
+        s = self.settings
+        first = s.first_step_of_decay
+        return (self.step - first + 1 if self.step >= first else self.step) * s.batch_tokens
+
+    def dictionary(self, model_digest: str) -> Dictionary:
+        """The dictionary as it stands, with the scale folded in."""
+        reads, writes = self._scales
+        decoder = self.decoder / writes
+        unit = decoder.norm(dim=1)
+        skip = self.vectors.get("skip")
+        shared: dict[str, Any] = {
+            "ports": self.ports,
+            "model_digest": model_digest,
+            "encoder": self.encoder * reads[self.wiring.reads.long()] * unit[:, None],
+            "encoder_bias": self.vectors["encoder_bias"] * unit,
+            "decoder": decoder / unit[:, None],
+            "decoder_bias": self.vectors["decoder_bias"] / writes,
+            "maximum": self.peak * unit,
+            "frequency": self.fired / max(1, self._measured_tokens),
+            "skip": None if skip is None else skip * reads[0] / writes[:, None],
+            "router": None if self.router is None else self.router.reading(reads[0]),
+        }
+        return self.rule.dictionary(shared, unit)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint must hold."""
+        return {
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            **{f"vector.{name}": t for name, t in self.vectors.items()},
+            **{f"first.{name}": pair[0] for name, pair in self.moments.items()},
+            **{f"second.{name}": pair[1] for name, pair in self.moments.items()},
+            **{
+                f"number.{name}": torch.tensor(value, dtype=torch.float64)
+                for name, value in self.rule.numbers.items()
+            },
+            "scale": self.scale,
+            "silent_for": self.silent_for,
+            "peak": self.peak,
+            "fired": self.fired,
+            **self._routed_state(),
+            "step": torch.tensor(self.step),
+        }
+
+    def _routed_state(self) -> dict[str, Tensor]:
+        if self.router is None:
+            return {}
+        return {"clock": self.clock, "router": self.router.rows, "router_bias": self.router.bias}
+
+    @classmethod
+    def restore(
+        cls, settings: TrainSettings, ports: Ports, state: dict[str, Tensor], crew: Crew = ALONE
+    ) -> Trainer:
+        """The trainer whose `state` this is; in a crew, the worker whose shard of a state this is."""
+        self = cls.__new__(cls)
+        self.settings, self.ports, self.crew = settings.resolved(), ports, crew
+        self.rule = architectures.of(self.settings)
+        for name in ("scale", "encoder", "decoder", "silent_for", "peak", "fired"):
+            setattr(self, name, state[name])
+        self.router = None
+        if self.settings.visits is not None:
+            if crew.size > 1:
+                raise InputError("Groups of features are trained by one worker. Leave --workers out.")
+            self.router = Router(state["router"], state["router_bias"], self.settings.visits)
+            self.clock = state["clock"]
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
+
+        self.vectors, seconds = under("vector."), under("second.")
+        self.moments = {name: (first, seconds[name]) for name, first in under("first.").items()}
+        self.rule.vectors = self.vectors
+        self.rule.numbers = {name: float(t) for name, t in under("number.").items()}
+        self.step = int(state["step"])
+        self._set_up(len(self.vectors["decoder_bias"]) // len(ports.writes))
+        return self
+
+
+def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:
+    """[D] the point of least summed distance to [T, D] (Weiszfeld's iteration); outliers hardly move it."""
+    centre = points.mean(0)
+    for _ in range(iterations):
+        weights = 1 / (points - centre).norm(dim=1).clamp(min=1e-6)
+        centre = (points * weights[:, None]).sum(0) / weights.sum()
+    return centre
