@@ -168,10 +168,7 @@ def train(
         if unfinished and not json:
             printing.note(precision_error(network, model, store, ports.writes[-1]).sentence())
         trained, position = _train(size, shards, cluster, reader, unfinished, position, progress)
-        for sentence in [note for job in jobs for note in job.run.notes]:
-            printing.note(sentence)
-        if unfinished and not json:
-            printing.note(training.Spent.sentence(unfinished[0].run, batch_tokens))
+        _tell(unfinished, batch_tokens, json=json)
         facts: dict[str, Any] = {
             "model_reference": model,
             **({} if beside is None else {"beside_reference": beside}),
@@ -189,6 +186,17 @@ def train(
             if other is None and not (job.run.result / "atlas").exists():
                 building.build(dictionary, again, rows, job.run.result / "atlas", progress=progress)
     return _report(cards, out, json=json)
+
+
+def _tell(jobs: list[Job], batch_tokens: int, *, json: bool) -> None:
+    """What whoever started the training should know of how it went."""
+    from pellucid.cli import printing
+    from pellucid.dictionaries.training import Spent
+
+    for sentence in (note for job in jobs for note in job.run.notes):
+        printing.note(sentence)
+    if jobs and not json:
+        printing.note(Spent.sentence(jobs[0].run, batch_tokens))
 
 
 def _crew_size(workers: int) -> int | None:

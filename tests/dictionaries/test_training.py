@@ -139,13 +139,13 @@ def test_as_many_features_are_active_as_were_asked_for(learnt: tuple[Any, ...]) 
     assert np.mean([f["l0"] for f in figures[-50:]]) == pytest.approx(ACTIVE, rel=0.02 if exact else 0.1)
 
 
-@pytest.mark.parametrize("steps", [15, 60])
-def test_the_threshold_of_a_short_run_keeps_as_many_as_were_asked_for(steps: int) -> None:
+@pytest.mark.parametrize(("steps", "off"), [(15, 0.2), (60, 0.05)])
+def test_the_threshold_of_a_short_run_keeps_as_many_as_were_asked_for(steps: int, off: float) -> None:
     trainer = trainer_of(replace(SETTINGS, architecture="batchtopk", tokens=256 * steps))
     for seed in range(steps):
         trainer.train_on(Synthetic().draw(256, seed))
     codes = trainer.dictionary("").encode(Synthetic().draw(2000, seed=10**7))
-    assert codes.mean_l0 == pytest.approx(ACTIVE, rel=0.1)
+    assert codes.mean_l0 == pytest.approx(ACTIVE, rel=off)
 
 
 def test_a_run_may_begin_from_a_dictionary_and_is_as_good_from_the_first_batch(
