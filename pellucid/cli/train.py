@@ -312,7 +312,9 @@ def _earlier(card: Card, ports: Ports, order: dict[str, Any]) -> tuple[list[dict
     from pellucid.core.errors import InputError
 
     if card["site"] != str(ports):
-        raise InputError(f"The dictionary to start from is of {card['site']}, and {ports} was asked for.")
+        raise InputError(
+            f"The dictionary to start from is of {card['site']}, and {ports} was asked for. Name its sites."
+        )
     before = card.get("earlier", [])
     last = {
         "dictionary": card["digests"]["dictionary.safetensors"],

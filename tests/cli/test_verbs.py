@@ -101,7 +101,9 @@ def test_training_goes_on_from_a_dictionary_where_its_text_was_left(
     assert more(tmp_path / "fourth", trained["run"], features=32) == 1
     assert "Ask for what it has" in " ".join(capsys.readouterr().err.split())
     assert more(tmp_path / "fifth", trained["run"], site="resid_post.0") == 1
-    assert "Give --site resid_post.1" in " ".join(capsys.readouterr().err.split())
+    assert "of resid_post.1, and resid_post.0 was asked for. Name its sites" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_a_disk_that_is_full_is_one_clear_error_and_the_same_command_goes_on(
