@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check docs bench clean
+.PHONY: help setup demo test test-unit test-cluster check docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,10 @@ test: $(READY) ## run all tests that this machine can run
 
 test-unit: $(READY) ## run the tests that need no weights, no accelerator and no network
 	$(BIN)/python -m pytest -m "not model and not gpu and not net"
+
+test-cluster: $(READY) ## install Ray, and run the tests that start a cluster on this machine
+	$(PIP) -e '.[dev,cluster]'
+	$(BIN)/python -m pytest -m cluster
 
 check: $(READY) ## lint, format, types, layers, and the code blocks of the docs
 	$(BIN)/ruff check .
