@@ -7,8 +7,6 @@ the caller to name: the module knows nothing of what is in one. The folder may b
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,7 +43,9 @@ def arrays(kind: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) ->
     """
     path = _place(kind, key, ".npz")
     if not path.is_file():
-        _write(path, make())
+        values = make()
+        with files.replacing(path) as file:
+            np.savez(file, **values)  # type: ignore[arg-type]
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as bundle:
             return {name: bundle[name] for name in bundle.files}
@@ -57,18 +57,3 @@ def arrays(kind: str, key: Any, make: Callable[[], Mapping[str, np.ndarray]]) ->
 
 def _place(kind: str, key: Any, suffix: str) -> Path:
     return paths.home() / "kept" / kind / (digests.of_json(key).removeprefix(digests.PREFIX)[:24] + suffix)
-
-
-def _write(path: Path, values: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **values)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

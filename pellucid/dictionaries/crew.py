@@ -43,6 +43,11 @@ class Crew:
         return self.rank % self.shards
 
     @property
+    def groups(self) -> int:
+        """How many groups of workers there are that look at different rows."""
+        return self.size // self.shards
+
+    @property
     def leads(self) -> bool:
         """Whether this is the worker that keeps the run's record."""
         return self.rank == 0
@@ -68,10 +73,10 @@ class Crew:
                 f"{features} features cannot be shared out evenly over {self.shards} workers. "
                 f"Ask for a multiple of {self.parts * self.shards}."
             )
-        if batch_tokens % (self.size // self.shards):
+        if batch_tokens % self.groups:
             raise InputError(
                 f"Batches of {batch_tokens} tokens cannot be shared out evenly over "
-                f"{self.size // self.shards} groups of workers. Give another --batch-tokens or --shards."
+                f"{self.groups} groups of workers. Give another --batch-tokens or --shards."
             )
 
     def own(self, features: int) -> Tensor:
@@ -80,7 +85,7 @@ class Crew:
 
     def rows(self, count: int) -> slice:
         """The rows of a batch of B that this worker looks at."""
-        share = count * self.shards // self.size
+        share = count // self.groups
         at = self.rank // self.shards * share
         return slice(at, at + share)
 

@@ -87,11 +87,7 @@ class Ports:
         Raises:
             InputError: when there are several.
         """
-        if len(self.reads) > 1:
-            raise InputError(
-                f"A {self.kind} reads {_names(self.reads)}, and this needs a dictionary that reads one site."
-            )
-        return self.reads[0]
+        return self._only(self.reads, "reads")
 
     @property
     def target(self) -> Site:
@@ -100,11 +96,14 @@ class Ports:
         Raises:
             InputError: when there are several.
         """
-        if len(self.writes) > 1:
+        return self._only(self.writes, "writes")
+
+    def _only(self, sites: tuple[Site, ...], does: str) -> Site:
+        if len(sites) > 1:
             raise InputError(
-                f"A {self.kind} writes {_names(self.writes)}, and this needs one that writes one site."
+                f"A {self.kind} {does} {_names(sites)}, and this needs a dictionary that {does} one site."
             )
-        return self.writes[0]
+        return sites[0]
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -180,8 +180,8 @@ class Trainer:
 
     def _take_up(self, start: Dictionary) -> None:
         """Begin from the weights of a dictionary."""
-        columns = torch.zeros(1, len(self._columns))
-        size = self.settings.features, self.ports.inputs(columns).shape[2], str(self.ports)
+        reads, writes = self._scales
+        size = self.settings.features, reads.shape[1], str(self.ports)
         found = start.num_features, start.encoder.shape[1], str(start.ports)
         if size != found:
             raise InputError(
@@ -195,7 +195,6 @@ class Trainer:
                 f"{self.settings.visits} was asked for. Ask for what it has."
             )
         start = start.to(self.scale.device)
-        reads, writes = self._scales
         self.router = None if start.router is None else start.router.reading(1 / reads[0])
         self.decoder = start.decoder * writes
         unit = self.decoder.norm(dim=1)
@@ -252,6 +251,8 @@ class Trainer:
         mine = self.crew.rows(len(aim))
         entries = self._select(x[:, mine])
         errors = self._rebuild(entries, entries.values) - aim[mine]
+        if self.crew.groups == 1:
+            return entries, errors
         found = (entries.offsets.diff(), entries.features, entries.pre)
         return self._entries(*map(self.crew.pool, found)), self.crew.pool(errors, dim=1)
 
@@ -289,8 +290,8 @@ class Trainer:
         gradients["decoder_bias"] = slopes[0].sum(0)
         if self.settings.skip:
             gradients["skip"] = slopes[0].T @ x[0]
-        num_silent = self.crew.total(float(self._silent_ones.sum()))
-        extra, by_bias = self._auxiliary(x, errors[-1])
+        num_silent = self._num_silent
+        extra, by_bias = self._auxiliary(x, errors[-1], num_silent)
         held = extra.place >= 0
         gradients["encoder_bias"][held] += by_bias[extra.place[held]]
         kernels.update(
@@ -310,7 +311,7 @@ class Trainer:
             self._move(name, gradient, rate)
         self.rule.learn(entries, self.step)
         self._count(entries)
-        return {"fvu": unexplained, "l0": entries.l0, "silent": num_silent, "rate": rate}
+        return {"fvu": unexplained, "l0": entries.l0, "silent": float(num_silent), "rate": rate}
 
     def _check(self, number: float) -> None:
         """Refuse to go on with what is no number."""
@@ -349,25 +350,30 @@ class Trainer:
         assert self.settings.silent_tokens is not None
         return self.silent_for >= self.settings.silent_tokens
 
-    def _auxiliary(self, x: Tensor, error: Tensor) -> tuple[Extra, Tensor]:
+    @property
+    def _num_silent(self) -> int:
+        """How many they are, those of other workers among them."""
+        return int(self.crew.total(float(self._silent_ones.sum())))
+
+    def _auxiliary(self, x: Tensor, error: Tensor, num_silent: int) -> tuple[Extra, Tensor]:
         """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
 
         Args:
             x: [R, B, D] what was read.
             error: [B, D'].
+            num_silent: how many features are silent, those of other workers among them.
 
         Returns:
             Those of encoder and decoder rows, and of the encoder bias of this worker's M silent features.
         """
         inner, outer = x.shape[2], error.shape[1]
         place = torch.full((len(self.encoder),), -1, dtype=torch.int32, device=x.device)
-        silent_ones = self._silent_ones.nonzero()[:, 0]
-        count, total = len(silent_ones), int(self.crew.total(len(silent_ones)))
-        if total == 0:
+        if num_silent == 0:
             return Extra(place, x.new_zeros(0, inner), x.new_zeros(0, outer)), x.new_zeros(0)
         if self.router is not None:
             return self._auxiliary_within(self.router, x[0], error, place)
-        place[silent_ones] = torch.arange(count, dtype=torch.int32, device=x.device)
+        silent_ones = self._silent_ones.nonzero()[:, 0]
+        place[silent_ones] = torch.arange(len(silent_ones), dtype=torch.int32, device=x.device)
         x, aim = x[:, :_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
         encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
         # Features are in the order of the parts they read.
@@ -375,7 +381,7 @@ class Trainer:
         rows = torch.split(encoder, shares)
         pre = torch.cat([part @ mine.T for part, mine in zip(x, rows, strict=True)], dim=1)
         pre += self.vectors["encoder_bias"][silent_ones]
-        codes = self.crew.strongest(pre, min(total, inner // 2))
+        codes = self.crew.strongest(pre, min(num_silent, inner // 2))
         miss = self.crew.sum(codes @ decoder) - aim
         weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
         slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)

@@ -99,7 +99,7 @@ class Workers(Crew):
 
     def pool(self, x: Tensor, dim: int = 0) -> Tensor:
         """What all who hold the same features found in their rows, in the order of the rows."""
-        if self.size == self.shards:
+        if self.groups == 1:
             return x
         found = self._gather(x.movedim(dim, 0), self._group("rows"), self.training)
         return found.movedim(0, dim).contiguous()
@@ -161,15 +161,14 @@ class Workers(Crew):
 
     def select_in_batch(self, product: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """This worker's part of the B·k largest positive entries of the batch, and ties with the last."""
-        groups = self.size // self.shards
         # All the largest may be in the rows of one worker.
-        counts, features = kernels.select_in_batch(product, k * groups)
+        counts, features = kernels.select_in_batch(product, k * self.groups)
         rows, bits = _scores(product, counts, features)
         histogram = torch.bincount(bits, minlength=_SCORES).int()
         dist.all_reduce(histogram)
         self.training.summed(histogram.nbytes, self.size)
         above = histogram.flip(0).cumsum(0).flip(0)
-        wanted = len(product) * groups * k
+        wanted = len(product) * self.groups * k
         bar = max(1, int((above >= wanted).sum()) - 1)
         return _kept(bits >= bar, rows, features, len(product))
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -36,13 +35,7 @@ from pellucid.testing import WORDS, tiny_model
 WIDTH, HIDDEN, ACTIVE = 24, 40, 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small kernels gain nothing from more threads, and wait at every barrier where the machine is busy."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass
@@ -268,7 +261,7 @@ def test_the_gradients_of_the_auxiliary_loss_are_those_of_autograd() -> None:
     trainer.silent_for[5] = 99
     x = stream.draw(64, seed=1) * trainer.scale
     error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
-    (place, *matrices), by_bias = trainer._auxiliary(x[None], error)
+    (place, *matrices), by_bias = trainer._auxiliary(x[None], error, trainer._num_silent)
     found = matrices[0], by_bias, matrices[1]
     assert len(by_bias) == len(silent)
     assert place[silent].tolist() == list(range(len(silent)))
@@ -296,7 +289,7 @@ def test_with_a_router_silent_features_of_the_groups_visited_explain_the_error_a
     trainer.silent_for[silent] = 100
     x = stream.draw(64, seed=1) * trainer.scale
     error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
-    extra, by_bias = trainer._auxiliary(x[None], error)
+    extra, by_bias = trainer._auxiliary(x[None], error, trainer._num_silent)
 
     assert trainer.router is not None
     visited = torch.zeros(64, 8, dtype=torch.bool).scatter(1, trainer.router.groups(x), True)
@@ -372,7 +365,8 @@ def test_features_that_read_different_sites_are_not_routed() -> None:
 
 def test_no_silent_feature_gives_no_auxiliary_gradient() -> None:
     trainer = trainer_of(SETTINGS)
-    (place, encoder, decoder), bias = trainer._auxiliary(torch.ones(1, 4, WIDTH), torch.ones(4, WIDTH))
+    x, error = torch.ones(1, 4, WIDTH), torch.ones(4, WIDTH)
+    (place, encoder, decoder), bias = trainer._auxiliary(x, error, trainer._num_silent)
     assert bool((place == -1).all())
     assert len(encoder) == len(bias) == len(decoder) == 0
 
