@@ -27,9 +27,11 @@ TEXT = (
     "A judge, a nurse and two soldiers sat in the front row, eating fresh bread with cheese. "
     '"Magnificent!" the conductor was told. "Merci beaucoup," he said, and went home to write Python.'
 )
+_ROUGH_STRENGTHS = (1.0, 2.0)
 _STRENGTHS = (0.6, 1.0, 1.6, 2.5)
 _VECTOR_STRENGTHS = (0.6, 0.9, 1.3, 1.8)
-_TRIAL_PROMPTS = 4
+_ROUGH_PROMPTS = 4
+_FINALISTS = 2
 # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect.
 _KEPT = 0.05
 _SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9)
@@ -87,12 +89,20 @@ def find(session: Session, names: Sequence[str], *, count: int = 6) -> dict[str,
 
 
 def choose(session: Session, found: dict[str, list[Candidate]], progress: Progress) -> list[Chosen]:
-    """Turn every candidate up on a few prompts; the best of each concept, the best concept first."""
+    """The best candidate of each concept, the best concept first.
+
+    Every candidate is turned up on a few prompts, then the best few of each concept on more: a handful of
+    answers is enough to drop a feature that does nothing, and too few to tell a good one from a lucky one.
+    """
     best = []
     for number, (name, candidates) in enumerate(found.items()):
-        concept = CONCEPTS[name]
-        prompts, judges = SEARCH_PROMPTS[:_TRIAL_PROMPTS], [effects.by_words(concept.words)]
-        tried = trial(session.model, session.dictionary, candidates, _STRENGTHS, prompts, judges)
+        concept, model, dictionary = CONCEPTS[name], session.model, session.dictionary
+        judges = [effects.by_words(concept.words)]
+        rough = trial(
+            model, dictionary, candidates, _ROUGH_STRENGTHS, SEARCH_PROMPTS[:_ROUGH_PROMPTS], judges
+        )
+        finalists = list(dict.fromkeys(t.candidate for t in rough))[:_FINALISTS]
+        tried = trial(model, dictionary, finalists, _STRENGTHS, SEARCH_PROMPTS, judges)
         best.append(Chosen(concept, tried[0]))
         progress("turn candidates up", number + 1, len(found))
     return sorted(best, key=lambda c: -c.trial.score)
