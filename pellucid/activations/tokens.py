@@ -136,7 +136,7 @@ class TokenStore:
                 f"The text fills no row of {length} tokens: it has {packer.total}. "
                 "Give more text, or a smaller length."
             )
-        with files.new_folder(target) as partial:
+        with files.new_folder(target, shared=folder is None) as partial:
             for name, array in rows.items():
                 np.save(partial / f"{name}.npy", array)
             record = {

@@ -5,6 +5,7 @@ Writes go to a temporary neighbour, are synced, and take the name at the end.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -64,14 +65,19 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` if the block ends well, and vanishes if it does not.
+
+    Args:
+        path: the folder.
+        shared: every process would make the same: if another has made it meanwhile, that one stands.
 
     Raises:
         InputError: when `path` exists already: nothing is ever overwritten.
     """
-    if path.exists():
-        raise InputError(f"{str(path)!r} exists already. Choose another name, or remove it first.")
+    taken = InputError(f"{str(path)!r} exists already. Choose another name, or remove it first.")
+    if path.exists() and not shared:
+        raise taken
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -79,7 +85,14 @@ def new_folder(path: Path) -> Iterator[Path]:
         for entry in [*partial.rglob("*"), partial]:
             _sync(entry)
         partial.chmod(0o755)
-        partial.rename(path)
+        try:
+            partial.rename(path)
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+            if not shared:
+                raise taken from error
+            shutil.rmtree(partial)
         sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -38,7 +38,7 @@ def fetch(reference: Reference) -> Path:
     )
     folder = paths.home() / "packages" / name
     if not folder.exists():
-        with files.new_folder(folder) as partial:
+        with files.new_folder(folder, shared=True) as partial:
             fetched = _download(reference, partial)
             files.write_json(
                 partial / "package.json", {"file": fetched.name, "digest": digests.of_file(fetched)}

@@ -192,7 +192,7 @@ def _convert(path: Path, target: Path, digest: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
         # Non-persistent buffers (rotary tables) are not in the file; a model built off `meta` computes them
         # at load.
-        with files.new_folder(target) as partial:
+        with files.new_folder(target, shared=True) as partial:
             network.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
             kept = sorted(p for p in partial.iterdir() if p.is_file())

@@ -148,9 +148,18 @@ def test_an_existing_folder_is_refused_and_untouched(tmp_path: Path) -> None:
 
 def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with pytest.raises(OSError, match="not empty"), files.new_folder(target) as partial:
+    with pytest.raises(InputError, match="exists already"), files.new_folder(target) as partial:
         (partial / "file").write_text("late")
         target.mkdir()
         (target / "file").write_text("early")
     assert (target / "file").read_text() == "early"
     assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == ["folder"]
+
+
+def test_of_two_that_make_one_shared_folder_the_first_stands(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "cache", shared=True) as mine:
+        (mine / "who").write_text("the second")
+        with files.new_folder(tmp_path / "cache", shared=True) as theirs:
+            (theirs / "who").write_text("the first")
+    assert (tmp_path / "cache" / "who").read_text() == "the first"
+    assert [p.name for p in tmp_path.iterdir()] == ["cache"]
