@@ -204,7 +204,8 @@ class Generator(Generic[C_co]):
             chosen = logprobs.argmax(-1)
         else:
             draws = torch.rand(len(logprobs), 1, generator=self._random)
-            chosen = _drawn((logprobs / s.temperature).softmax(-1), s.top_p, draws)
+            top_p = torch.full((len(logprobs), 1), s.top_p)
+            chosen = drawn((logprobs / s.temperature).softmax(-1), top_p, draws)
         return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
 
 
@@ -212,19 +213,33 @@ _NUCLEUS = 1024
 """So many of the likeliest tokens nearly always hold the nucleus; finding them is a tenth of a full sort."""
 
 
-def _drawn(weights: Tensor, top_p: float, draws: Tensor) -> Tensor:
+def drawn(weights: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
     """[rows] the tokens that uniform draws [rows, 1] pick from probabilities [rows, vocabulary].
 
-    With top_p below 1, from the likeliest tokens that together have it (Holtzman et al. 2020). One draw a
-    row, looked up in the sums of the weights, the likeliest token first.
+    Where top_p [rows, 1] is below 1, from the likeliest tokens that together have it (Holtzman et al. 2020).
+    One draw a row, looked up in the sums of the weights; with top_p, the likeliest token first.
     """
-    if top_p == 1:
-        sums = weights.double().cumsum(-1)
-        places = torch.searchsorted(sums, draws * sums[:, -1:], right=True)
-        return places[:, 0].clamp(max=weights.shape[1] - 1)
-    ordered, order = weights.topk(min(_NUCLEUS, weights.shape[1]), dim=-1)
-    if bool((ordered.sum(-1) < top_p).any()):
-        ordered, order = weights.sort(dim=-1, descending=True)
+    whole = top_p[:, 0] == 1
+    chosen = torch.empty(len(weights), dtype=torch.int64)
+    if bool(whole.any()):
+        sums = weights[whole].double().cumsum(-1)
+        places = torch.searchsorted(sums, draws[whole] * sums[:, -1:], right=True)
+        chosen[whole] = places[:, 0].clamp(max=weights.shape[1] - 1)
+    if not bool(whole.all()):
+        chosen[~whole] = _nucleus(weights[~whole], top_p[~whole], draws[~whole])
+    return chosen
+
+
+def _nucleus(weights: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
+    likeliest = weights.topk(min(_NUCLEUS, weights.shape[1]), dim=-1)
+    short = likeliest.values.sum(-1) < top_p[:, 0]
+    chosen = _looked_up(*likeliest, top_p, draws)
+    if bool(short.any()):
+        chosen[short] = _looked_up(*weights[short].sort(dim=-1, descending=True), top_p[short], draws[short])
+    return chosen
+
+
+def _looked_up(ordered: Tensor, order: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
     sums = ordered.double().cumsum(-1)
     sizes = (sums - ordered < top_p).sum(-1, keepdim=True)
     places = torch.searchsorted(sums, draws * sums.gather(-1, sizes - 1), right=True)

@@ -143,7 +143,7 @@ def test_draws_fall_on_the_nucleus_by_its_probabilities(words: int, sharpness: f
         nucleus[word] = float(weights[word])
     number = 4_000
     draws = (torch.arange(number)[:, None] + 0.5) / number
-    drawn = generation._drawn(weights.expand(number, words), top_p, draws)
+    drawn = generation.drawn(weights.expand(number, words), torch.full((number, 1), top_p), draws)
     share = torch.bincount(drawn, minlength=words) / number
     wanted = torch.zeros(words)
     wanted[list(nucleus)] = torch.tensor(list(nucleus.values())) / sum(nucleus.values())

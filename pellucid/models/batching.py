@@ -1,0 +1,331 @@
+"""Continuous batching: requests join and leave while others are being written.
+
+Each request has its own prompt, sampling, stop tokens, edits and watchers. In a step every running request
+writes a token, and one that is new reads the next piece of its prompt, so that a long prompt holds nobody up.
+What a request writes does not depend on the others where the steps are compiled (`steps.CompiledSteps`):
+pieces are cut by its own prompt alone, its edits see its own tokens alone, and it draws from its own seed.
+
+`Batch` is one loop's state, moved by `step`, for one thread; threads, queues and networks are the business of
+whoever drives it. Events of a request come in this order: `Read`, `Wrote` …, `Ended`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.core.sites import Site
+from pellucid.models.generation import Editor, Pass, Sampling, Watcher, drawn
+from pellucid.models.steps import Steps, Tokens, Visit
+
+C = TypeVar("C")
+
+PIECE = 64
+"""Tokens of a prompt that are read in one step."""
+
+
+@dataclass(frozen=True)
+class Request(Generic[C]):
+    """What one text is to be."""
+
+    prompt: Sequence[int]
+    """Token ids."""
+    sampling: Sampling = field(default_factory=Sampling)
+    watch: Sequence[Watcher[C]] = ()
+    """What reads along; codes come with each token."""
+    editors: Sequence[tuple[Site, Editor]] = ()
+    """What edits its activations, in order; each sees [1, positions, D]."""
+    alternatives: int = 0
+    """So many of the likeliest tokens are told beside each that is written."""
+
+
+@dataclass(frozen=True)
+class Seen(Generic[C]):
+    """What a watcher made of some tokens, in one step."""
+
+    codes: C
+    """Of all tokens of the step that it watched, whosever they are."""
+    start: int
+    """The first row of these tokens."""
+    stop: int
+    """The row after the last."""
+
+
+@dataclass(frozen=True)
+class Read(Generic[C]):
+    """The prompt has been read."""
+
+    codes: list[list[Seen[C]]]
+    """For each watcher, the codes of the prompt's tokens, piece by piece."""
+
+
+@dataclass(frozen=True)
+class Wrote(Generic[C]):
+    """A token of the answer."""
+
+    token: int
+    logprob: float
+    """The natural logarithm of its probability under the model as edited."""
+    alternatives: list[tuple[int, float]]
+    """The likeliest tokens with theirs, the likeliest first."""
+    codes: list[Seen[C]]
+    """For each watcher, the codes of this token: what was active when the model read it."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Nothing more comes."""
+
+    reason: Literal["stop", "length"]
+    """`stop` where the model ended its answer itself."""
+
+
+Event = Read[C] | Wrote[C] | Ended
+
+
+@dataclass
+class _Running(Generic[C]):
+    request: Request[C]
+    ticket: int
+    slot: int
+    random: torch.Generator
+    read: int = 0
+    """Tokens of the prompt read so far."""
+    written: int = 0
+    pending: Wrote[C] | None = None
+    """The token that is chosen and not read yet."""
+    last: bool = False
+    """Whether that token is the last one, read for its codes alone, if at all."""
+    seen: list[list[Seen[C]]] = field(default_factory=list)
+    """For each watcher, the codes of each piece of the prompt."""
+
+
+class Batch(Generic[C]):
+    """Requests that are being written together."""
+
+    def __init__(self, steps: Steps) -> None:
+        """Begin with none; `steps` is the model, with the slots there are."""
+        self.steps = steps
+        self._waiting: deque[tuple[int, Request[C]]] = deque()
+        self._running: dict[int, _Running[C]] = {}
+        self._free = list(range(steps.slots))[::-1]
+        self._tickets = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests for which there is no slot yet."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Requests in a slot."""
+        return len(self._running)
+
+    def submit(self, request: Request[C]) -> int:
+        """Take a request on; its ticket, by which its events are told.
+
+        Raises:
+            InputError: when it is empty, does not fit in a slot, or names a site the model does not have.
+        """
+        length = len(request.prompt)
+        if not length:
+            raise InputError("The prompt is empty. Give at least one word.")
+        if length + request.sampling.max_tokens > self.steps.room:
+            raise InputError(
+                f"The prompt has {length} tokens and may be answered with {request.sampling.max_tokens}: "
+                f"together more than the {self.steps.room} there is room for. Shorten one of them."
+            )
+        for site in (*(w.site for w in request.watch), *(s for s, _ in request.editors)):
+            self.steps.model.check_site(site)
+        self._tickets += 1
+        self._waiting.append((self._tickets, request))
+        return self._tickets
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request; one that has ended is forgotten already."""
+        self._waiting = deque(w for w in self._waiting if w[0] != ticket)
+        if ticket in self._running:
+            self._leave(self._running[ticket])
+
+    def step(self) -> list[tuple[int, Event[C]]]:
+        """Move every request on by a token, and one prompt by a piece; what came of it, by ticket."""
+        while self._waiting and self._free:
+            ticket, request = self._waiting.popleft()
+            random = torch.Generator().manual_seed(request.sampling.seed)
+            self._running[ticket] = _Running(
+                request, ticket, self._free.pop(), random, seen=[[] for _ in request.watch]
+            )
+        parts = self._parts()
+        if not parts:
+            return []
+        spans, stop = {}, 0
+        for part in parts:
+            spans[part.of.ticket] = (stop, stop + len(part.ids))
+            stop += len(part.ids)
+        tokens = Tokens(
+            np.concatenate([np.array(p.ids, np.int64) for p in parts]),
+            np.concatenate([np.full(len(p.ids), p.of.slot) for p in parts]),
+            np.concatenate([np.arange(p.place, p.place + len(p.ids)) for p in parts]),
+        )
+        asked = [p.of for p in parts if p.place + len(p.ids) >= len(p.of.request.prompt) and not p.of.last]
+        seen: dict[tuple[int, int], Seen[C]] = {}
+        visits = [*_editing(parts, spans, self.steps.model.device), *_watching(parts, spans, seen)]
+        logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits)
+        events: list[tuple[int, Event[C]]] = []
+        for part in parts:
+            found = [seen[part.of.ticket, number] for number in range(len(part.of.request.watch))]
+            events += [(part.of.ticket, e) for e in self._moved(part, found)]
+        for running, chosen in zip(asked, _chosen(asked, logits), strict=True):
+            events += [(running.ticket, e) for e in self._next(running, chosen)]
+        return events
+
+    def _parts(self) -> list[_Part[C]]:
+        """What is read in this step: a token of all that are being written, a piece of one prompt."""
+        parts = [
+            _Part(r, [r.pending.token], len(r.request.prompt) + r.written - 1)
+            for r in self._running.values()
+            if r.pending is not None
+        ]
+        for running in self._running.values():
+            prompt, read = running.request.prompt, running.read
+            if read < len(prompt):
+                return [*parts, _Part(running, list(prompt[read : read + PIECE]), read)]
+        return parts
+
+    def _moved(self, part: _Part[C], found: list[Seen[C]]) -> Iterator[Event[C]]:
+        """What the reading of its tokens tells of a request."""
+        running = part.of
+        if running.pending is not None:
+            if running.request.watch:
+                yield replace(running.pending, codes=found)
+            if running.last:
+                yield self._end(running, running.pending.token)
+            running.pending = None
+            return
+        running.read += len(part.ids)
+        for kept, new in zip(running.seen, found, strict=True):
+            kept.append(new)
+        if running.read == len(running.request.prompt):
+            yield Read(running.seen)
+
+    def _next(self, running: _Running[C], chosen: Wrote[C]) -> Iterator[Event[C]]:
+        """A token was chosen: it is told at once, unless its codes are wanted, which come when it is read."""
+        running.written += 1
+        running.pending = chosen
+        stops = chosen.token in self.steps.model.end_ids
+        running.last = stops or running.written == running.request.sampling.max_tokens
+        if not running.request.watch:
+            yield chosen
+            if running.last:
+                yield self._end(running, chosen.token)
+
+    def _end(self, running: _Running[C], token: int) -> Ended:
+        self._leave(running)
+        return Ended("stop" if token in self.steps.model.end_ids else "length")
+
+    def _leave(self, running: _Running[C]) -> None:
+        del self._running[running.ticket]
+        self._free.append(running.slot)
+
+
+@dataclass(frozen=True)
+class _Part(Generic[C]):
+    """Tokens of one request in a step."""
+
+    of: _Running[C]
+    ids: list[int]
+    place: int
+    """Of the first of them, in the request's slot."""
+
+
+Spans = dict[int, tuple[int, int]]
+"""For each ticket its tokens in a step, from the first to before the second."""
+
+
+def _editing(parts: Sequence[_Part[C]], spans: Spans, device: torch.device) -> list[tuple[Site, Visit]]:
+    """For each site the edits of all requests there, each on its own tokens."""
+    at: dict[Site, list[tuple[int, int, Editor, Pass]]] = {}
+    for part in parts:
+        real = torch.ones(1, len(part.ids), dtype=torch.bool, device=device)
+        this = Pass("prompt" if part.of.pending is None else "answer", real)
+        for site, editor in part.of.request.editors:
+            at.setdefault(site, []).append((*spans[part.of.ticket], editor, this))
+
+    def visit_of(jobs: list[tuple[int, int, Editor, Pass]]) -> Visit:
+        def visit(x: Tensor, which: np.ndarray) -> Tensor:
+            changed = x.clone()
+            for start, stop, editor, this in jobs:
+                rows = _rows(which, start, stop)
+                if rows is not None:
+                    changed[rows] = editor(x[rows][None], this)[0]
+            return changed
+
+        return visit
+
+    return [(site, visit_of(jobs)) for site, jobs in at.items()]
+
+
+def _watching(
+    parts: Sequence[_Part[C]], spans: Spans, seen: dict[tuple[int, int], Seen[C]]
+) -> list[tuple[Site, Visit]]:
+    """For each watcher, all tokens of the step that it watches, put together; `seen` is filled."""
+    jobs: dict[int, tuple[Watcher[C], list[tuple[int, int]]]] = {}
+    for part in parts:
+        for number, watcher in enumerate(part.of.request.watch):
+            jobs.setdefault(id(watcher), (watcher, []))[1].append((part.of.ticket, number))
+
+    def visit_of(watcher: Watcher[C], who: list[tuple[int, int]]) -> Visit:
+        def visit(x: Tensor, which: np.ndarray) -> None:
+            pieces: list[Tensor] = []
+            places: list[tuple[tuple[int, int], int, int]] = []
+            count = 0
+            for ticket, number in who:
+                rows = _rows(which, *spans[ticket])
+                if rows is not None:
+                    pieces.append(x[rows])
+                    places.append(((ticket, number), count, count := count + len(pieces[-1])))
+            if pieces:
+                codes = watcher.encode(torch.cat(pieces))
+                seen.update({key: Seen(codes, start, stop) for key, start, stop in places})
+
+        return visit
+
+    return [(watcher.site, visit_of(watcher, who)) for watcher, who in jobs.values()]
+
+
+def _rows(which: np.ndarray, start: int, stop: int) -> slice | None:
+    """Where the tokens from `start` to `stop` of a step are among those shown, if they are."""
+    found = np.flatnonzero(which == start)
+    return slice(int(found[0]), int(found[0]) + stop - start) if len(found) else None
+
+
+def _chosen(asked: Sequence[_Running[C]], logits: Tensor) -> list[Wrote[C]]:
+    """A token for each request, by its own sampling."""
+    if not asked:
+        return []
+    logprobs = logits.log_softmax(-1)
+    tokens = logprobs.argmax(-1)
+    drawing = [i for i, r in enumerate(asked) if r.request.sampling.temperature > 0]
+    if drawing:
+        settings = [asked[i].request.sampling for i in drawing]
+        draws = torch.stack([torch.rand(1, generator=asked[i].random) for i in drawing])
+        temperature, top_p = (
+            torch.tensor([[getattr(s, name)] for s in settings]) for name in ("temperature", "top_p")
+        )
+        tokens[drawing] = drawn((logprobs[drawing] / temperature).softmax(-1), top_p, draws)
+    told = logprobs.gather(-1, tokens[:, None])[:, 0].tolist()
+    found = []
+    for number, (running, token, logprob) in enumerate(zip(asked, tokens.tolist(), told, strict=True)):
+        others: list[tuple[int, float]] = []
+        if running.request.alternatives:
+            values, ids = logprobs[number].topk(running.request.alternatives)
+            others = list(zip(ids.tolist(), values.tolist(), strict=True))
+        found.append(Wrote[C](token, logprob, others, []))
+    return found

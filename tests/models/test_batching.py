@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import InputError, PellucidError
+from pellucid.core.sites import Site
+from pellucid.models import generation
+from pellucid.models.batching import Batch, Ended, Read, Request, Wrote
+from pellucid.models.generation import Generator, Pass, PromptRead, Sampling, Step
+from pellucid.models.model import Model
+from pellucid.models.steps import Steps, steps_of
+from pellucid.testing import tiny_model
+
+SITE = Site("resid_post", 1)
+
+
+class Watching:
+    """Keeps the activations themselves."""
+
+    site = SITE
+
+    def encode(self, x: Tensor, /) -> Tensor:
+        return x.clone()
+
+
+def pushing(strength: float) -> Any:
+    def edit(x: Tensor, this: Pass) -> Tensor:
+        amount = strength if this.phase == "answer" else -strength
+        return x + amount * torch.linspace(-1, 1, x.shape[-1]) * this.real[..., None]
+
+    return [(SITE, edit)]
+
+
+def drive(batch: Batch[Any], requests: list[Request[Any]], *, late: int = 0) -> list[list[Any]]:
+    """Submit, the last few only after some steps, and gather the events of each."""
+    tickets = [batch.submit(r) for r in requests[: len(requests) - late]]
+    events: dict[int, list[Any]] = {}
+    steps = 0
+    while batch.running or batch.waiting or len(tickets) < len(requests):
+        if steps >= 3 and len(tickets) < len(requests):
+            tickets.append(batch.submit(requests[len(tickets)]))
+        for ticket, event in batch.step():
+            events.setdefault(ticket, []).append(event)
+        steps += 1
+    return [events[t] for t in tickets]
+
+
+def requests_of(model: Model) -> list[Request[Any]]:
+    chats = model.encode_prompts(["Tell me about dogs.", "The rain in the town " * 12, "Hi!", "Who are you?"])
+    return [
+        Request(chats[0], Sampling(max_tokens=9, temperature=1.0, seed=3), editors=pushing(2.0)),
+        Request(chats[1], Sampling(max_tokens=12), watch=[Watching()]),
+        Request(chats[2], Sampling(max_tokens=7, temperature=0.8, top_p=0.7, seed=5), alternatives=4),
+        Request(
+            chats[3],
+            Sampling(max_tokens=12, temperature=1.0, seed=9),
+            editors=pushing(-3.0),
+            watch=[Watching()],
+        ),
+    ]
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def model(request: pytest.FixtureRequest) -> Model:
+    return tiny_model(request.param)
+
+
+@pytest.fixture
+def steps(model: Model) -> Steps:
+    return steps_of(model, slots=2, room=400)
+
+
+def test_an_answer_is_the_one_the_generator_writes(model: Model, steps: Steps) -> None:
+    for request, events in zip(
+        requests_of(model), drive(Batch(steps), requests_of(model), late=2), strict=True
+    ):
+        generator = Generator(
+            model, [request.prompt], request.sampling, watch=request.watch, editors=request.editors
+        )
+        wanted = list(generator)
+        read, *wrote, ended = events
+        assert isinstance(read, Read)
+        assert isinstance(ended, Ended)
+        assert all(isinstance(w, Wrote) for w in wrote)
+        steps_wanted = [s for s in wanted if isinstance(s, Step)]
+        assert [w.token for w in wrote] == [s.token_ids[0] for s in steps_wanted]
+        for mine, theirs in zip(wrote, steps_wanted, strict=True):
+            assert mine.logprob == pytest.approx(theirs.logprobs[0], abs=1e-4)
+            for seen, codes in zip(mine.codes, theirs.codes, strict=True):
+                torch.testing.assert_close(seen.codes[seen.start : seen.stop], codes, rtol=1e-3, atol=1e-4)
+        assert isinstance(wanted[0], PromptRead)
+        for pieces, codes in zip(read.codes, wanted[0].codes, strict=True):
+            joined = torch.cat([p.codes[p.start : p.stop] for p in pieces])
+            torch.testing.assert_close(joined, codes[0], rtol=1e-3, atol=1e-4)
+        stopped = wrote[-1].token in model.end_ids
+        assert ended.reason == ("stop" if stopped else "length")
+
+
+def test_company_changes_no_bit(tiny: Model) -> None:
+    alone = [drive(Batch(steps_of(tiny, slots=1, room=400)), [r])[0] for r in requests_of(tiny)]
+    together = drive(Batch(steps_of(tiny, slots=3, room=400)), requests_of(tiny), late=1)
+    for one, other in zip(alone, together, strict=True):
+        assert [(w.token, w.logprob, w.alternatives) for w in one if isinstance(w, Wrote)] == [
+            (w.token, w.logprob, w.alternatives) for w in other if isinstance(w, Wrote)
+        ]
+
+
+def test_alternatives_are_the_likeliest_tokens(tiny: Model) -> None:
+    request = Request(tiny.encode_prompts(["Hello"])[0], Sampling(max_tokens=3), alternatives=5)
+    (events,) = drive(Batch[Any](steps_of(tiny, slots=1, room=100)), [request])
+    written = [e for e in events if isinstance(e, Wrote)]
+    (answer,) = generation.answers(Generator(tiny, [request.prompt], request.sampling))
+    assert len(written) >= len(answer.token_ids)
+    for event in written:
+        assert event.alternatives[0] == (event.token, event.logprob)
+        values = [v for _, v in event.alternatives]
+        assert len(values) == 5
+        assert values == sorted(values, reverse=True)
+
+
+def test_a_cancelled_request_makes_room_and_tells_nothing_more(tiny: Model) -> None:
+    batch = Batch[Any](steps_of(tiny, slots=1, room=100))
+    prompt = tiny.encode_prompts(["Hello"])[0]
+    first, second = (batch.submit(Request(prompt, Sampling(max_tokens=20))) for _ in range(2))
+    batch.step()
+    assert (batch.running, batch.waiting) == (1, 1)
+    batch.cancel(first)
+    told = set()
+    while batch.running or batch.waiting:
+        told |= {ticket for ticket, _ in batch.step()}
+    assert told == {second}
+    batch.cancel(second)
+    third = batch.submit(Request(prompt))
+    batch.cancel(third)
+    assert batch.step() == []
+
+
+def test_what_does_not_fit_is_refused(tiny: Model) -> None:
+    batch = Batch[Any](steps_of(tiny, slots=1, room=20))
+    with pytest.raises(InputError, match="empty"):
+        batch.submit(Request([]))
+    with pytest.raises(InputError, match="more than the 20"):
+        batch.submit(Request([1] * 10, Sampling(max_tokens=11)))
+    with pytest.raises(PellucidError, match="no site"):
+        batch.submit(Request([1], Sampling(max_tokens=2), editors=[(Site("resid_post", 99), lambda x, _: x)]))
