@@ -6,7 +6,8 @@ What a request writes does not depend on the others where the steps are compiled
 pieces are cut by its own prompt alone, its edits see its own tokens alone, and it draws from its own seed.
 
 `Batch` is one loop's state, moved by `step`, for one thread; threads, queues and networks are the business of
-whoever drives it. Events of a request come in this order: `Read`, `Wrote` …, `Ended`.
+whoever drives it. Events of a request come in this order: `Read`, `Wrote` …, `Ended`; or `Failed` at any
+point, when one of its edits or watchers cannot go on: the others are not touched by it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.models.generation import Editor, Pass, Sampling, Watcher, drawn
 from pellucid.models.steps import Steps, Tokens, Visit
@@ -87,7 +88,14 @@ class Ended:
     """`stop` where the model ended its answer itself."""
 
 
-Event = Read[C] | Wrote[C] | Ended
+@dataclass(frozen=True)
+class Failed:
+    """An edit or a watcher of the request raised an error; nothing more comes."""
+
+    error: PellucidError
+
+
+Event = Read[C] | Wrote[C] | Ended | Failed
 
 
 @dataclass
@@ -176,14 +184,23 @@ class Batch(Generic[C]):
         )
         asked = [p.of for p in parts if p.place + len(p.ids) >= len(p.of.request.prompt) and not p.of.last]
         seen: dict[tuple[int, int], Seen[C]] = {}
-        visits = [*_editing(parts, spans, self.steps.model.device), *_watching(parts, spans, seen)]
+        failed: dict[int, PellucidError] = {}
+        visits = [
+            *_editing(parts, spans, self.steps.model.device, failed),
+            *_watching(parts, spans, seen, failed),
+        ]
         logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits)
         events: list[tuple[int, Event[C]]] = []
         for part in parts:
+            if part.of.ticket in failed:
+                self._leave(part.of)
+                events.append((part.of.ticket, Failed(failed[part.of.ticket])))
+                continue
             found = [seen[part.of.ticket, number] for number in range(len(part.of.request.watch))]
             events += [(part.of.ticket, e) for e in self._moved(part, found)]
         for running, chosen in zip(asked, _chosen(asked, logits), strict=True):
-            events += [(running.ticket, e) for e in self._next(running, chosen)]
+            if running.ticket not in failed:
+                events += [(running.ticket, e) for e in self._next(running, chosen)]
         return events
 
     def _parts(self) -> list[_Part[C]]:
@@ -249,22 +266,28 @@ Spans = dict[int, tuple[int, int]]
 """For each ticket its tokens in a step, from the first to before the second."""
 
 
-def _editing(parts: Sequence[_Part[C]], spans: Spans, device: torch.device) -> list[tuple[Site, Visit]]:
+def _editing(
+    parts: Sequence[_Part[C]], spans: Spans, device: torch.device, failed: dict[int, PellucidError]
+) -> list[tuple[Site, Visit]]:
     """For each site the edits of all requests there, each on its own tokens."""
-    at: dict[Site, list[tuple[int, int, Editor, Pass]]] = {}
+    at: dict[Site, list[tuple[int, Editor, Pass]]] = {}
     for part in parts:
         real = torch.ones(1, len(part.ids), dtype=torch.bool, device=device)
         this = Pass("prompt" if part.of.pending is None else "answer", real)
         for site, editor in part.of.request.editors:
-            at.setdefault(site, []).append((*spans[part.of.ticket], editor, this))
+            at.setdefault(site, []).append((part.of.ticket, editor, this))
 
-    def visit_of(jobs: list[tuple[int, int, Editor, Pass]]) -> Visit:
+    def visit_of(jobs: list[tuple[int, Editor, Pass]]) -> Visit:
         def visit(x: Tensor, which: np.ndarray) -> Tensor:
             changed = x.clone()
-            for start, stop, editor, this in jobs:
-                rows = _rows(which, start, stop)
-                if rows is not None:
-                    changed[rows] = editor(x[rows][None], this)[0]
+            for ticket, editor, this in jobs:
+                rows = _rows(which, *spans[ticket])
+                if rows is None or ticket in failed:
+                    continue
+                try:
+                    changed[rows] = editor(changed[rows][None], this)[0]
+                except PellucidError as error:
+                    failed[ticket] = error
             return changed
 
         return visit
@@ -273,9 +296,15 @@ def _editing(parts: Sequence[_Part[C]], spans: Spans, device: torch.device) -> l
 
 
 def _watching(
-    parts: Sequence[_Part[C]], spans: Spans, seen: dict[tuple[int, int], Seen[C]]
+    parts: Sequence[_Part[C]],
+    spans: Spans,
+    seen: dict[tuple[int, int], Seen[C]],
+    failed: dict[int, PellucidError],
 ) -> list[tuple[Site, Visit]]:
-    """For each watcher, all tokens of the step that it watches, put together; `seen` is filled."""
+    """For each watcher, all tokens of the step that it watches, put together; `seen` is filled.
+
+    What cannot be watched together is watched one by one, to know whose activations they are.
+    """
     jobs: dict[int, tuple[Watcher[C], list[tuple[int, int]]]] = {}
     for part in parts:
         for number, watcher in enumerate(part.of.request.watch):
@@ -283,17 +312,20 @@ def _watching(
 
     def visit_of(watcher: Watcher[C], who: list[tuple[int, int]]) -> Visit:
         def visit(x: Tensor, which: np.ndarray) -> None:
-            pieces: list[Tensor] = []
-            places: list[tuple[tuple[int, int], int, int]] = []
-            count = 0
-            for ticket, number in who:
-                rows = _rows(which, *spans[ticket])
-                if rows is not None:
-                    pieces.append(x[rows])
-                    places.append(((ticket, number), count, count := count + len(pieces[-1])))
-            if pieces:
-                codes = watcher.encode(torch.cat(pieces))
-                seen.update({key: Seen(codes, start, stop) for key, start, stop in places})
+            pieces = {key: x[rows] for key in who if (rows := _rows(which, *spans[key[0]])) is not None}
+            if not pieces:
+                return
+            try:
+                codes = watcher.encode(torch.cat(list(pieces.values())))
+                stops = np.cumsum([len(p) for p in pieces.values()]).tolist()
+                for (key, piece), stop in zip(pieces.items(), stops, strict=True):
+                    seen[key] = Seen(codes, stop - len(piece), stop)
+            except PellucidError:
+                for key, piece in pieces.items():
+                    try:
+                        seen[key] = Seen(watcher.encode(piece), 0, len(piece))
+                    except PellucidError as error:
+                        failed[key[0]] = error
 
         return visit
 

@@ -18,10 +18,10 @@ from pellucid.core import files
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.models import families, hooks, weights
+from pellucid.models.pieces import Pieces
 
 Precision = Literal["auto", "fp32", "bf16"]
 Message = Mapping[str, str]
-_MARK = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
@@ -123,24 +123,10 @@ class Model:
 
         A token that holds part of a character gives an empty piece until the character is whole.
         """
-        found: list[str] = []
-        # Tokens are decoded behind those before them, because some tokenizers drop the space that opens a
-        # text.
-        before: list[int] = []
-        pending: list[int] = []
-        given = 0
-        for token in token_ids:
-            pending.append(int(token))
-            text = self.decode([*before, *pending])
-            # Marks at the end may be the first bytes of a character: they wait for what follows.
-            until = max(given, len(text.rstrip(_MARK)))
-            found.append(text[given:until])
-            given = until
-            if not text.endswith(_MARK):
-                before, pending = pending, []
-                given = len(self.decode(before))
-        if pending:
-            found[-1] += self.decode([*before, *pending])[given:]
+        pieces = Pieces(self.decode)
+        found = [pieces.add(token) for token in token_ids]
+        if found:
+            found[-1] += pieces.end()
         return found
 
     def capture(self, token_ids: Tensor, sites: Sequence[Site], **options: Any) -> Mapping[Site, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.models import generation
-from pellucid.models.batching import Batch, Ended, Read, Request, Wrote
+from pellucid.models.batching import Batch, Ended, Failed, Read, Request, Wrote
 from pellucid.models.generation import Generator, Pass, PromptRead, Sampling, Step
 from pellucid.models.model import Model
 from pellucid.models.steps import Steps, steps_of
@@ -147,3 +147,42 @@ def test_what_does_not_fit_is_refused(tiny: Model) -> None:
         batch.submit(Request([1] * 10, Sampling(max_tokens=11)))
     with pytest.raises(PellucidError, match="no site"):
         batch.submit(Request([1], Sampling(max_tokens=2), editors=[(Site("resid_post", 99), lambda x, _: x)]))
+
+
+class Refusing(Watching):
+    """Cannot watch activations that are not finite."""
+
+    def encode(self, x: Tensor, /) -> Tensor:
+        if not bool(torch.isfinite(x).all()):
+            raise InputError("not finite")
+        return x.clone()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_request_that_fails_leaves_the_others_as_they_are(family: str) -> None:
+    model = tiny_model(family)
+    watcher = Refusing()
+    prompt = model.encode_prompts(["Hello, how are you?"])[0]
+    good = Request(prompt, Sampling(max_tokens=8), watch=[watcher])
+
+    def spoil(x: Tensor, this: Pass) -> Tensor:
+        return x * float("nan") if this.phase == "answer" else x
+
+    def refuse(_x: Tensor, _this: Pass) -> Tensor:
+        raise InputError("no such edit")
+
+    bad = [
+        Request(prompt, Sampling(max_tokens=8), editors=[(SITE, e)], watch=[watcher]) for e in (spoil, refuse)
+    ]
+    (alone,) = drive(Batch[Any](steps_of(model, slots=1, room=100)), [good])
+    batch = Batch[Any](steps_of(model, slots=3, room=100))
+    first, spoilt, refused = drive(batch, [good, *bad])
+    assert [type(e) for e in spoilt] == [Read, Failed]
+    assert [type(e) for e in refused] == [Failed]
+    assert [e.token for e in first if isinstance(e, Wrote)] == [
+        e.token for e in alone if isinstance(e, Wrote)
+    ]
+    (later,) = drive(batch, [good])
+    assert [e.token for e in later if isinstance(e, Wrote)] == [
+        e.token for e in alone if isinstance(e, Wrote)
+    ]
