@@ -115,6 +115,24 @@ class _Running(Generic[C]):
     """For each watcher, the codes of each piece of the prompt."""
 
 
+def check(request: Request[C], steps: Steps) -> None:
+    """Refuse what cannot be answered.
+
+    Raises:
+        InputError: when it is empty, does not fit in a slot, or names a site the model does not have.
+    """
+    length = len(request.prompt)
+    if not length:
+        raise InputError("The prompt is empty. Give at least one word.")
+    if length + request.sampling.max_tokens > steps.room:
+        raise InputError(
+            f"The prompt has {length} tokens and may be answered with {request.sampling.max_tokens}: "
+            f"together more than the {steps.room} there is room for. Shorten one of them."
+        )
+    for site in (*(w.site for w in request.watch), *(s for s, _ in request.editors)):
+        steps.model.check_site(site)
+
+
 class Batch(Generic[C]):
     """Requests that are being written together."""
 
@@ -140,18 +158,9 @@ class Batch(Generic[C]):
         """Take a request on; its ticket, by which its events are told.
 
         Raises:
-            InputError: when it is empty, does not fit in a slot, or names a site the model does not have.
+            InputError: see `check`.
         """
-        length = len(request.prompt)
-        if not length:
-            raise InputError("The prompt is empty. Give at least one word.")
-        if length + request.sampling.max_tokens > self.steps.room:
-            raise InputError(
-                f"The prompt has {length} tokens and may be answered with {request.sampling.max_tokens}: "
-                f"together more than the {self.steps.room} there is room for. Shorten one of them."
-            )
-        for site in (*(w.site for w in request.watch), *(s for s, _ in request.editors)):
-            self.steps.model.check_site(site)
+        check(request, self.steps)
         self._tickets += 1
         self._waiting.append((self._tickets, request))
         return self._tickets

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.models.model import Model, has_bf16_arithmetic, load, resolve
+from pellucid.models.pieces import bytes_of
 from pellucid.testing import tiny_model
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -168,3 +169,9 @@ def test_the_embedded_default_at_its_sites_is_transformers_bit_for_bit(smollm2: 
     found = smollm2.capture(ids, [*sites, Site("resid_final")])
     assert all(torch.equal(found[site], states[cast(int, site.layer)]) for site in sites)
     assert torch.equal(found[Site("resid_final")], states[30])
+
+
+def test_the_bytes_of_tokens_are_the_bytes_of_the_text(tiny: Model) -> None:
+    text = "Straße 日本 🐕\n\t tail"
+    ids = tiny.tokenizer(text, add_special_tokens=False).input_ids
+    assert b"".join(bytes_of(tiny.tokenizer, i) for i in ids) == text.encode()

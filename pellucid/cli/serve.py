@@ -1,0 +1,74 @@
+"""`pellucid serve`: the chat APIs over a model, with its features in every token."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+app = App(name="serve", help_format="plaintext")
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@app.default
+def serve(
+    model: str = "smollm2",
+    /,
+    *,
+    dictionary: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    host: str = "127.0.0.1",
+    port: int = 8600,
+    slots: int = 32,
+    room: int = 2048,
+    waiting: int = 64,
+    weights: Literal["same", "bf16"] = "bf16",
+) -> None:
+    """Serve a model to any client of OpenAI's or Anthropic's chat API.
+
+    A request may carry an object `pellucid` with dictionaries to watch and edits to make; see
+    docs/how-to/serve.md.
+
+    Args:
+        model: a model reference.
+        dictionary: names of shipped dictionaries, or folders; by default the one shipped for the model, if
+            there is one.
+        host: the address to listen on; of this machine alone, as there are no keys yet.
+        port: the port; 0 takes a free one.
+        slots: how many answers are written at once.
+        room: tokens that a prompt and its answer may have together.
+        waiting: how many requests may wait; more are refused with 429.
+        weights: bf16 reads weights at half the bytes while writing (sums stay in fp32); same, as they are.
+    """
+    from pellucid.cli import printing
+    from pellucid.core.errors import InputError, MissingDependencyError
+
+    if host not in _LOOPBACK:
+        raise InputError(
+            f"This server has no keys, so it listens on this machine alone: {', '.join(_LOOPBACK)}; "
+            f"got {host!r}. Put a proxy that checks who asks before it."
+        )
+    try:
+        import uvicorn
+
+        from pellucid.serving.app import application
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(str(error.name), "serve", "Serving a model") from error
+    from pellucid.dictionaries import shipped
+    from pellucid.models.steps import steps_of
+    from pellucid.serving.engine import Engine
+    from pellucid.serving.served import Served
+
+    fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
+    served = Served.open(model, fitting if dictionary is None else dictionary)
+    steps = steps_of(served.model, slots=slots, room=room, weights=weights)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(served, Engine(steps, waiting=waiting)), host=host, port=port, log_level="warning"
+        )
+    )
+    printing.note(
+        f"{served.model.name} on http://{host}:{port}/v1 ({type(steps).__name__}, {slots} slots); "
+        f"dictionaries: {', '.join(served.dictionaries) or 'none'}. Ctrl-C stops it."
+    )
+    server.run()

@@ -1,0 +1,96 @@
+"""The application: routes, errors in the words of each API, bounds on what comes in.
+
+The threat model is in docs/explanation/serving.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+import pellucid
+from pellucid.core.errors import InputError, PellucidError
+from pellucid.serving import anthropic, openai
+from pellucid.serving.bounds import BodyBound
+from pellucid.serving.engine import Engine
+from pellucid.serving.errors import Told
+from pellucid.serving.served import Served
+
+MOST_BYTES = 4 << 20
+"""Of a request's body."""
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def application(served: Served, engine: Engine) -> FastAPI:
+    """The application over a model that is loaded and an engine that is not started."""
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        yield
+        await anyio.to_thread.run_sync(engine.stop)
+
+    app = FastAPI(
+        title="Pellucid", version=pellucid.__version__, lifespan=life, docs_url=None, redoc_url=None
+    )
+    app.state.served, app.state.engine, app.state.started = served, engine, time.time()
+    app.include_router(openai.router)
+    app.include_router(anthropic.router)
+
+    @app.get("/healthz", tags=["Operation"])
+    async def healthz() -> dict[str, str]:
+        """Whether the process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["Operation"])
+    async def readyz() -> Any:
+        """Whether it takes requests."""
+        if engine.alive:
+            return {"status": "ok", "running": engine.load.running, "waiting": engine.load.waiting}
+        return JSONResponse({"status": "not ready"}, 503)
+
+    @app.exception_handler(PellucidError)
+    async def on_ours(request: Request, error: PellucidError) -> JSONResponse:
+        return _told(request, Told.of(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = [str(p) for p in first["loc"] if p not in ("body", "query", "path")]
+        told = Told.of(InputError(f"{'.'.join(where) or 'The request'}: {first['msg']}."))
+        return _told(request, told, where[0] if where else None)
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        told = Told(error.status_code, str(error.detail), "invalid_request_error", "not_found_error")
+        return _told(request, told)
+
+    @app.middleware("http")
+    async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call(request)
+        for name, value in _SECURITY.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    app.add_middleware(BodyBound, most=MOST_BYTES)
+    return app
+
+
+def _told(request: Request, told: Told, parameter: str | None = None) -> JSONResponse:
+    """An error in the words of the API that was asked."""
+    body = told.anthropic() if request.url.path.startswith("/v1/messages") else told.openai(parameter)
+    return JSONResponse(body, told.status, headers=told.headers)

@@ -1,0 +1,173 @@
+"""The one optional object in a request, and what it brings: features of each token, edits, receipts.
+
+    "pellucid": {
+      "watch": [{"dictionary": "smollm2-resid_post.13-16k", "top": 5, "features": [4687]}],
+      "edits": [{"feature": 4687, "kind": "set", "strength": 1.0, "scope": "all"}]
+    }
+
+A client that does not send it sees the plain API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from pellucid.core.errors import InputError
+from pellucid.core.sites import Site
+from pellucid.dictionaries.codes import Codes
+from pellucid.models.batching import Seen
+from pellucid.models.generation import Editor
+from pellucid.serving.served import Served, ServedDictionary
+from pellucid.steering import receipts
+from pellucid.steering.edits import EditPlan, FeatureEdit
+
+MOST_EDITS = 32
+MOST_TOPS = 64
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Watch(_Strict):
+    """A dictionary that reads along."""
+
+    dictionary: str | None = Field(None, description="Its name; may be left out where one alone is served.")
+    top: int = Field(5, ge=0, le=MOST_TOPS, description="So many of the strongest features of each token.")
+    features: list[int] = Field(
+        default_factory=list, max_length=MOST_TOPS, description="Features that are told on every token."
+    )
+
+
+class EditOfFeature(_Strict):
+    """A change to the activation of a feature."""
+
+    dictionary: str | None = Field(None, description="Its name; may be left out where one alone is served.")
+    feature: int = Field(ge=0)
+    kind: Literal["set", "scale", "ablate", "cap", "add"] = "set"
+    strength: float = Field(
+        0.0,
+        ge=-100,
+        le=100,
+        description="In multiples of the feature's maximum; for scale, of its activation.",
+    )
+    scope: Literal["prompt", "answer", "all"] = "all"
+
+
+class Extension(_Strict):
+    """What Pellucid adds to a request."""
+
+    watch: list[Watch] = Field(default_factory=list, max_length=8)
+    edits: list[EditOfFeature] = Field(default_factory=list, max_length=MOST_EDITS)
+
+
+class FeatureOnToken(BaseModel):
+    """A feature that is active on a token."""
+
+    dictionary: str
+    feature: int
+    activation: float
+    share: float = Field(description="The activation as a share of the feature's maximum.")
+    promotes: list[str]
+
+
+class TokenSeen(BaseModel):
+    """A token with its features."""
+
+    token: str
+    features: list[FeatureOnToken]
+
+
+class Instruments:
+    """What watches and edits one request."""
+
+    def __init__(self, served: Served, extension: Extension | None) -> None:
+        """Look up what a request names.
+
+        Raises:
+            InputError: when a dictionary or a feature does not exist, or two edits undo each other.
+        """
+        wanted = extension or Extension()
+        self._watched = [(served.dictionary(w.dictionary), w) for w in wanted.watch]
+        for dictionary, watch in self._watched:
+            if len(dictionary.dictionary.ports.reads) != 1:
+                raise InputError(
+                    f"The dictionary {dictionary.name!r} reads several sites: it cannot be watched."
+                )
+            for feature in watch.features:
+                dictionary.dictionary.check_feature(feature)
+        by_dictionary: dict[str, tuple[ServedDictionary, list[FeatureEdit]]] = {}
+        for e in wanted.edits:
+            dictionary = served.dictionary(e.dictionary)
+            edit = FeatureEdit(e.kind, e.feature, e.strength, e.scope)
+            by_dictionary.setdefault(dictionary.name, (dictionary, []))[1].append(edit)
+        self._plans = {
+            name: EditPlan.same(d.dictionary, edits, 1) for name, (d, edits) in by_dictionary.items()
+        }
+        self._model = served.model
+
+    @property
+    def watchers(self) -> list[Any]:
+        """What a request of the batch takes."""
+        return [d.dictionary for d, _ in self._watched]
+
+    @property
+    def editors(self) -> list[tuple[Site, Editor]]:
+        """What a request of the batch takes."""
+        return [editor for plan in self._plans.values() for editor in plan.editors]
+
+    def features(self, seen: Sequence[Seen[Codes]], row: int = 0) -> list[FeatureOnToken]:
+        """The features of one token, by what each watcher saw; `row` counts from where its tokens begin."""
+        found = []
+        for (dictionary, watch), part in zip(self._watched, seen, strict=True):
+            features, values = part.codes.row(part.start + row)
+            shares = {
+                int(f): (float(v), float(v) / dictionary.unit(int(f)))
+                for f, v in zip(features, values, strict=True)
+            }
+            best = sorted(shares, key=lambda f: -shares[f][1])[: watch.top]
+            for feature in dict.fromkeys([*watch.features, *best]):
+                value, share = shares.get(feature, (0.0, 0.0))
+                found.append(
+                    FeatureOnToken(
+                        dictionary=dictionary.name,
+                        feature=feature,
+                        activation=value,
+                        share=share,
+                        promotes=dictionary.promoted(feature),
+                    )
+                )
+        return found
+
+    def prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
+        """The prompt's tokens with their features."""
+        texts = self._model.pieces(ids)
+        found: list[list[FeatureOnToken]] = [[] for _ in ids]
+        at = 0
+        for number in range(len(pieces[0]) if pieces else 0):
+            parts = [watcher[number] for watcher in pieces]
+            for row in range(parts[0].stop - parts[0].start):
+                found[at] = self.features(parts, row)
+                at += 1
+        return [TokenSeen(token=t, features=f) for t, f in zip(texts, found, strict=True)]
+
+    def receipts(self, prompt: Sequence[int], answer: Sequence[int]) -> list[dict[str, Any]]:
+        """The proof that the edits took effect.
+
+        Reads prompt and answer twice for each dictionary, whose edits are measured without those of others.
+        An edit that changed nothing is told as `error` instead.
+        """
+        told: list[dict[str, Any]] = []
+        for name, plan in self._plans.items():
+            try:
+                with torch.inference_mode():
+                    (found,) = receipts.prove(self._model, plan, [prompt], [answer])
+                told += [{"dictionary": name, **asdict(r)} for r in found]
+            except InputError as error:
+                told.append({"dictionary": name, "error": str(error)})
+        return told

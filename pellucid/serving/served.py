@@ -1,0 +1,96 @@
+"""What a server serves: one model, the dictionaries that fit it, and what is known of their features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pellucid.atlas.pages import Atlas
+from pellucid.core.errors import InputError, UnknownNameError
+from pellucid.dictionaries import files, shipped
+from pellucid.dictionaries.base import Dictionary
+from pellucid.models import model as models
+from pellucid.models.model import Model
+
+
+@dataclass(frozen=True)
+class ServedDictionary:
+    """A dictionary with the name it is asked for by, and its atlas if it has one."""
+
+    name: str
+    folder: Path
+    dictionary: Dictionary
+    card: Any
+    model: Model
+
+    @cached_property
+    def atlas(self) -> Atlas | None:
+        """The atlas in its folder."""
+        folder = self.folder / "atlas"
+        return Atlas.open(folder, dictionary=self.dictionary) if folder.is_dir() else None
+
+    def unit(self, feature: int) -> float:
+        """The feature's maximum, the unit of shares; 1 where it is not known."""
+        maximum = self.dictionary.maximum
+        return float(maximum[feature]) or 1.0 if maximum is not None else 1.0
+
+    def promoted(self, feature: int, count: int = 6) -> list[str]:
+        """Tokens that turning the feature up promotes, as text, each once; none without an atlas."""
+        if self.atlas is None:
+            return []
+        if feature not in self._promoted:
+            texts = (self.model.decode([i]).strip() for i in self.atlas.page(feature).promoted)
+            self._promoted[feature] = [t for t in dict.fromkeys(texts) if t]
+        return self._promoted[feature][:count]
+
+    @cached_property
+    def _promoted(self) -> dict[int, list[str]]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model and its dictionaries."""
+
+    model: Model
+    dictionaries: dict[str, ServedDictionary]
+
+    @classmethod
+    def open(cls, model: str, dictionaries: Sequence[str]) -> Served:
+        """Load a model and the dictionaries that are to be watched and edited by.
+
+        Raises:
+            InputError: when two dictionaries have one name.
+            IntegrityError: when a dictionary belongs to another model.
+        """
+        network = models.load(model)
+        found: dict[str, ServedDictionary] = {}
+        for reference in dictionaries:
+            folder = shipped.resolve(reference)
+            dictionary, card = files.load(folder)
+            files.check_model(card, network.digest)
+            name = folder.parent.name if folder.name == "result" else folder.name
+            if name in found:
+                raise InputError(f"Two dictionaries are named {name!r}. Rename one of the folders.")
+            found[name] = ServedDictionary(name, folder, dictionary, card, network)
+        return cls(network, found)
+
+    def dictionary(self, name: str | None) -> ServedDictionary:
+        """A dictionary by its name, or the only one there is.
+
+        Raises:
+            UnknownNameError: when there is none of that name.
+            InputError: when no name is given and there is not exactly one.
+        """
+        if name is None:
+            if len(self.dictionaries) != 1:
+                raise InputError(
+                    f"Say which dictionary is meant: {', '.join(self.dictionaries) or 'none is served'}."
+                )
+            return next(iter(self.dictionaries.values()))
+        if name not in self.dictionaries:
+            raise UnknownNameError("dictionary", name, self.dictionaries)
+        return self.dictionaries[name]

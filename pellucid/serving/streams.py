@@ -1,0 +1,119 @@
+"""Several answers as one stream of events, and events as lines of a response."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import Request
+
+from pellucid.core.errors import InputError, PellucidError
+from pellucid.serving.writing import Finish, Piece
+
+Event = tuple[int, Piece | Finish]
+"""Which of the answers, and what came of it."""
+Writing = AsyncGenerator[Piece | Finish]
+
+_LOOK_EVERY = 16
+"""So many events between two looks whether the client is still there."""
+
+
+async def merged(writings: Sequence[Writing]) -> AsyncGenerator[Event]:
+    """The events of several answers as they come. Whoever stops iterating ends all of them.
+
+    Raises:
+        PellucidError: the first that any of them raises.
+    """
+    queue: asyncio.Queue[tuple[int, Piece | Finish | PellucidError | None]] = asyncio.Queue()
+
+    async def pump(index: int, writing: Writing) -> None:
+        try:
+            async with aclosing(writing):
+                async for event in writing:
+                    queue.put_nowait((index, event))
+            queue.put_nowait((index, None))
+        except PellucidError as error:
+            queue.put_nowait((index, error))
+
+    tasks = [asyncio.create_task(pump(i, w)) for i, w in enumerate(writings)]
+    try:
+        left = len(tasks)
+        while left:
+            index, event = await queue.get()
+            if isinstance(event, PellucidError):
+                raise event
+            if event is None:
+                left -= 1
+            else:
+                yield index, event
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def begun(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+    """The same events, once the first is there: an error before it can still be told by the status.
+
+    Raises:
+        PellucidError: when there is an error before the first event.
+    """
+    first = await anext(events)
+
+    async def rest() -> AsyncGenerator[Event]:
+        async with aclosing(events):
+            yield first
+            async for event in events:
+                yield event
+
+    return rest()
+
+
+async def gathered(request: Request, writings: Sequence[Writing]) -> list[tuple[list[Piece], Finish]]:
+    """All answers whole; a client that goes away ends them.
+
+    Raises:
+        PellucidError: the first that any of them raises.
+    """
+    pieces: list[list[Piece]] = [[] for _ in writings]
+    finishes: dict[int, Finish] = {}
+    async with aclosing(merged(writings)) as events:
+        count = 0
+        async for index, event in events:
+            count += 1
+            if count % _LOOK_EVERY == 0 and await request.is_disconnected():
+                raise InputError("The client has gone away.")
+            if isinstance(event, Piece):
+                pieces[index].append(event)
+            else:
+                finishes[index] = event
+    return [(pieces[i], finishes[i]) for i in range(len(writings))]
+
+
+def sent(value: Any, event: str | None = None) -> str:
+    """One server-sent event (WHATWG HTML, section 9.2)."""
+    head = f"event: {event}\n" if event else ""
+    return f"{head}data: {json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n"
+
+
+async def lines(events: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    """As bytes; what is half a character in UTF-16 cannot be sent, and is replaced."""
+    async for event in events:
+        yield event.encode("utf-8", "replace")
+
+
+def room_for(request: Request, prompt: Sequence[int]) -> int:
+    """So many tokens an answer to the prompt may have.
+
+    Raises:
+        InputError: when the prompt leaves none.
+    """
+    room: int = request.app.state.engine.steps.room
+    if len(prompt) >= room:
+        raise InputError(
+            f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}."
+        )
+    return room - len(prompt)

@@ -1,0 +1,138 @@
+"""One answer being written: tokens become text, stop sequences end it, and its end is proved.
+
+What both chat APIs share. They differ in how they name things, and that is in their own files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pellucid.models.batching import Ended, Read, Request, Wrote
+from pellucid.models.generation import Sampling
+from pellucid.models.pieces import Pieces
+from pellucid.serving.engine import Engine
+from pellucid.serving.extension import Extension, FeatureOnToken, Instruments, TokenSeen
+from pellucid.serving.served import Served
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an API asks for, in one form."""
+
+    prompt: list[int]
+    sampling: Sampling
+    stops: Sequence[str] = ()
+    alternatives: int = 0
+    extension: Extension | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token of the answer."""
+
+    text: str
+    """What can be shown now; a character or a stop sequence that is not whole yet is held back."""
+    token: int
+    token_text: str
+    logprob: float
+    alternatives: list[tuple[int, float]]
+    features: list[FeatureOnToken]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How it ended."""
+
+    reason: Literal["stop", "length", "sequence"]
+    sequence: str | None
+    """The stop sequence that was met."""
+    text: str
+    """What was held back and may be shown after all."""
+    prompt_tokens: int
+    answer_tokens: int
+    prompt: list[TokenSeen] = field(default_factory=list)
+    """The prompt's tokens with their features, where something watched."""
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Stops:
+    """Looks for stop sequences in text that comes in pieces."""
+
+    def __init__(self, sequences: Sequence[str]) -> None:
+        self._sequences = [s for s in sequences if s]
+        self._held = ""
+        self.met: str | None = None
+
+    def add(self, text: str) -> str:
+        """What of the text may be shown: nothing that is, or may become, a stop sequence."""
+        self._held += text
+        found = [(at, s) for s in self._sequences if (at := self._held.find(s)) >= 0]
+        if found:
+            at, self.met = min(found)
+            shown, self._held = self._held[:at], ""
+            return shown
+        keep = max(
+            (n for s in self._sequences for n in range(1, len(s)) if self._held.endswith(s[:n])), default=0
+        )
+        shown = self._held[: len(self._held) - keep]
+        self._held = self._held[len(shown) :]
+        return shown
+
+    def end(self) -> str:
+        """What was held back."""
+        shown, self._held = self._held, ""
+        return shown
+
+
+async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[Piece | Finish]:
+    """The pieces of an answer, then how it ended. Whoever stops iterating ends the writing.
+
+    Raises:
+        BusyError, StoppedError, InputError: before the first piece, or when the engine fails.
+    """
+    instruments = Instruments(served, asked.extension)
+    stream = await engine.submit(
+        Request(
+            asked.prompt,
+            asked.sampling,
+            watch=instruments.watchers,
+            editors=instruments.editors,
+            alternatives=asked.alternatives,
+        )
+    )
+    model = served.model
+    pieces, stops = Pieces(model.decode), _Stops(asked.stops)
+    written: list[int] = []
+    prompt: list[TokenSeen] = []
+    reason: Literal["stop", "length", "sequence"] = "length"
+    try:
+        async for event in stream:
+            if isinstance(event, Read):
+                prompt = instruments.prompt(asked.prompt, event.codes) if event.codes else []
+            elif isinstance(event, Ended):
+                reason = event.reason
+            elif isinstance(event, Wrote):
+                written.append(event.token)
+                if event.token in model.end_ids:
+                    continue
+                text = pieces.add(event.token)
+                yield Piece(
+                    stops.add(text),
+                    event.token,
+                    model.decode([event.token]),
+                    event.logprob,
+                    event.alternatives,
+                    instruments.features(event.codes) if event.codes else [],
+                )
+                if stops.met is not None:
+                    reason = "sequence"
+                    break
+    finally:
+        stream.cancel()
+    answer = [t for t in written if t not in model.end_ids]
+    left = "" if stops.met is not None else stops.add(pieces.end()) + stops.end()
+    proved = await asyncio.to_thread(instruments.receipts, asked.prompt, answer) if answer else []
+    yield Finish(reason, stops.met, left, len(asked.prompt), len(written), prompt, proved)
