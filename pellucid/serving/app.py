@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 import pellucid
 from pellucid.core.errors import InputError, PellucidError
-from pellucid.serving import anthropic, openai
+from pellucid.serving import anthropic, features, openai
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.engine import Engine
 from pellucid.serving.errors import Told
@@ -50,6 +50,7 @@ def application(served: Served, engine: Engine) -> FastAPI:
     app.state.served, app.state.engine, app.state.started = served, engine, time.time()
     app.include_router(openai.router)
     app.include_router(anthropic.router)
+    app.include_router(features.router)
 
     @app.get("/healthz", tags=["Operation"])
     async def healthz() -> dict[str, str]:
