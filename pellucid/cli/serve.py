@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -62,13 +63,14 @@ def serve(
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
     served = Served.open(model, fitting if dictionary is None else dictionary)
     steps = steps_of(served.model, slots=slots, room=room, weights=weights)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(served, Engine(steps, waiting=waiting)), host=host, port=port, log_level="warning"
+    app = application(served, Engine(steps, waiting=waiting))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    with socket.create_server(
+        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+    ) as listening:
+        where = f"[{host}]" if ":" in host else host
+        printing.note(
+            f"{served.model.name} on http://{where}:{listening.getsockname()[1]}/v1 ({type(steps).__name__}, "
+            f"{slots} slots); dictionaries: {', '.join(served.dictionaries) or 'none'}. Ctrl-C stops it."
         )
-    )
-    printing.note(
-        f"{served.model.name} on http://{host}:{port}/v1 ({type(steps).__name__}, {slots} slots); "
-        f"dictionaries: {', '.join(served.dictionaries) or 'none'}. Ctrl-C stops it."
-    )
-    server.run()
+        server.run(sockets=[listening])
