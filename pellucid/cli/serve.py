@@ -24,6 +24,7 @@ def serve(
     room: int = 2048,
     waiting: int = 64,
     weights: Literal["same", "bf16"] = "bf16",
+    log: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serve a model to any client of OpenAI's or Anthropic's chat API.
 
@@ -34,20 +35,24 @@ def serve(
         model: a model reference.
         dictionary: names of shipped dictionaries, or folders; by default the one shipped for the model, if
             there is one.
-        host: the address to listen on; of this machine alone, as there are no keys yet.
+        host: the address to listen on. One that others can reach needs keys: see `pellucid keys`.
         port: the port; 0 takes a free one.
         slots: how many answers are written at once.
         room: tokens that a prompt and its answer may have together.
         waiting: how many requests may wait; more are refused with 429.
         weights: bf16 reads weights at half the bytes while writing (sums stay in fp32); same, as they are.
+        log: print a line of JSON for each request: its route, status and seconds, never its text.
     """
+    import logging
+
     from pellucid.cli import printing
     from pellucid.core.errors import InputError, MissingDependencyError
+    from pellucid.serving import keys
 
-    if host not in _LOOPBACK:
+    known = keys.load()
+    if host not in _LOOPBACK and not known:
         raise InputError(
-            f"This server has no keys, so it listens on this machine alone: {', '.join(_LOOPBACK)}; "
-            f"got {host!r}. Put a proxy that checks who asks before it."
+            f"{host!r} can be reached by others, and there are no keys. Make one: pellucid keys add NAME"
         )
     try:
         import uvicorn
@@ -63,7 +68,8 @@ def serve(
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
     served = Served.open(model, fitting if dictionary is None else dictionary)
     steps = steps_of(served.model, slots=slots, room=room, weights=weights)
-    app = application(served, Engine(steps, waiting=waiting))
+    app = application(served, Engine(steps, waiting=waiting), keys.Keys(known) if known else None)
+    logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -19,7 +19,7 @@ from pellucid.core.errors import InputError, IntegrityError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """Yield an empty file that takes the place of `path` if the block ends well, and else vanishes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).replace(path)
         sync_folder(path.parent)
     except BaseException:
@@ -39,6 +39,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def write_text(path: Path, text: str) -> None:
     """Replace the file by the text, atomically."""
     with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Replace the file by the text, atomically; its owner alone may read it."""
+    with replacing(path, 0o600) as file:
         file.write(text.encode())
 
 

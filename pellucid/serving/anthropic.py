@@ -18,7 +18,8 @@ from pellucid.models.generation import Sampling
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.openai import MOST_TEXT, TextPart
-from pellucid.serving.streams import begun, gathered, lines, merged, sent
+from pellucid.serving.permission import permit
+from pellucid.serving.streams import begun, counted, gathered, lines, merged, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["Anthropic"])
@@ -60,6 +61,7 @@ async def messages(request: Request, body: MessagesRequest) -> Any:
     """Answer a chat."""
     state = request.app.state
     model = state.served.model
+    permit(request, body.pellucid)
     if body.model != model.name:
         told = Told.of(UnknownNameError("model", body.model, [model.name]))
         error = {"type": "not_found_error", "message": told.message}
@@ -77,6 +79,7 @@ async def messages(request: Request, body: MessagesRequest) -> Any:
     head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant", "model": model.name}
     if not body.stream:
         ((pieces, finish),) = await gathered(request, [writing])
+        counted(request, finish)
         extra: dict[str, Any] = {}
         if body.pellucid is not None:
             answer = [
@@ -107,6 +110,7 @@ async def messages(request: Request, body: MessagesRequest) -> Any:
                         extra = {"pellucid": {"token": event.token_text, "features": features}}
                     yield _delta(event.text, extra)
                     continue
+                counted(request, event)
                 if event.text:
                     yield _delta(event.text, {})
                 yield _event("content_block_stop", index=0)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -22,6 +22,9 @@ from pellucid.serving import anthropic, features, openai
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.engine import Engine
 from pellucid.serving.errors import Told
+from pellucid.serving.keys import Keys
+from pellucid.serving.metrics import Metrics
+from pellucid.serving.permission import needs
 from pellucid.serving.served import Served
 
 MOST_BYTES = 4 << 20
@@ -35,8 +38,11 @@ _SECURITY = {
 }
 
 
-def application(served: Served, engine: Engine) -> FastAPI:
-    """The application over a model that is loaded and an engine that is not started."""
+def application(served: Served, engine: Engine, keys: Keys | None = None) -> FastAPI:
+    """The application over a model that is loaded and an engine that is not started.
+
+    Without keys it answers everybody who can reach it.
+    """
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -47,10 +53,16 @@ def application(served: Served, engine: Engine) -> FastAPI:
     app = FastAPI(
         title="Pellucid", version=pellucid.__version__, lifespan=life, docs_url=None, redoc_url=None
     )
+    metrics = Metrics(engine)
     app.state.served, app.state.engine, app.state.started = served, engine, time.time()
-    app.include_router(openai.router)
-    app.include_router(anthropic.router)
-    app.include_router(features.router)
+    app.state.keys, app.state.metrics = keys, metrics
+    for router, scope in ((openai.router, "chat"), (anthropic.router, "chat"), (features.router, "watch")):
+        app.include_router(router, dependencies=[Depends(needs(scope))])
+
+    @app.get("/metrics", tags=["Operation"], dependencies=[Depends(needs("admin"))])
+    async def told() -> Response:
+        """Counts for Prometheus."""
+        return metrics.told()
 
     @app.get("/healthz", tags=["Operation"])
     async def healthz() -> dict[str, str]:
@@ -82,7 +94,7 @@ def application(served: Served, engine: Engine) -> FastAPI:
 
     @app.middleware("http")
     async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call(request)
+        response = await metrics.watched(request, call)
         for name, value in _SECURITY.items():
             response.headers.setdefault(name, value)
         return response

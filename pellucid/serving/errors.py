@@ -7,6 +7,7 @@ from typing import Any
 
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.serving.engine import BusyError, StoppedError
+from pellucid.serving.keys import ForbiddenError, RateError, UnauthorisedError
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,10 @@ class Told:
     @classmethod
     def of(cls, error: PellucidError) -> Told:
         """The status and the words for an error that was raised on purpose."""
-        if isinstance(error, BusyError):
-            return cls(429, str(error), "rate_limit_error", "rate_limit_error", 2)
-        if isinstance(error, StoppedError):
-            return cls(503, str(error), "server_error", "overloaded_error", 5)
-        if isinstance(error, InputError):
-            return cls(400, str(error), "invalid_request_error", "invalid_request_error")
+        for kind, (status, openai, anthropic, retry_after) in _WORDS.items():
+            if isinstance(error, kind):
+                seconds = error.seconds if isinstance(error, RateError) else retry_after
+                return cls(status, str(error), openai, anthropic, seconds)
         return cls(500, str(error), "server_error", "api_error")
 
     def openai(self, parameter: str | None = None) -> dict[str, Any]:
@@ -42,4 +41,17 @@ class Told:
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the answer."""
+        if self.status == 401:
+            return {"WWW-Authenticate": "Bearer"}
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+_WORDS: dict[type[PellucidError], tuple[int, str, str, int | None]] = {
+    UnauthorisedError: (401, "authentication_error", "authentication_error", None),
+    ForbiddenError: (403, "permission_error", "permission_error", None),
+    RateError: (429, "rate_limit_error", "rate_limit_error", None),
+    BusyError: (429, "rate_limit_error", "rate_limit_error", 2),
+    StoppedError: (503, "server_error", "overloaded_error", 5),
+    InputError: (400, "invalid_request_error", "invalid_request_error", None),
+}
+"""For each kind of error its status, its type in either API, and after how many seconds to come back."""

@@ -21,7 +21,8 @@ from pellucid.models.generation import Sampling
 from pellucid.models.pieces import bytes_of
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
-from pellucid.serving.streams import begun, gathered, lines, merged, room_for, sent
+from pellucid.serving.permission import permit
+from pellucid.serving.streams import begun, counted, gathered, lines, merged, room_for, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["OpenAI"])
@@ -163,6 +164,7 @@ def _model(request: Request) -> dict[str, Any]:
 async def chat(request: Request, body: ChatRequest) -> Any:
     """Answer a chat."""
     served = request.app.state.served
+    permit(request, body.pellucid)
     if (refused := _refusal(request, body)) is not None:
         return refused
     prompt = served.model.encode_chat([m.plain() for m in body.messages])
@@ -180,6 +182,7 @@ async def chat(request: Request, body: ChatRequest) -> Any:
 async def completions(request: Request, body: CompletionRequest) -> Any:
     """Continue a text."""
     served = request.app.state.served
+    permit(request, body.pellucid)
     if (refused := _refusal(request, body)) is not None:
         return refused
     prompts = [_ids(served.model, p) for p in _prompts(body.prompt)]
@@ -330,6 +333,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
         found = await gathered(request, writings)
         choices, proofs = [], []
         for index, (pieces, finish) in enumerate(found):
+            counted(request, finish)
             text = "".join(p.text for p in pieces) + finish.text
             choices.append(shape.whole(index, text, pieces, _reason(finish)))
             if body.pellucid is not None:
@@ -369,6 +373,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                         }
                 else:
                     finishes.append(event)
+                    counted(request, event)
                     if event.text:
                         yield sent(
                             {**head, "object": shape.chunk, "choices": [shape.piece(index, event.text, None)]}

@@ -117,3 +117,10 @@ def room_for(request: Request, prompt: Sequence[int]) -> int:
             f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}."
         )
     return room - len(prompt)
+
+
+def counted(request: Request, finish: Finish) -> None:
+    """Count the tokens of an answer that has ended."""
+    tokens = request.app.state.metrics.tokens
+    tokens.labels("prompt").inc(finish.prompt_tokens)
+    tokens.labels("answer").inc(finish.answer_tokens)

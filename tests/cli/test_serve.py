@@ -15,10 +15,13 @@ from pellucid.models.model import Model
 from tests.models.conftest import save
 
 
-def test_a_server_without_keys_listens_on_this_machine_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_without_keys_listens_on_this_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PELLUCID_HOME", str(tmp_path))
     with pytest.raises(SystemExit):
         main(["serve", "--host", "0.0.0.0"])
-    assert "no keys" in capsys.readouterr().err
+    assert "pellucid keys add" in capsys.readouterr().err
 
 
 def test_the_command_serves_until_it_is_stopped(tiny: Model, tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def served(tiny: Model) -> Served:
 @contextmanager
 def running(served: Served, **bounds: Any) -> Iterator[str]:
     """The address of a server."""
-    slots, room = bounds.pop("slots", 4), bounds.pop("room", 400)
+    slots, room, keys = bounds.pop("slots", 4), bounds.pop("room", 400), bounds.pop("keys", None)
     engine = Engine(steps_of(served.model, slots=slots, room=room), **bounds)
-    server = uvicorn.Server(uvicorn.Config(application(served, engine), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(application(served, engine, keys), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

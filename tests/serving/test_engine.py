@@ -115,7 +115,7 @@ def test_clients_that_go_away_leave_the_server_idle(served: Served) -> None:
             async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer:
                 await anext(answer.aiter_lines())
             with pytest.raises(httpx.TimeoutException):
-                await client.post("/v1/chat/completions", json=body, timeout=0.1)
+                await client.post("/v1/chat/completions", json=body, timeout=0.02)
             for _ in range(200):
                 ready = (await client.get("/readyz")).json()
                 if ready["running"] == 0:
