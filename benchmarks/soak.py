@@ -2,7 +2,7 @@
 
 32 clients at once over HTTP: most read their answers, a tenth read slowly, a tenth go away midway, and some
 requests make no sense. Every answer that is read to its end is compared with the one the same request got
-alone before: a difference is a request lost or crossed. Printed: requests by kind, what the statuses were, the
+alone before: a difference is a request lost or crossed. Printed: requests by kind and status, and the
 largest memory of the server in each tenth of the time.
 
 The bars: no answer differs, no status of 500 or more, and memory in the last tenth within 5 % of the second.

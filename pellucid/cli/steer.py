@@ -26,6 +26,8 @@ def steer(
     cap: Edits = None,
     add: Edits = None,
     scope: Literal["all", "prompt", "answer"] = "all",
+    recipe: str | None = None,
+    save: str | None = None,
     dictionary: str = "smollm2",
     max_tokens: int = 64,
     temperature: float = 0.0,
@@ -47,6 +49,8 @@ def steer(
         cap: FEATURE=STRENGTH, let the activation be no larger.
         add: FEATURE=STRENGTH, add to the activation.
         scope: the tokens that are edited.
+        recipe: a recipe by its name, or a file of one; its edits come before those given here.
+        save: keep the edits as a recipe under this name, once they took effect.
         dictionary: the name of a shipped dictionary, or a folder.
         max_tokens: how long an answer may be.
         temperature: 0 takes the likeliest token, 1 samples from the model's own distribution.
@@ -64,6 +68,13 @@ def steer(
 
     given = (("set", set), ("scale", scale), ("ablate", ablate), ("cap", cap), ("add", add))
     edits = [parse_assignment(text, kind, scope) for kind, texts in given for text in texts or []]  # type: ignore[arg-type]
+    if recipe is not None:
+        from pathlib import Path
+
+        from pellucid.steering import recipes
+
+        known = recipes.load(Path(recipe) if recipe.endswith(".json") else recipe)
+        edits = [*known.edits, *edits]
     if not edits:
         raise InputError("Nothing to steer: give at least one edit, such as --set 512=5.")
     if samples > 1 and temperature == 0:
@@ -71,8 +82,16 @@ def steer(
             "Several samples at temperature 0 would all be the same. Give --temperature, such as 0.7."
         )
     session = Session.open(dictionary)
+    if recipe is not None:
+        known.check(session.dictionary)
+    if save is not None:
+        from pellucid.steering import recipes
+
+        kept = recipes.Recipe.of(save, session.dictionary, edits)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     found = steering.steer(session.model, session.dictionary, [prompt] * samples, edits, sampling=sampling)
+    if save is not None:
+        printing.note(f"kept as {recipes.save(kept)}")
     if json:
         return printing.as_json(
             [

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 import pellucid
 from pellucid.core.errors import InputError, PellucidError
-from pellucid.serving import anthropic, features, openai
+from pellucid.serving import anthropic, features, kept, openai
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.engine import Engine
 from pellucid.serving.errors import Told
@@ -56,7 +56,12 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
     metrics = Metrics(engine)
     app.state.served, app.state.engine, app.state.started = served, engine, time.time()
     app.state.keys, app.state.metrics = keys, metrics
-    for router, scope in ((openai.router, "chat"), (anthropic.router, "chat"), (features.router, "watch")):
+    for router, scope in (
+        (openai.router, "chat"),
+        (anthropic.router, "chat"),
+        (features.router, "watch"),
+        (kept.router, "steer"),
+    ):
         app.include_router(router, dependencies=[Depends(needs(scope))])
 
     @app.get("/metrics", tags=["Operation"], dependencies=[Depends(needs("admin"))])

@@ -23,7 +23,7 @@ from pellucid.dictionaries.codes import Codes
 from pellucid.models.batching import Seen
 from pellucid.models.generation import Editor
 from pellucid.serving.served import Served, ServedDictionary
-from pellucid.steering import receipts
+from pellucid.steering import receipts, recipes
 from pellucid.steering.edits import EditPlan, FeatureEdit
 
 MOST_EDITS = 32
@@ -37,7 +37,9 @@ class _Strict(BaseModel):
 class Watch(_Strict):
     """A dictionary that reads along."""
 
-    dictionary: str | None = Field(None, description="Its name; may be left out where one alone is served.")
+    dictionary: str | None = Field(
+        default=None, description="Its name; may be left out where one alone is served."
+    )
     top: int = Field(5, ge=0, le=MOST_TOPS, description="So many of the strongest features of each token.")
     features: list[int] = Field(
         default_factory=list, max_length=MOST_TOPS, description="Features that are told on every token."
@@ -47,7 +49,9 @@ class Watch(_Strict):
 class EditOfFeature(_Strict):
     """A change to the activation of a feature."""
 
-    dictionary: str | None = Field(None, description="Its name; may be left out where one alone is served.")
+    dictionary: str | None = Field(
+        default=None, description="Its name; may be left out where one alone is served."
+    )
     feature: int = Field(ge=0)
     kind: Literal["set", "scale", "ablate", "cap", "add"] = "set"
     strength: float = Field(
@@ -64,6 +68,11 @@ class Extension(_Strict):
 
     watch: list[Watch] = Field(default_factory=list, max_length=8)
     edits: list[EditOfFeature] = Field(default_factory=list, max_length=MOST_EDITS)
+    recipe: str | None = Field(
+        None,
+        max_length=64,
+        description="The name of a recipe of the server; its edits come before the others.",
+    )
 
 
 class FeatureOnToken(BaseModel):
@@ -101,10 +110,16 @@ class Instruments:
                 )
             for feature in watch.features:
                 dictionary.dictionary.check_feature(feature)
-        by_dictionary: dict[str, tuple[ServedDictionary, list[FeatureEdit]]] = {}
+        edits: list[tuple[ServedDictionary, FeatureEdit]] = []
+        if wanted.recipe is not None:
+            recipe = recipes.load(wanted.recipe)
+            edits += [(served.by_digest(recipe), edit) for edit in recipe.edits]
         for e in wanted.edits:
-            dictionary = served.dictionary(e.dictionary)
-            edit = FeatureEdit(e.kind, e.feature, e.strength, e.scope)
+            edits.append(
+                (served.dictionary(e.dictionary), FeatureEdit(e.kind, e.feature, e.strength, e.scope))
+            )
+        by_dictionary: dict[str, tuple[ServedDictionary, list[FeatureEdit]]] = {}
+        for dictionary, edit in edits:
             by_dictionary.setdefault(dictionary.name, (dictionary, []))[1].append(edit)
         self._plans = {
             name: EditPlan.same(d.dictionary, edits, 1) for name, (d, edits) in by_dictionary.items()

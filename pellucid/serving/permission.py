@@ -32,7 +32,7 @@ def permit(request: Request, extension: Extension | None) -> None:
         return
     if extension.watch:
         keys.allow(_secret(request), "watch")
-    if extension.edits:
+    if extension.edits or extension.recipe is not None:
         keys.allow(_secret(request), "steer")
 
 

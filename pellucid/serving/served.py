@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pellucid.atlas.build import decoder_digest
 from pellucid.atlas.pages import Atlas
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.dictionaries import files, shipped
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import model as models
 from pellucid.models.model import Model
+from pellucid.steering.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class ServedDictionary:
     dictionary: Dictionary
     card: Any
     model: Model
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its decoder directions, by which recipes and atlases name it."""
+        return decoder_digest(self.dictionary)
 
     @cached_property
     def atlas(self) -> Atlas | None:
@@ -77,6 +84,17 @@ class Served:
                 raise InputError(f"Two dictionaries are named {name!r}. Rename one of the folders.")
             found[name] = ServedDictionary(name, folder, dictionary, card, network)
         return cls(network, found)
+
+    def by_digest(self, recipe: Recipe) -> ServedDictionary:
+        """The dictionary that a recipe was made for.
+
+        Raises:
+            InputError: when it is not served.
+        """
+        for found in self.dictionaries.values():
+            if found.digest == recipe.dictionary:
+                return found
+        raise InputError(f"The recipe {recipe.name!r} belongs to a dictionary that is not served here.")
 
     def dictionary(self, name: str | None) -> ServedDictionary:
         """A dictionary by its name, or the only one there is.
