@@ -69,9 +69,7 @@ class Extension(_Strict):
     watch: list[Watch] = Field(default_factory=list, max_length=8)
     edits: list[EditOfFeature] = Field(default_factory=list, max_length=MOST_EDITS)
     recipe: str | None = Field(
-        None,
-        max_length=64,
-        description="The name of a recipe of the server; its edits come before the others.",
+        default=None, max_length=64, description="A recipe of the server; its edits come before the others."
     )
 
 
