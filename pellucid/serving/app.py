@@ -21,7 +21,7 @@ from pellucid.core.errors import InputError, PellucidError
 from pellucid.serving import anthropic, features, kept, openai
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.engine import Engine
-from pellucid.serving.errors import Told
+from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
 from pellucid.serving.keys import Keys
 from pellucid.serving.metrics import Metrics
 from pellucid.serving.permission import needs
@@ -56,13 +56,13 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
     metrics = Metrics(engine)
     app.state.served, app.state.engine, app.state.started = served, engine, time.time()
     app.state.keys, app.state.metrics = keys, metrics
-    for router, scope in (
-        (openai.router, "chat"),
-        (anthropic.router, "chat"),
-        (features.router, "watch"),
-        (kept.router, "steer"),
+    for router, scope, error in (
+        (openai.router, "chat", OpenAIError),
+        (anthropic.router, "chat", AnthropicError),
+        (features.router, "watch", OpenAIError),
+        (kept.router, "steer", OpenAIError),
     ):
-        app.include_router(router, dependencies=[Depends(needs(scope))])
+        app.include_router(router, dependencies=[Depends(needs(scope))], responses=responses(error))
 
     @app.get("/metrics", tags=["Operation"], dependencies=[Depends(needs("admin"))])
     async def told() -> Response:
@@ -105,6 +105,17 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
         return response
 
     app.add_middleware(BodyBound, most=MOST_BYTES)
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        """The document without the status that FastAPI gives to what it refuses: here that is 400."""
+        document = plain()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
     return app
 
 

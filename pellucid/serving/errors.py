@@ -3,11 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.serving.engine import BusyError, StoppedError
 from pellucid.serving.keys import ForbiddenError, RateError, UnauthorisedError
+
+
+class OpenAIErrorBody(BaseModel):
+    """What OpenAI's clients read of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """An error, as OpenAI's API tells it."""
+
+    error: OpenAIErrorBody
+
+
+class AnthropicErrorBody(BaseModel):
+    """What Anthropic's clients read of an error."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(BaseModel):
+    """An error, as Anthropic's API tells it."""
+
+    type: Literal["error"]
+    error: AnthropicErrorBody
+
+
+STATUSES = {
+    400: "The request is not one that can be answered; the message says why.",
+    401: "No key came, or none that is known.",
+    403: "The key does not have the scope.",
+    404: "There is nothing of that name.",
+    413: "The request is too large.",
+    429: "Too much at once; `Retry-After` says when to come back.",
+    500: "A defect of the server.",
+    503: "The server is shutting down, or begins anew.",
+}
+
+
+def responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """How a router's errors look, for the OpenAPI document."""
+    return {status: {"model": model, "description": text} for status, text in STATUSES.items()}
 
 
 @dataclass(frozen=True)

@@ -43,3 +43,20 @@ def test_bad_input_is_a_clear_error(address: str, body: dict[str, Any]) -> None:
     found = httpx.post(f"{address}/v1/inspect", json=body)
     assert found.status_code == 400
     assert found.json()["error"]["message"]
+
+
+def test_the_document_describes_every_route_and_its_errors(address: str) -> None:
+    document = httpx.get(f"{address}/openapi.json").json()
+    for path in (
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/messages",
+        "/v1/inspect",
+        "/v1/recipes/{name}",
+    ):
+        for operation in document["paths"][path].values():
+            assert {"400", "401", "403", "429"} <= set(operation["responses"])
+            assert "422" not in operation["responses"]
+            assert operation["description"]
+    extension = document["components"]["schemas"]["Extension"]["properties"]
+    assert {"watch", "edits", "recipe"} == set(extension)
