@@ -19,7 +19,7 @@ from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.openai import MOST_TEXT, TextPart
 from pellucid.serving.permission import permit
-from pellucid.serving.streams import begun, counted, gathered, lines, merged, sent
+from pellucid.serving.streams import STREAMED, begun, counted, gathered, lines, merged, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["Anthropic"])
@@ -56,7 +56,7 @@ class MessagesRequest(_Body):
     pellucid: Extension | None = None
 
 
-@router.post("/v1/messages")
+@router.post("/v1/messages", responses=STREAMED)
 async def messages(request: Request, body: MessagesRequest) -> Any:
     """Answer a chat."""
     state = request.app.state

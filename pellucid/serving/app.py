@@ -13,7 +13,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 import pellucid
@@ -64,7 +64,12 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
     ):
         app.include_router(router, dependencies=[Depends(needs(scope))], responses=responses(error))
 
-    @app.get("/metrics", tags=["Operation"], dependencies=[Depends(needs("admin"))])
+    @app.get(
+        "/metrics",
+        tags=["Operation"],
+        response_class=PlainTextResponse,
+        dependencies=[Depends(needs("admin"))],
+    )
     async def told() -> Response:
         """Counts for Prometheus."""
         return metrics.told()
@@ -95,7 +100,13 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         told = Told(error.status_code, str(error.detail), "invalid_request_error", "not_found_error")
-        return _told(request, told)
+        response = _told(request, told)
+        response.headers.update(error.headers or {})
+        route = getattr(request.scope.get("route"), "path", None)
+        if error.status_code == 405 and route in (paths := app.openapi()["paths"]):
+            # The header names the methods of the first route alone.
+            response.headers["allow"] = ", ".join(sorted(m.upper() for m in paths[route]))
+        return response
 
     @app.middleware("http")
     async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:

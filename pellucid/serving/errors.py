@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from pellucid.core.errors import InputError, PellucidError
+from pellucid.core.errors import InputError, PellucidError, UnknownNameError
 from pellucid.serving.engine import BusyError, StoppedError
 from pellucid.serving.keys import ForbiddenError, RateError, UnauthorisedError
 
@@ -100,6 +100,7 @@ _WORDS: dict[type[PellucidError], tuple[int, str, str, int | None]] = {
     RateError: (429, "rate_limit_error", "rate_limit_error", None),
     BusyError: (429, "rate_limit_error", "rate_limit_error", 2),
     StoppedError: (503, "server_error", "overloaded_error", 5),
+    UnknownNameError: (404, "invalid_request_error", "not_found_error", None),
     InputError: (400, "invalid_request_error", "invalid_request_error", None),
 }
 """For each kind of error its status, its type in either API, and after how many seconds to come back."""

@@ -30,11 +30,13 @@ MOST_EDITS = 32
 MOST_TOPS = 64
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A body in which nothing unknown may stand: a misspelt edit must not pass for none."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Watch(_Strict):
+class Watch(Strict):
     """A dictionary that reads along."""
 
     dictionary: str | None = Field(
@@ -46,7 +48,7 @@ class Watch(_Strict):
     )
 
 
-class EditOfFeature(_Strict):
+class EditOfFeature(Strict):
     """A change to the activation of a feature."""
 
     dictionary: str | None = Field(
@@ -63,7 +65,7 @@ class EditOfFeature(_Strict):
     scope: Literal["prompt", "answer", "all"] = "all"
 
 
-class Extension(_Strict):
+class Extension(Strict):
     """What Pellucid adds to a request."""
 
     watch: list[Watch] = Field(default_factory=list, max_length=8)

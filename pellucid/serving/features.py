@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from pellucid.core.errors import InputError
@@ -67,7 +67,10 @@ async def dictionaries(request: Request) -> list[DictionaryTold]:
 async def feature(request: Request, feature: int, dictionary: str | None = None) -> FeatureTold:
     """One feature."""
     found = request.app.state.served.dictionary(dictionary)
-    found.dictionary.check_feature(feature)
+    try:
+        found.dictionary.check_feature(feature)
+    except InputError as error:
+        raise HTTPException(404, str(error)) from error
 
     def entry(column: Any) -> float | None:
         return None if column is None else float(column[feature])

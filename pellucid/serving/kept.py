@@ -6,9 +6,9 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from pellucid.serving.extension import MOST_EDITS, EditOfFeature
+from pellucid.serving.extension import MOST_EDITS, EditOfFeature, Strict
 from pellucid.steering import recipes
 from pellucid.steering.edits import FeatureEdit
 from pellucid.steering.recipes import Recipe
@@ -17,7 +17,7 @@ router = APIRouter(tags=["Recipes"])
 Name = Annotated[str, Path(max_length=64)]
 
 
-class RecipeGiven(BaseModel):
+class RecipeGiven(Strict):
     """A recipe to be kept."""
 
     dictionary: str | None = Field(

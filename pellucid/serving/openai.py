@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from pellucid.core.errors import InputError, PellucidError, UnknownNameError
 from pellucid.models.generation import Sampling
@@ -22,7 +22,7 @@ from pellucid.models.pieces import bytes_of
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.permission import permit
-from pellucid.serving.streams import begun, counted, gathered, lines, merged, room_for, sent
+from pellucid.serving.streams import STREAMED, begun, counted, gathered, lines, merged, room_for, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["OpenAI"])
@@ -120,7 +120,7 @@ class ChatRequest(_Common):
 class CompletionRequest(_Common):
     """A text to be continued."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str] | list[StrictInt] | list[list[StrictInt]]
     max_tokens: int | None = Field(16, ge=1)
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: bool | None = False
@@ -162,7 +162,7 @@ def _model(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post("/v1/chat/completions")
+@router.post("/v1/chat/completions", responses=STREAMED)
 async def chat(request: Request, body: ChatRequest) -> Any:
     """Answer a chat."""
     served = request.app.state.served
@@ -180,7 +180,7 @@ async def chat(request: Request, body: ChatRequest) -> Any:
     return await _answer(request, body, asked, shape)
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=STREAMED)
 async def completions(request: Request, body: CompletionRequest) -> Any:
     """Continue a text."""
     served = request.app.state.served

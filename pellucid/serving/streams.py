@@ -17,6 +17,10 @@ Event = tuple[int, Piece | Finish]
 """Which of the answers, and what came of it."""
 Writing = AsyncGenerator[Piece | Finish]
 
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, whole or as a stream.", "content": {"text/event-stream": {}}}
+}
+"""For the OpenAPI document: what a route sends that streams if it is asked to."""
 _LOOK_EVERY = 16
 """So many events between two looks whether the client is still there."""
 

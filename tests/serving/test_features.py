@@ -14,9 +14,9 @@ def test_dictionaries_and_features_are_told(address: str, served: Served) -> Non
     assert dictionary == {"name": "tiny-features", "site": "resid_post.1", "features": 48}
     feature = httpx.get(f"{address}/v1/features/7", params={"dictionary": "tiny-features"}).json()
     assert (feature["feature"], feature["maximum"], feature["frequency"]) == (7, 3.0, None)
-    for path in ("48", "-1", "x"):
+    for path, status in (("48", 404), ("-1", 404), ("x", 400)):
         found = httpx.get(f"{address}/v1/features/{path}")
-        assert found.status_code == 400
+        assert found.status_code == status
         assert "error" in found.json()
 
 
@@ -58,5 +58,8 @@ def test_the_document_describes_every_route_and_its_errors(address: str) -> None
             assert {"400", "401", "403", "429"} <= set(operation["responses"])
             assert "422" not in operation["responses"]
             assert operation["description"]
+    wrong = httpx.patch(f"{address}/v1/recipes/mine")
+    assert wrong.status_code == 405
+    assert set(wrong.headers["allow"].split(", ")) >= {"GET", "PUT", "DELETE"}
     extension = document["components"]["schemas"]["Extension"]["properties"]
     assert {"watch", "edits", "recipe"} == set(extension)

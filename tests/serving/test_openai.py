@@ -169,8 +169,8 @@ def test_many_at_once_get_what_they_get_alone(client: openai.OpenAI, served: Ser
         ({"pellucid": {"edits": [{"feature": 48}]}}, 400, "Feature 48 does not exist"),
         ({"pellucid": {"edits": [{"feature": 1, "strength": 1e9}]}}, 400, "strength"),
         ({"pellucid": {"edits": [{"feature": 1, "strength": 1}] * 2}}, 400, "edited twice"),
-        ({"pellucid": {"watch": [{"dictionary": "tiny-feature"}]}}, 400, "Did you mean 'tiny-features'"),
-        ({"pellucid": {"watch": [{"dictionary": "../../etc/passwd"}]}}, 400, "no dictionary"),
+        ({"pellucid": {"watch": [{"dictionary": "tiny-feature"}]}}, 404, "Did you mean 'tiny-features'"),
+        ({"pellucid": {"watch": [{"dictionary": "../../etc/passwd"}]}}, 404, "no dictionary"),
         ({"pellucid": {"colour": 1}}, 400, "colour"),
     ],
 )
