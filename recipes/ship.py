@@ -23,7 +23,7 @@ from pellucid.dictionaries import files, shipped
 from pellucid.models.model import load
 
 CHATS = "recipes/chats.jsonl"
-SMALL = building.AtlasSettings(examples=8, promoted=16)
+SMALL = building.AtlasSettings(examples=6, per_band=1, promoted=12, postings=False)
 
 
 def main() -> None:
@@ -47,7 +47,8 @@ def main() -> None:
         store = TokenStore.build(model, [TextSource.parse(CHATS)], length=128, folder=partial / "text")
         reader = Reader(model, store, dictionary.site)
         rows = building.rows_of(len(store.tokens), None)
-        building.build(dictionary, reader, rows, partial / "atlas", settings=SMALL, progress=progress)
+        target = building.Target(dictionary, reader, partial / "atlas")
+        building.build([target], rows, settings=SMALL, progress=progress)
     printing.note(f"wrote {given.out}")
 
 

@@ -175,6 +175,18 @@ class Reader:
         """The same, where the model is."""
         tokens = torch.from_numpy(rows.astype(np.int64)).to(self.model.device)
         activations = self._run(tokens)
+        return activations, self.usable(tokens, activations)
+
+    def usable(self, tokens: Tensor, activations: Tensor) -> Tensor:
+        """[rows, positions] what is not left out, by token ids [rows, positions] and what was read there.
+
+        Args:
+            tokens: on the device of the activations.
+            activations: [rows, positions, C], as this reader would read them.
+
+        Raises:
+            InputError: when an activation is NaN.
+        """
         norms = self._norms(activations)
         if bool(norms.isnan().any()):
             raise InputError(
@@ -183,7 +195,7 @@ class Reader:
             )
         keep = (norms < self.sink_norms).all(-1) & (tokens != self.store.separator)
         keep[:, 0] = False
-        return activations, keep
+        return keep
 
     def block(self, number: int) -> Tensor:
         """[tokens, C] the activations of a block, permuted, where the model is."""

@@ -1,126 +1,117 @@
-"""Building an atlas: one pass over stored text, memory bounded by the number of features, not by the text.
+"""Building atlases: one pass over stored text, for one dictionary or several, memory bounded by a setting.
 
-N features, M examples each. The folder:
+The model reads rows of text in ascending order. What each dictionary finds is gathered until it fills a
+segment (`segments`); segments are merged into tables (`postings`), features are turned up (`promoted`), and
+`atlas.json` is written last, so that an atlas is whole or absent.
 
-    atlas.safetensors    frequency [N], maximum [N], example_values [N, M] (descending, 0 where there are
-                         fewer), example_rows [N, M], example_positions [N, M] (pointers into the token store,
-                         -1 where none), promoted [N, P] token ids and promoted_scores [N, P], nats
-    atlas.json           format, digests of dictionary, model and token store, tokens read
-
-Examples of one feature come from different rows. Promoted tokens are measured, not read off the unembedding:
-see `promoted`.
+Work lies in a folder of its own until then: `.building` in the first atlas, or in the cache where that is
+in an object store. A build that was killed at any moment goes on there with the same call, to the same bytes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
-from pellucid.activations.reading import Reader
-from pellucid.atlas.kernels import insert_best
-from pellucid.atlas.promoted import promoted_tokens
-from pellucid.core import digests, files
+from pellucid.activations.reading import Reader, RowPool
+from pellucid.atlas import postings, promoted, tables
+from pellucid.atlas.segments import BYTES_PER_POSTING, Gathering, Run, Segment
+from pellucid.atlas.tables import Columns, Table
+from pellucid.core import digests, files, paths
 from pellucid.core.errors import InputError
+from pellucid.core.places import Place
 from pellucid.core.progress import Progress, silent
-from pellucid.dictionaries import compiled
+from pellucid.core.runs import RunFolder
 from pellucid.dictionaries.base import Dictionary
 
-FORMAT = 1
+FORMAT = 2
+RECORD = "atlas.json"
 _ROWS_AT_ONCE = 64
+_FEATURES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class AtlasSettings:
-    """What an atlas keeps of each feature."""
+    """What an atlas keeps of each feature, and what building it may take."""
 
     examples: int = 12
     """Top examples, each from another row."""
+    per_band: int = 4
+    """Examples of each of the five bands from weak to strong."""
     promoted: int = 32
-    """Promoted tokens."""
+    """Promoted tokens, and as many suppressed ones; 0 measures none."""
+    postings: bool = True
+    """Keep the index itself, beside what it says of each feature."""
+    memory_bytes: int = 1 << 29
+    """For what is sorted or merged at a time, beyond the model, the dictionaries and what they compute."""
+
+    @property
+    def postings_at_once(self) -> int:
+        """So many are sorted or merged at a time."""
+        return max(1, self.memory_bytes // BYTES_PER_POSTING)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A dictionary, what reads for it, and where its atlas goes."""
+
+    dictionary: Dictionary
+    reader: Reader
+    address: str | Path
+    """A folder that does not exist yet, or the URL of one in an object store."""
 
 
 def build(
-    dictionary: Dictionary,
-    reader: Reader,
+    targets: Sequence[Target],
     rows: np.ndarray,
-    folder: Path,
     *,
     settings: AtlasSettings = AtlasSettings(),
     progress: Progress = silent,
 ) -> None:
-    """Read rows [rows, positions] of the reader's store, given by their numbers, and write an atlas folder.
+    """Read rows of the readers' store, given by their numbers, once, and write an atlas for each target.
 
     Args:
-        dictionary: whose features.
-        reader: reads its model at its site.
-        rows: [rows] numbers of training rows in the reader's token store.
-        folder: a folder that does not exist yet.
+        targets: their readers read one model and one store.
+        rows: [rows] numbers of training rows in that token store.
         settings: what to keep.
-        progress: told of tokens read.
+        progress: told of tokens read, of features merged, and of features turned up.
 
     Raises:
-        InputError: when the dictionary and the reader are not for the same model and site, or there are no
-            rows.
+        InputError: when a dictionary and its reader are not for the same model and sites, there are no rows,
+            or an address is taken.
     """
-    ports = dictionary.ports
-    if ports.beside:
-        raise InputError("An atlas is of one model, and this dictionary reads two.")
-    if dictionary.model_digest != reader.model.digest or ports.reads != reader.sites:
-        read = ", ".join(map(str, reader.sites))
-        raise InputError(f"The dictionary is for {ports} of another model than the one read at {read}.")
+    for target in targets:
+        _check(target, targets[0].reader)
+    rows = np.unique(rows)
     if len(rows) == 0:
         raise InputError("There is no text to build an atlas from.")
-    tally = Tally(dictionary.num_features, settings.examples)
-    encoder = dictionary.to(reader.model.device)
-    for at in range(0, len(rows), _ROWS_AT_ONCE):
-        numbers = np.sort(rows[at : at + _ROWS_AT_ONCE])
-        activations, keep = reader.read(np.asarray(reader.store.tokens[numbers]))
-        row_of, position_of = keep.nonzero(as_tuple=True)
-        codes = encoder.encode(activations[keep]).to("cpu")
-        tally.add(
-            codes.offsets.numpy(),
-            codes.features.numpy(),
-            codes.values.numpy(),
-            numbers[row_of.numpy()],
-            position_of.numpy(),
-        )
-        progress(
-            "atlas", min(len(rows), at + _ROWS_AT_ONCE) * reader.store.length, len(rows) * reader.store.length
-        )
-    units = torch.from_numpy(tally.values[:, 0].copy()) if dictionary.maximum is None else dictionary.maximum
-    promoted, scores = promoted_tokens(
-        reader.model, dictionary, units, count=settings.promoted, progress=progress
-    )
-    with files.new_folder(folder) as partial:
-        save_file(
-            {
-                "frequency": torch.from_numpy(tally.counts / max(1, tally.tokens)).float(),
-                "maximum": torch.from_numpy(tally.values[:, 0].copy()),
-                "example_values": torch.from_numpy(tally.values),
-                "example_rows": torch.from_numpy(tally.rows),
-                "example_positions": torch.from_numpy(tally.positions),
-                "promoted": promoted.int(),
-                "promoted_scores": scores.half(),
-            },
-            partial / "atlas.safetensors",
-        )
-        record: dict[str, Any] = {
-            "format": FORMAT,
-            "features": dictionary.num_features,
-            "model": dictionary.model_digest,
-            "site": str(ports),
-            "dictionary": decoder_digest(dictionary),
-            "store": reader.store.digest,
-            "length": reader.store.length,
-            "tokens": int(tally.tokens),
-            "digest": digests.of_file(partial / "atlas.safetensors"),
-        }
-        files.write_json(partial / "atlas.json", record)
+    places = [Place.of(target.address) for target in targets]
+    work = _work_folder(targets[0].address)
+    done = work.with_name(f"{work.name}.done")
+    if done.exists():
+        # Killed when all was written: nothing is left to do but this.
+        shutil.rmtree(done)
+        return
+    if not (work / "run.json").exists():
+        for target, place in zip(targets, places, strict=True):
+            if place.size(RECORD) is not None or ("://" not in str(place) and Path(str(place)).exists()):
+                raise InputError(
+                    f"{str(target.address)!r} exists already. Choose another name, or remove it first."
+                )
+    identity = _identity(targets, rows, settings)
+    with RunFolder.open(work, identity=identity) as run:
+        segments = _read(targets, rows, run.path, settings, progress)
+        for number, (target, place) in enumerate(zip(targets, places, strict=True)):
+            if place.size(RECORD) is None:
+                _write(target, place, number, segments, rows, run.path, settings, progress)
+        work.rename(done)
+    shutil.rmtree(done)
 
 
 def decoder_digest(dictionary: Dictionary) -> str:
@@ -128,40 +119,194 @@ def decoder_digest(dictionary: Dictionary) -> str:
     return digests.of_bytes(memoryview(dictionary.decoder.contiguous().numpy().data).cast("B"))
 
 
-class Tally:
-    """Counts and best examples of every feature, updated block by block."""
-
-    def __init__(self, features: int, examples: int) -> None:
-        self.counts = np.zeros(features, np.int64)
-        self.values = np.zeros((features, examples), np.float32)
-        self.rows = np.full((features, examples), -1, np.int32)
-        self.positions = np.full((features, examples), -1, np.int16)
-        self.tokens = 0
-
-    def add(
-        self,
-        offsets: np.ndarray,
-        features: np.ndarray,
-        values: np.ndarray,
-        rows: np.ndarray,
-        positions: np.ndarray,
-    ) -> None:
-        """Take in the codes of T tokens (compressed rows), each at a row and position of the token store."""
-        self.tokens += len(rows)
-        token_of = np.repeat(np.arange(len(rows)), np.diff(offsets))
-        starts, order = compiled.by_feature(features, len(self.counts))
-        self.counts += np.diff(starts)
-        insert_best(
-            starts,
-            order,
-            values,
-            rows[token_of].astype(np.int32),
-            positions[token_of].astype(np.int16),
-            (self.values, self.rows, self.positions),
-        )
-
-
 def rows_of(total: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:
     """Numbers of rows to read: all, or so many at random."""
     numbers = np.random.default_rng(seed).permutation(total)
     return numbers if wanted is None else numbers[:wanted]
+
+
+def _check(target: Target, first: Reader) -> None:
+    ports, reader = target.dictionary.ports, target.reader
+    if ports.beside:
+        raise InputError("An atlas is of one model, and this dictionary reads two.")
+    if target.dictionary.model_digest != reader.model.digest or ports.reads != reader.sites:
+        read = ", ".join(map(str, reader.sites))
+        raise InputError(f"The dictionary is for {ports} of another model than the one read at {read}.")
+    if reader.model.digest != first.model.digest or reader.store.digest != first.store.digest:
+        raise InputError("Dictionaries share a reading if they are of one model and one text.")
+
+
+def _work_folder(address: str | Path) -> Path:
+    if "://" in str(address):
+        return paths.home() / "building" / digests.short(digests.of_json(str(address)))
+    return Path(address).expanduser() / ".building"
+
+
+def _identity(targets: Sequence[Target], rows: np.ndarray, settings: AtlasSettings) -> dict[str, Any]:
+    reader = targets[0].reader
+    return {
+        "format": FORMAT,
+        "settings": asdict(settings),
+        "model": reader.model.digest,
+        "precision": str(reader.model.dtype).removeprefix("torch."),
+        "store": reader.store.digest,
+        "rows": digests.of_bytes(rows.astype(np.int64).tobytes()),
+        "atlases": [
+            {
+                "address": str(t.address),
+                "dictionary": decoder_digest(t.dictionary),
+                "encoder": digests.of_bytes(
+                    memoryview(t.dictionary.encoder.contiguous().numpy().data).cast("B")
+                ),
+                "seed": t.reader.seed,
+            }
+            for t in targets
+        ],
+    }
+
+
+def _read(
+    targets: Sequence[Target], rows: np.ndarray, work: Path, settings: AtlasSettings, progress: Progress
+) -> list[Segment]:
+    """All segments: those that are there, and what is missing."""
+    folder = work / "segments"
+    segments = (
+        [Segment.open(p) for p in sorted(folder.iterdir()) if p.name.isdecimal()] if folder.is_dir() else []
+    )
+    at = int(segments[-1].record["stop"]) if segments else 0
+    model, store = targets[0].reader.model, targets[0].reader.store
+    sites = tuple(dict.fromkeys(site for t in targets for site in t.reader.sites))
+    columns = [_columns_of(t.reader, sites) for t in targets]
+    encoders = [t.dictionary.to(model.device) for t in targets]
+    pool = RowPool(model, sites)
+    while at < len(rows):
+        first = at
+        gathered = [Gathering(store.length, len(model.tokenizer)) for _ in targets]
+        while at < len(rows) and sum(g.postings for g in gathered) < settings.postings_at_once:
+            numbers = rows[at : at + _ROWS_AT_ONCE]
+            ids = np.asarray(store.tokens[numbers]).astype(np.int64)
+            tokens = torch.from_numpy(ids).to(model.device)
+            activations = pool.read(tokens)
+            for target, chosen, encoder, gathering in zip(targets, columns, encoders, gathered, strict=True):
+                own = activations if chosen is None else activations[..., chosen]
+                keep = target.reader.usable(tokens, own)
+                codes = encoder.encode(own[keep]).to("cpu")
+                gathering.add(
+                    numbers, ids, keep.cpu().numpy(),
+                    codes.offsets.numpy(), codes.features.numpy(), codes.values.numpy(),
+                )  # fmt: skip
+            at += len(numbers)
+            progress("atlas", at * store.length, len(rows) * store.length)
+        with files.new_folder(folder / f"{first:09d}") as partial:
+            facts = [gathering.write(partial, number) for number, gathering in enumerate(gathered)]
+            files.write_json(partial / "segment.json", {"first": first, "stop": at, "dictionaries": facts})
+        segments.append(Segment.open(folder / f"{first:09d}"))
+    return segments
+
+
+def _columns_of(reader: Reader, sites: Sequence[Any]) -> torch.Tensor | None:
+    """Which columns of what is read at all sites are a reader's; none for all."""
+    if tuple(sites) == reader.sites:
+        return None
+    width = reader.model.width
+    return torch.cat([torch.arange(width) + width * sites.index(site) for site in reader.sites])
+
+
+def _write(
+    target: Target,
+    place: Place,
+    number: int,
+    segments: Sequence[Segment],
+    rows: np.ndarray,
+    work: Path,
+    settings: AtlasSettings,
+    progress: Progress,
+) -> None:
+    """All tables of one atlas, and its record."""
+    dictionary, reader, store = target.dictionary, target.reader, target.reader.store
+    own = work / str(number)
+    own.mkdir(exist_ok=True)
+    run = Run(segments, number)
+    made = postings.by_feature(
+        run,
+        place,
+        store,
+        dictionary.num_features,
+        examples=settings.examples,
+        per_band=settings.per_band,
+        keep=settings.postings,
+        memory_bytes=settings.memory_bytes,
+        journals=own,
+        progress=progress,
+    )
+    if settings.postings:
+        made["tokens"] = postings.by_token(run, place, journals=own, progress=progress)
+        made["rows"] = postings.by_row(run, place, rows, store)
+        made["vocabulary"] = postings.vocabulary(run, place)
+    if settings.promoted:
+        units = dictionary.maximum
+        if units is None:
+            units = torch.from_numpy(made["features"].column("maximum"))
+        made["effects"] = _effects(target, place, units, own / "effects", settings.promoted, progress)
+    kept = np.concatenate(list(run.facts("kept", np.int32)))
+    by_source = np.bincount(store.sources[rows], kept, minlength=len(store.record["sources"]))
+    positions = np.sum([s.record["dictionaries"][number]["positions"] for s in segments], axis=0)
+    place.write_json(
+        RECORD,
+        {
+            "format": FORMAT,
+            "features": dictionary.num_features,
+            "model": dictionary.model_digest,
+            "site": str(dictionary.ports),
+            "precision": str(reader.model.dtype).removeprefix("torch."),
+            "dictionary": decoder_digest(dictionary),
+            "store": store.digest,
+            "length": store.length,
+            "rows": len(rows),
+            "tokens": int(kept.sum()),
+            "postings": len(run),
+            "sources": [
+                {"spec": source["spec"], "tokens": int(count)}
+                for source, count in zip(store.record["sources"], by_source, strict=True)
+            ],
+            "position_tokens": positions.tolist(),
+            "settings": {n: v for n, v in asdict(settings).items() if n != "memory_bytes"},
+            "tables": {name: digests.of_json(table.record) for name, table in made.items()},
+        },
+    )
+
+
+def _effects(
+    target: Target, place: Place, units: torch.Tensor, parts: Path, count: int, progress: Progress
+) -> Table:
+    """The table `effects`, measured in parts that are kept until all are there."""
+    parts.mkdir(exist_ok=True)
+    total = target.dictionary.num_features
+    found: list[Path] = []
+    for at in range(0, total, _FEATURES_AT_ONCE):
+        path = parts / f"{at:012d}.npz"
+        found.append(path)
+        if path.exists():
+            continue
+        effects = promoted.measure(
+            target.reader.model,
+            target.dictionary,
+            units,
+            features=range(at, min(total, at + _FEATURES_AT_ONCE)),
+            count=count,
+        )
+        with files.replacing(path) as file:
+            np.savez(
+                file,
+                promoted=effects.promoted.int().numpy(),
+                promoted_scores=effects.promoted_scores.half().numpy(),
+                suppressed=effects.suppressed.int().numpy(),
+                suppressed_scores=effects.suppressed_scores.half().numpy(),
+            )
+        progress("promoted tokens", min(total, at + _FEATURES_AT_ONCE), total)
+
+    def block(path: Path) -> Columns:
+        with np.load(path, allow_pickle=False) as bundle:
+            return {name: bundle[name] for name in bundle.files}
+
+    return tables.write(place / "effects", map(block, found))

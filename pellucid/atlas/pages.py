@@ -1,26 +1,35 @@
-"""Reading an atlas: one feature's page at a time, from a file that stays on disk."""
+"""Reading an atlas: one feature's page at a time, from tables that stay where they are.
+
+An atlas is opened by its record alone. Each table is whole or absent; a page joins what is there. A token is
+named by its number in the token store, row · length + position.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+import torch
 
 from pellucid.activations.tokens import TokenStore
-from pellucid.atlas.build import FORMAT, decoder_digest
-from pellucid.core import digests, files
+from pellucid.atlas.build import FORMAT, RECORD, decoder_digest
+from pellucid.atlas.statistics import BANDS, Kind, kind_of
+from pellucid.atlas.tables import Table
+from pellucid.core import digests
 from pellucid.core.errors import InputError, IntegrityError
+from pellucid.core.places import Place
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.codes import Codes
 from pellucid.models.model import Model
 
 
 @dataclass(frozen=True)
 class Example:
-    """A place in the text where a feature is strong."""
+    """A place in the text where a feature is active."""
 
     value: float
     """The activation there."""
@@ -35,85 +44,207 @@ class Page:
     """What is known of one feature."""
 
     feature: int
+    kind: Kind
+    """Whether it is dead, dense, or tied to one token: see `statistics.kind_of`."""
+    count: int
+    """Tokens on which it is active."""
     frequency: float
     """The share of tokens on which it is active."""
     maximum: float
     """Its largest activation."""
-    promoted: list[int]
-    """Tokens it makes the model say when turned up, the most promoted first."""
+    mean: float
+    """The mean of its activations, where it is active."""
+    quantiles: list[float]
+    """Its activations' quantiles, at `statistics.THOUSANDTHS`."""
+    histogram: list[int]
+    """How many of them are in each of equally wide bins over (0, maximum]."""
     examples: list[Example]
     """Where it is strongest, each in another row."""
+    bands: list[list[Example]]
+    """Examples of each of the bands that part its activations, from weak to strong, into equally many."""
+    source_counts: list[int]
+    """On how many tokens of each text source it is active."""
+    position_counts: list[int]
+    """On how many tokens of each of 16 parts of a row."""
+    token_counts: dict[int, int]
+    """The token ids it is most often active on, with how often."""
+    promoted: list[int] | None
+    """Tokens it makes the model say when turned up, the most promoted first; none if that was not measured."""
+    suppressed: list[int] | None
+    """Tokens it keeps the model from saying, the most suppressed first."""
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """An atlas on disk."""
+    """An atlas on a disk or in an object store."""
 
-    folder: Path
+    place: Place
     record: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: str | Path, *, dictionary: Dictionary | None = None) -> Atlas:
-        """Open an atlas folder; nothing but its record is read.
+    def open(cls, address: str | Path, dictionary: Dictionary | None = None) -> Atlas:
+        """Open an atlas; nothing but its record is read.
+
+        Args:
+            address: its folder or URL.
+            dictionary: whose it must be.
 
         Raises:
-            InputError: when there is none, or it belongs to another dictionary.
-            IntegrityError: when it is damaged.
+            InputError: when there is none, or it belongs to another dictionary or another model.
+            IntegrityError: when its record is damaged, or of another format.
         """
-        folder = Path(folder).expanduser()
-        if not (folder / "atlas.json").is_file():
-            raise InputError(f"There is no atlas in {str(folder)!r}. Build one with 'pellucid atlas build'.")
-        record = files.read_json(folder / "atlas.json")
-        if record.get("format") != FORMAT:
-            raise IntegrityError(
-                f"The atlas in {str(folder)!r} is not of format {FORMAT}. "
-                "A newer Pellucid may have written it."
+        place = Place.of(address)
+        if place.size(RECORD) is None:
+            raise InputError(
+                f"There is no atlas in {str(address)!r}, or it is not finished. Build it with "
+                "'pellucid atlas build'."
             )
-        if digests.of_file(folder / "atlas.safetensors") != record["digest"]:
+        record = place.read_json(RECORD)
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise IntegrityError(
-                f"The atlas in {str(folder)!r} is damaged: its digest differs. Build it again."
+                f"The atlas in {str(address)!r} is not of format {FORMAT}: another version of Pellucid wrote "
+                "it. Build it again, or use that version."
             )
+        if dictionary is not None and record["model"] != dictionary.model_digest:
+            raise InputError(f"The atlas in {str(address)!r} is of another model than the dictionary.")
         if dictionary is not None and record["dictionary"] != decoder_digest(dictionary):
-            raise InputError(f"The atlas in {str(folder)!r} belongs to another dictionary.")
-        return cls(folder, record)
+            raise InputError(f"The atlas in {str(address)!r} belongs to another dictionary.")
+        return cls(place, record)
 
     @cached_property
-    def _file(self) -> Any:
-        try:
-            return safe_open(self.folder / "atlas.safetensors", framework="np")
-        except SafetensorError as error:
-            raise IntegrityError(
-                f"The atlas in {str(self.folder)!r} is damaged ({error}). Build it again."
-            ) from error
+    def _tables(self) -> dict[str, Table | None]:
+        return {}
 
-    def column(self, name: str) -> np.ndarray:
-        """A whole column, such as `frequency` or `maximum`, [N]."""
-        return np.asarray(self._file.get_tensor(name))
+    def table(self, name: str) -> Table | None:
+        """A table of the atlas, if it is there.
+
+        Raises:
+            IntegrityError: when it is not the one the atlas was built with, or is gone.
+        """
+        if name not in self._tables:
+            found = Table.open(self.place / name) if Table.exists(self.place / name) else None
+            wanted = self.record["tables"].get(name)
+            if wanted is not None and (found is None or digests.of_json(found.record) != wanted):
+                state = "is missing" if found is None else "is not the one it was built with"
+                raise IntegrityError(
+                    f"The atlas {str(self.place)!r} is damaged: {name!r} {state}. Build it again."
+                )
+            self._tables[name] = found
+        return self._tables[name]
+
+    @property
+    def features(self) -> Table:
+        """The table of features, which every atlas has."""
+        return self._needed("features")
+
+    @property
+    def num_features(self) -> int:
+        """N."""
+        return int(self.record["features"])
+
+    @cached_property
+    def frequency(self) -> np.ndarray:
+        """[N] the share of tokens on which each feature is active."""
+        shares: np.ndarray = self.features.column("count") / self.record["tokens"]
+        return shares
 
     def page(self, feature: int) -> Page:
-        """One feature's page; reads a few hundred bytes.
+        """One feature's page; reads a few groups of rows.
 
         Raises:
             InputError: when there is no such feature.
         """
-        if not 0 <= feature < self.record["features"]:
+        self._check(feature)
+        row = self.features.row(feature)
+        effects = self.table("effects")
+        turned = effects.row(feature) if effects is not None else None
+        count = int(row["count"])
+        bands = self._examples(row["band_values"], row["band_tokens"])
+        each = len(bands) // BANDS
+        return Page(
+            feature=feature,
+            kind=kind_of(count, self.record["tokens"], int(row["token_counts"][0])),
+            count=count,
+            frequency=count / self.record["tokens"],
+            maximum=float(row["maximum"]),
+            mean=float(row["mean"]),
+            quantiles=row["quantiles"].tolist(),
+            histogram=row["histogram"].tolist(),
+            examples=[e for e in self._examples(row["example_values"], row["example_tokens"]) if e],
+            bands=[[e for e in bands[b * each : (b + 1) * each] if e] for b in range(BANDS)],
+            source_counts=row["source_counts"].tolist(),
+            position_counts=row["position_counts"].tolist(),
+            token_counts={
+                int(i): int(n) for i, n in zip(row["token_ids"], row["token_counts"], strict=True) if n
+            },
+            # A feature that never fired has no maximum to be turned up to, and moves nothing.
+            promoted=turned and _those(turned["promoted"], turned["promoted_scores"] > 0),
+            suppressed=turned and _those(turned["suppressed"], turned["suppressed_scores"] < 0),
+        )
+
+    def postings(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """All tokens [n] int64 on which a feature is active, ascending, and its activations [n] float32.
+
+        Raises:
+            InputError: when there is no such feature, or the atlas was built without postings.
+        """
+        self._check(feature)
+        table = self._needed("postings")
+        row = self.features.row(feature, ["start", "count"])
+        found = table.slice(int(row["start"]), int(row["start"] + row["count"]), ["token", "activation"])
+        return found["token"], found["activation"]
+
+    def active(self, start: int, stop: int) -> Codes:
+        """The codes of the tokens from `start` to before `stop`; a token that was not read has none.
+
+        Raises:
+            InputError: when they are not tokens of the store, or the atlas was built without postings.
+        """
+        table, rows = self._needed("tokens"), self._needed("rows")
+        length = int(self.record["length"])
+        if not 0 <= start <= stop <= rows.rows * length:
             raise InputError(
-                f"Feature {feature} does not exist: "
-                f"the atlas has features 0 to {self.record['features'] - 1}."
+                f"Tokens {start} to {stop} are not in the text: it has tokens 0 to {rows.rows * length - 1}."
+            )
+        first, last = start // length, -(-stop // length)
+        begins = rows.slice(first, min(last + 1, rows.rows), ["start"])["start"]
+        low = int(begins[0]) if len(begins) else 0
+        high = int(begins[-1]) if last < rows.rows else table.rows
+        found = table.slice(low, high)
+        mine = slice(*np.searchsorted(found["token"], [start, stop]))
+        return Codes.from_entries(
+            torch.from_numpy(found["token"][mine] - start),
+            torch.from_numpy(found["feature"][mine].copy()),
+            torch.from_numpy(found["activation"][mine].copy()),
+            tokens=stop - start,
+            num_features=self.num_features,
+        )
+
+    def _examples(self, values: np.ndarray, tokens: np.ndarray) -> list[Example | None]:
+        length = int(self.record["length"])
+        return [
+            Example(float(v), *divmod(int(t), length)) if t >= 0 else None
+            for v, t in zip(values, tokens, strict=True)
+        ]
+
+    def _check(self, feature: int) -> None:
+        if not 0 <= feature < self.num_features:
+            raise InputError(
+                f"Feature {feature} does not exist: the atlas has features 0 to {self.num_features - 1}."
             )
 
-        def cut(name: str) -> Any:
-            return self._file.get_slice(name)[feature : feature + 1][0]
+    def _needed(self, name: str) -> Table:
+        found = self.table(name)
+        if found is None:
+            raise InputError(
+                f"The atlas {str(self.place)!r} has no table {name!r}: it was built in compact form. "
+                "Build it whole with 'pellucid atlas build'."
+            )
+        return found
 
-        values, rows, positions = cut("example_values"), cut("example_rows"), cut("example_positions")
-        found = [
-            Example(float(v), int(r), int(p))
-            for v, r, p in zip(values, rows, positions, strict=True)
-            if r >= 0
-        ]
-        # A feature that never fired has no maximum to be turned up to, and promotes nothing.
-        promoted = [int(t) for t, s in zip(cut("promoted"), cut("promoted_scores"), strict=True) if s > 0]
-        return Page(feature, float(cut("frequency")), float(cut("maximum")), promoted, found)
+
+def _those(ids: np.ndarray, chosen: Sequence[bool] | np.ndarray) -> list[int]:
+    return [int(i) for i in ids[np.asarray(chosen)]]
 
 
 @dataclass(frozen=True)
@@ -139,8 +270,6 @@ def snippets(
     Raises:
         InputError: when the store is not the one the atlas points into.
     """
-    import torch
-
     found = []
     for example in page.examples[:count]:
         if example.row >= len(store.tokens):

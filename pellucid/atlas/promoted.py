@@ -13,6 +13,7 @@ chords, piano.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +28,21 @@ _FLOOR = 1e-4
 _FEATURES_AT_ONCE = 128
 
 
-def promoted_tokens(
+@dataclass(frozen=True)
+class Effects:
+    """What F features make the model say next, and keep it from saying."""
+
+    promoted: Tensor
+    """[F, P] token ids, the most promoted first."""
+    promoted_scores: Tensor
+    """[F, P] nats, descending; of a feature whose maximum is 0 all are 0."""
+    suppressed: Tensor
+    """[F, P] token ids, the most suppressed first."""
+    suppressed_scores: Tensor
+    """[F, P] nats, ascending."""
+
+
+def measure(
     model: Model,
     dictionary: Dictionary,
     units: Tensor,
@@ -36,8 +51,8 @@ def promoted_tokens(
     count: int = 32,
     strength: float = 1.0,
     progress: Progress = silent,
-) -> tuple[Tensor, Tensor]:
-    """The tokens that features promote most: ids [F, P] and scores [F, P] in nats, descending.
+) -> Effects:
+    """The tokens that features promote and suppress most.
 
     Costs a pass of the model over the openings for each feature: about two minutes for 16,384 features of
     SmolLM2 on two cores.
@@ -47,15 +62,15 @@ def promoted_tokens(
         dictionary: whose features.
         units: [N] the maximum of each feature.
         features: which ones; none means all.
-        count: tokens per feature.
+        count: P, tokens per feature.
         strength: in multiples of the maximum.
         progress: told of features done.
     """
     chosen = torch.arange(dictionary.num_features) if features is None else torch.tensor(list(features))
     openings = [torch.tensor([model.encode_text(text)], device=model.device) for text in OPENINGS]
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     with torch.inference_mode():
         plain = [_next(model, tokens, 1) for tokens in openings]
-        ids, scores = [], []
         for at in range(0, len(chosen), _FEATURES_AT_ONCE):
             part = chosen[at : at + _FEATURES_AT_ONCE]
             editors = [
@@ -67,11 +82,11 @@ def promoted_tokens(
                 with hooks.edited(model.network, editors):
                     after = _next(model, tokens, len(part))
                 rise += (after + _FLOOR).log() - (before + _FLOOR).log()
-            best = (rise / len(openings)).topk(count, dim=1)
-            ids.append(best.indices)
-            scores.append(best.values)
+            rise /= len(openings)
+            most, least = rise.topk(count, dim=1), rise.topk(count, dim=1, largest=False)
+            parts.append((most.indices, most.values, least.indices, least.values))
             progress("promoted tokens", min(len(chosen), at + _FEATURES_AT_ONCE), len(chosen))
-    return torch.cat(ids), torch.cat(scores)
+    return Effects(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _turning_up(added: Tensor) -> hooks.Editor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pellucid.core import files
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.places import Place
 
@@ -197,66 +199,125 @@ def write(
     Raises:
         InputError: when there are no rows at all: a table without rows has no columns.
     """
-    place = address if isinstance(address, Place) else Place.of(address)
-    if rows_per_file % rows_per_group:
-        raise InputError(f"{rows_per_group} rows per group do not divide {rows_per_file} rows per file.")
-    before = [f["name"] for f in place.read_json(_RECORD)["files"]] if Table.exists(place) else []
-    written: list[dict[str, Any]] = []
-    described: dict[str, Any] = {}
-    for rows in _regrouped(blocks, rows_per_file):
-        arrow = _as_arrow(rows)
-        described = described or {name: _describe(values) for name, values in rows.items()}
+    writer = Writer(address, rows_per_file=rows_per_file, rows_per_group=rows_per_group, encodings=encodings)
+    for block in blocks:
+        writer.append(block)
+    return writer.finish(facts)
+
+
+class Writer:
+    """A table that is being written, block by block.
+
+    With a journal, a file of this machine that lists the files written, a writer that was killed is taken up
+    again: it has the rows of all files that were whole, and is to be given those after them.
+    """
+
+    def __init__(
+        self,
+        address: Place | Path | str,
+        *,
+        rows_per_file: int = ROWS_PER_FILE,
+        rows_per_group: int = ROWS_PER_GROUP,
+        encodings: Mapping[str, str] | None = None,
+        journal: Path | None = None,
+    ) -> None:
+        self.place = address if isinstance(address, Place) else Place.of(address)
+        if rows_per_file % rows_per_group:
+            raise InputError(f"{rows_per_group} rows per group do not divide {rows_per_file} rows per file.")
+        self._rows_per_file, self._rows_per_group = rows_per_file, rows_per_group
+        self._encodings = dict(encodings or {})
+        self._journal = journal
+        self._waiting: list[Columns] = []
+        self._count = 0
+        self._described: dict[str, Any] = {}
+        self._files: list[dict[str, Any]] = []
+        for line in journal.read_text().splitlines() if journal is not None and journal.exists() else []:
+            try:
+                entry = json.loads(line)
+            except ValueError:  # torn by a crash: its file is written again
+                break
+            if self.place.size(entry["file"]["name"]) != entry["file"]["bytes"]:
+                break
+            self._described = entry["columns"]
+            self._files.append(entry["file"])
+        self._written = sum(f["rows"] for f in self._files)
+        if journal is not None:
+            lines = [json.dumps({"columns": self._described, "file": f}) + "\n" for f in self._files]
+            files.write_text(journal, "".join(lines))
+
+    @property
+    def rows(self) -> int:
+        """Rows it has been given, or had when it was taken up."""
+        return self._written + self._count
+
+    def append(self, block: Columns) -> None:
+        """Take in the next rows; they are written when they fill a file."""
+        size = len(next(iter(block.values())))
+        at = 0
+        while at < size:
+            some = min(size - at, self._rows_per_file - self._count)
+            self._waiting.append({name: values[at : at + some] for name, values in block.items()})
+            self._count += some
+            at += some
+            if self._count == self._rows_per_file:
+                self._flush()
+        if self._waiting:
+            # What waits must not keep the block alive.
+            self._waiting[-1] = {name: values.copy() for name, values in self._waiting[-1].items()}
+
+    def finish(self, facts: Mapping[str, Any] | None = None) -> Table:
+        """Write what waits and the record; files of the table that was there before are removed.
+
+        Raises:
+            InputError: when there are no rows at all: a table without rows has no columns.
+        """
+        if self._count:
+            self._flush()
+        if not self._files:
+            raise InputError(f"There are no rows to write to {str(self.place)!r}.")
+        before = (
+            [f["name"] for f in self.place.read_json(_RECORD)["files"]] if Table.exists(self.place) else []
+        )
+        record = {
+            "rows": self._written,
+            "rows_per_file": self._rows_per_file,
+            "rows_per_group": self._rows_per_group,
+            "columns": self._described,
+            "files": self._files,
+            "facts": dict(facts or {}),
+        }
+        self.place.write_json(_RECORD, record)
+        for name in set(before) - {f["name"] for f in self._files}:
+            self.place.remove(name)
+        return Table(self.place, record)
+
+    def _flush(self) -> None:
+        rows = _joined(self._waiting)
+        self._described = self._described or {name: _describe(values) for name, values in rows.items()}
         buffer = io.BytesIO()
         pq.write_table(
-            arrow,
+            _as_arrow(rows),
             buffer,
-            row_group_size=rows_per_group,
+            row_group_size=self._rows_per_group,
             compression="zstd",
             use_dictionary=[name for name, values in rows.items() if values.dtype == object],
-            column_encoding=dict(encodings) if encodings else None,
+            column_encoding=self._encodings or None,
             write_page_checksum=True,
             write_statistics=False,
         )
         contents = buffer.getbuffer()
         digest = hashlib.sha256(contents).hexdigest()
-        first = sum(f["rows"] for f in written)
-        name = f"{first:012d}-{digest[:16]}.parquet"
-        if place.size(name) != len(contents):
-            with place.replacing(name) as file:
+        name = f"{self._written:012d}-{digest[:16]}.parquet"
+        if self.place.size(name) != len(contents):
+            with self.place.replacing(name) as file:
                 file.write(contents)
-        written.append(
-            {"name": name, "rows": arrow.num_rows, "bytes": len(contents), "digest": f"sha256:{digest}"}
-        )
-    if not written:
-        raise InputError(f"There are no rows to write to {str(place)!r}.")
-    record = {
-        "rows": sum(f["rows"] for f in written),
-        "rows_per_file": rows_per_file,
-        "rows_per_group": rows_per_group,
-        "columns": described,
-        "files": written,
-        "facts": dict(facts or {}),
-    }
-    place.write_json(_RECORD, record)
-    for name in set(before) - {f["name"] for f in written}:
-        place.remove(name)
-    return Table(place, record)
-
-
-def _regrouped(blocks: Iterable[Columns], size: int) -> Iterator[Columns]:
-    """The same rows, `size` at a time."""
-    waiting: list[Columns] = []
-    count = 0
-    for block in blocks:
-        waiting.append(block)
-        count += len(next(iter(block.values())))
-        while count >= size:
-            rows = _joined(waiting)
-            yield {name: values[:size] for name, values in rows.items()}
-            waiting = [{name: values[size:] for name, values in rows.items()}]
-            count -= size
-    if count:
-        yield _joined(waiting)
+        entry = {"name": name, "rows": self._count, "bytes": len(contents), "digest": f"sha256:{digest}"}
+        self._files.append(entry)
+        if self._journal is not None:
+            with self._journal.open("a") as journal:
+                journal.write(json.dumps({"columns": self._described, "file": entry}) + "\n")
+        self._written += self._count
+        self._waiting, self._count = [], 0
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

@@ -20,22 +20,28 @@ app = App(
 
 @app.command
 def build(
-    dictionary: str,
-    /,
-    *,
+    *dictionaries: str,
     text: Annotated[list[str], Parameter(consume_multiple=True, negative="")],
-    out: Path,
+    out: str,
     tokens: str | None = None,
+    promoted: int = 32,
+    memory: str = "512M",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Build an atlas in one pass over text.
+    """Build an atlas in one pass over text; several dictionaries of one model share the reading.
+
+    Killed at any moment, the same command goes on to the same atlas.
 
     Args:
-        dictionary: the name of a shipped dictionary, or a folder.
+        dictionaries: names of shipped dictionaries, or folders.
         text: text sources, or @FILE with one source a line.
-        out: the folder to write; it must not exist.
+        out: the folder to write, or the URL of one in an object store; it must not exist. Of several
+            dictionaries each gets a folder in it, by its name.
         tokens: read so many tokens at most, chosen at random.
-        json: print the atlas's record as JSON.
+        promoted: keep so many tokens that a feature promotes, and as many that it suppresses; 0 measures
+            none, which saves a pass of the model for each feature.
+        memory: bytes for what is sorted at a time.
+        json: print the record of each atlas as JSON.
     """
     from pellucid.activations.reading import Reader
     from pellucid.activations.tokens import TokenStore
@@ -46,22 +52,45 @@ def build(
     from pellucid.cli.train import read_sources
     from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_count
+    from pellucid.dictionaries import files
 
-    if out.exists():
-        raise InputError(f"{str(out)!r} exists already. Choose another name, or remove it first.")
-    session = Session.open(dictionary)
+    if not dictionaries:
+        raise InputError("Name a dictionary: a shipped one, such as smollm2, or a folder.")
+    session = Session.open(dictionaries[0])
+    model = session.model
+    opened = {_address(out, d, len(dictionaries)): files.load(_folder(d))[0] for d in dictionaries}
+    if len(opened) < len(dictionaries):
+        raise InputError("Two of the dictionaries have one name. Rename a folder, or build two atlases.")
+    settings = building.AtlasSettings(promoted=promoted, memory_bytes=parse_count(memory))
     with printing.progress(quiet=json) as progress:
-        store = TokenStore.build(session.model, read_sources(text), progress=progress)
-        first, *others = session.dictionary.ports.reads
-        reader = Reader(session.model, store, first, further=tuple(others))
+        store = TokenStore.build(model, read_sources(text), progress=progress)
         wanted = None if tokens is None else -(-parse_count(tokens) // store.length)
+        targets = [
+            building.Target(d, Reader(model, store, d.ports.reads[0], further=d.ports.reads[1:]), address)
+            for address, d in opened.items()
+        ]
         rows = building.rows_of(len(store.tokens), wanted)
-        building.build(session.dictionary, reader, rows, out, progress=progress)
-    record = Atlas.open(out).record
+        building.build(targets, rows, settings=settings, progress=progress)
+    records = {address: Atlas.open(address).record for address in opened}
     if json:
-        printing.as_json(record)
-    else:
-        printing.note(f"atlas of {record['features']:,} features over {record['tokens']:,} tokens: {out}")
+        return printing.as_json(next(iter(records.values())) if len(records) == 1 else records)
+    for address, record in records.items():
+        printing.note(f"atlas of {record['features']:,} features over {record['tokens']:,} tokens: {address}")
+    return None
+
+
+def _folder(dictionary: str) -> Path:
+    from pellucid.dictionaries import shipped
+
+    return shipped.resolve(dictionary)
+
+
+def _address(out: str, dictionary: str, count: int) -> str:
+    """Where the atlas of one of several dictionaries goes."""
+    if count == 1:
+        return out
+    folder = _folder(dictionary).resolve()
+    return f"{out.rstrip('/')}/{folder.parent.name if folder.name == 'result' else folder.name}"
 
 
 @app.command
@@ -70,56 +99,34 @@ def show(
     /,
     *,
     dictionary: str = "smollm2",
+    atlas: str | None = None,
     examples: int = 5,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Show one feature's page: how often it fires, what it promotes, where it is strongest.
+    """Show one feature's page: how often and where it fires, what it promotes, where it is strongest.
 
     Args:
         feature: the feature's number.
         dictionary: the name of a shipped dictionary, or a folder.
+        atlas: folder or URL of its atlas; by default the one in the dictionary's folder.
         examples: how many examples to show.
         json: print JSON.
     """
     from pellucid.atlas.pages import snippets
-    from pellucid.cli import printing
+    from pellucid.cli import atlas_page, printing
     from pellucid.cli.session import Session
-    from pellucid.core.errors import InputError
 
-    session = Session.open(dictionary)
+    session = Session.open(dictionary, atlas=atlas)
     session.dictionary.check_feature(feature)
-    if session.atlas is None:
-        raise InputError(
-            f"The dictionary {dictionary!r} has no atlas in its folder. "
-            "Build one with 'pellucid atlas build'."
-        )
-    page = session.atlas.page(feature)
+    page = session.needed_atlas().page(feature)
     found = (
         snippets(page, session.store, session.model, session.dictionary, count=examples)
         if session.store
         else []
     )
-    promoted = session.promoted(feature, 12)
     if json:
-        return printing.as_json(
-            {
-                "feature": feature,
-                "frequency": page.frequency,
-                "maximum": page.maximum,
-                "promoted": promoted,
-                "examples": [{"pieces": s.pieces, "values": s.values} for s in found],
-            }
-        )
-    median = float(_median_frequency(session))
-    printing.table(
-        ["", ""],
-        [
-            ("feature", f"{feature} of {session.dictionary.num_features:,} at {session.dictionary.ports}"),
-            ("active on", f"{page.frequency:.4%} of tokens (median feature: {median:.4%})"),
-            ("maximum", f"{page.maximum:.2f}"),
-            ("promotes", " · ".join(promoted)),
-        ],
-    )
+        return printing.as_json(atlas_page.as_json(session, page, found))
+    printing.table(["", ""], atlas_page.rows(session, page))
     out = printing.console()
     for snippet in found:
         shares = [v / max(page.maximum, 1e-9) for v in snippet.values]
@@ -130,13 +137,6 @@ def show(
             "no examples: the feature fired nowhere in the atlas's text, or that text is not at hand"
         )
     return None
-
-
-def _median_frequency(session: Session) -> float:
-    import numpy as np
-
-    assert session.atlas is not None
-    return float(np.median(session.atlas.column("frequency")))
 
 
 @app.command

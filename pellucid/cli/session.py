@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from pellucid.activations.tokens import TokenStore
     from pellucid.atlas.pages import Atlas
+    from pellucid.atlas.promoted import Effects
     from pellucid.dictionaries.base import Dictionary
     from pellucid.dictionaries.files import Card
     from pellucid.models.model import Model
@@ -25,10 +27,21 @@ class Session:
     model: Model
     dictionary: Dictionary
     card: Card
+    atlas_address: str | None = None
+    """Where its atlas is; by default in the dictionary's folder, if there is one."""
 
     @classmethod
-    def open(cls, dictionary: str, model: str | None = None) -> Session:
-        """Open a dictionary by name or folder, with the model its card names unless another is given."""
+    def open(cls, dictionary: str, model: str | None = None, *, atlas: str | None = None) -> Session:
+        """Open a dictionary by name or folder.
+
+        Args:
+            dictionary: its name or folder.
+            model: which model; by default the one its card names.
+            atlas: the address of its atlas.
+
+        Raises:
+            InputError: when model or atlas are not the dictionary's.
+        """
         from pellucid.dictionaries import files, shipped
         from pellucid.models.model import load
 
@@ -36,15 +49,32 @@ class Session:
         loaded, card = files.load(folder)
         network = load(model or card["model_reference"])
         files.check_model(card, network.digest)
-        return cls(folder, network, loaded, card)
+        return cls(folder, network, loaded, card, atlas)
 
     @cached_property
     def atlas(self) -> Atlas | None:
-        """The atlas in the dictionary's folder, if there is one."""
+        """The atlas that was asked for, or the one in the dictionary's folder, if there is one."""
         from pellucid.atlas.pages import Atlas
 
+        if self.atlas_address is not None:
+            return Atlas.open(self.atlas_address, self.dictionary)
         folder = self.folder / "atlas"
-        return Atlas.open(folder, dictionary=self.dictionary) if folder.is_dir() else None
+        return Atlas.open(folder, self.dictionary) if (folder / "atlas.json").is_file() else None
+
+    def needed_atlas(self) -> Atlas:
+        """The atlas.
+
+        Raises:
+            InputError: when there is none.
+        """
+        from pellucid.core.errors import InputError
+
+        if self.atlas is None:
+            raise InputError(
+                f"The dictionary {str(self.folder)!r} has no atlas in its folder. Build one with "
+                "'pellucid atlas build', and name it with --atlas."
+            )
+        return self.atlas
 
     @cached_property
     def store(self) -> TokenStore | None:
@@ -67,11 +97,15 @@ class Session:
     def promoted(self, feature: int, count: int = 6) -> list[str]:
         """Tokens that turning a feature up promotes, as text, each once."""
         if feature not in self._promoted:
-            if self.atlas is not None:
-                self._promoted[feature] = self.atlas.page(feature).promoted
-            else:
-                self._promoted[feature] = self._measure_promotions([feature])[0][0].tolist()
-        texts = (self.model.decode([i]).strip() for i in self._promoted[feature])
+            known = self.atlas.page(feature).promoted if self.atlas is not None else None
+            if known is None:
+                known = self._measured([feature]).promoted[0].tolist()
+            self._promoted[feature] = known
+        return self.words(self._promoted[feature], count)
+
+    def words(self, tokens: Iterable[int], count: int) -> list[str]:
+        """Tokens as text, each once, without those that are blank."""
+        texts = (self.model.decode([i]).strip() for i in tokens)
         return [t for t in dict.fromkeys(texts) if t][:count]
 
     @cached_property
@@ -79,20 +113,22 @@ class Session:
         """Ids and scores [N, P] of the tokens each feature promotes: from the atlas, or measured now."""
         import torch
 
-        if self.atlas is not None:
-            ids, scores = (self.atlas.column(name) for name in ("promoted", "promoted_scores"))
-            return torch.from_numpy(ids), torch.from_numpy(scores).float()
-        return self._measure_promotions(None)
+        effects = self.atlas.table("effects") if self.atlas is not None else None
+        if effects is not None:
+            ids, scores = (effects.column(name) for name in ("promoted", "promoted_scores"))
+            return torch.from_numpy(ids.copy()), torch.from_numpy(scores.copy()).float()
+        measured = self._measured(None)
+        return measured.promoted, measured.promoted_scores
 
-    def _measure_promotions(self, features: list[int] | None) -> tuple[Tensor, Tensor]:
-        from pellucid.atlas.promoted import promoted_tokens
+    def _measured(self, features: list[int] | None) -> Effects:
+        from pellucid.atlas import promoted
         from pellucid.core.errors import InputError
 
         if self.dictionary.maximum is None:
             raise InputError(
                 "The dictionary holds no maxima, the unit of steering. Train it with this version."
             )
-        return promoted_tokens(self.model, self.dictionary, self.dictionary.maximum, features=features)
+        return promoted.measure(self.model, self.dictionary, self.dictionary.maximum, features=features)
 
     def unit(self, feature: int) -> float:
         """A feature's maximum, the unit of shares; 1 where it is not known."""

@@ -183,8 +183,9 @@ def train(
         again = Reader(network, store, ports.reads[0], seed=seed, further=ports.reads[1:])
         for name, job in zip(wanted, jobs, strict=True):
             dictionary, cards[name] = files.load(job.run.result, model_digest=network.digest)
-            if other is None and not (job.run.result / "atlas").exists():
-                building.build(dictionary, again, rows, job.run.result / "atlas", progress=progress)
+            address = job.run.result / "atlas"
+            if other is None and not (address / building.RECORD).exists():
+                building.build([building.Target(dictionary, again, address)], rows, progress=progress)
     return _report(cards, out, json=json)
 
 
