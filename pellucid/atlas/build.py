@@ -110,6 +110,9 @@ def build(
         for number, (target, place) in enumerate(zip(targets, places, strict=True)):
             if place.size(RECORD) is None:
                 _write(target, place, number, segments, rows, run.path, settings, progress)
+            for name in place.names():
+                if name.startswith(f".{RECORD}."):  # half a record, of a build that was killed
+                    place.remove(name)
         work.rename(done)
     shutil.rmtree(done)
 

@@ -6,9 +6,7 @@ Tokens of a feature ascend. A row of text is token // length, a position token %
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
-
-_GROUPS = 64  # features are shared out in so many groups, each with scratch memory of its own
+from numba import njit
 
 
 @njit(cache=True)
@@ -30,29 +28,29 @@ def place(
         cursor[i] = at + 1
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, cache=True)
 def summarise(
     starts: np.ndarray,
     tokens: np.ndarray,
     values: np.ndarray,
     ids: np.ndarray,
     sources: np.ndarray,
-    first: int,
+    span: tuple[int, int, int],
     length: int,
     vocabulary: int,
     thousandths: np.ndarray,
     bands: int,
     found: tuple[np.ndarray, ...],
 ) -> None:
-    """All statistics of features from their postings, into the arrays of `found`; see `statistics`.
+    """All statistics of some features from their postings, into the arrays of `found`; see `statistics`.
 
     Args:
-        starts: [F + 1] where the postings of each feature begin.
+        starts: [F + 1] where the postings of each begin.
         tokens: [postings] int64.
         values: [postings] float32.
         ids: [postings] the token id of each.
         sources: [postings] the text source of each.
-        first: number of the first feature.
+        span: number of the first feature; then, counted from it, which one to begin with and to end before.
         length: tokens in a row.
         vocabulary: one more than the largest id.
         thousandths: [Q] which quantiles.
@@ -60,19 +58,18 @@ def summarise(
         found: mean, quantiles [F, Q], histogram [F, H], example values and tokens [F, E], band values and
             tokens [F, B·K], counts by source [F, S], by position [F, P], commonest ids and counts [F, C].
     """
-    count = len(starts) - 1
-    for g in prange(_GROUPS):
-        seen = np.zeros(vocabulary, np.int32)
-        for i in range(g * count // _GROUPS, (g + 1) * count // _GROUPS):
-            low, high = starts[i], starts[i + 1]
-            if high > low:
-                mine, at = values[low:high], tokens[low:high]
-                ranked = _ranked(mine)
-                _spread(ranked, mine, thousandths, found[0], found[1][i], found[2][i], i)
-                _best(mine, at, length, found[3][i], found[4][i])
-                _drawn(ranked, mine, at, first + i, length, bands, found[4][i], found[5][i], found[6][i])
-                _tallied(at, ids[low:high], sources[low:high], length, found[7][i], found[8][i])
-                _commonest(ids[low:high], seen, found[9][i], found[10][i])
+    first, begin, end = span
+    seen = np.zeros(vocabulary, np.int32)
+    for i in range(begin, end):
+        low, high = starts[i], starts[i + 1]
+        if high > low:
+            mine, at = values[low:high], tokens[low:high]
+            ranked = _ranked(mine)
+            _spread(ranked, mine, thousandths, found[0], found[1][i], found[2][i], i)
+            _best(mine, at, length, found[3][i], found[4][i])
+            _drawn(ranked, mine, at, first + i, length, bands, found[4][i], found[5][i], found[6][i])
+            _tallied(at, sources[low:high], length, found[7][i], found[8][i])
+            _commonest(ids[low:high], seen, found[9][i], found[10][i])
 
 
 @njit(cache=True)
@@ -205,7 +202,6 @@ def _drawn(
 @njit(cache=True)
 def _tallied(
     tokens: np.ndarray,
-    ids: np.ndarray,
     sources: np.ndarray,
     length: int,
     by_source: np.ndarray,

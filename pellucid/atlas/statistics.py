@@ -10,8 +10,10 @@ its strongest.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
+import numba
 import numpy as np
 
 from pellucid.atlas.kernels import summarise
@@ -26,6 +28,7 @@ COMMONEST = 8
 _DENSE = 0.1
 _TIED = 0.9
 _TIED_COUNT = 10
+_PARTS_PER_THREAD = 8
 
 Kind = Literal["dead", "dense", "one token", "ordinary"]
 
@@ -91,18 +94,19 @@ def of_postings(
         "token_ids": np.full((count, COMMONEST), -1, np.int32),
         "token_counts": np.zeros((count, COMMONEST), np.int64),
     }
-    summarise(
-        starts,
-        tokens,
-        values,
-        ids.astype(np.int32, copy=False),
-        sources,
-        first,
-        length,
-        int(ids.max(initial=0)) + 1,
-        np.array(THOUSANDTHS, np.int64),
-        BANDS,
-        tuple(list(columns.values())[2:]),
-    )
+    arguments = starts, tokens, values, ids.astype(np.int32, copy=False), sources
+    vocabulary, thousandths = int(ids.max(initial=0)) + 1, np.array(THOUSANDTHS, np.int64)
+    found = tuple(list(columns.values())[2:])
+
+    def some(begin: int, end: int) -> None:
+        span = first, begin, end
+        summarise(*arguments, span, length, vocabulary, thousandths, BANDS, found)
+
+    # About equally many postings in each part.
+    parts = _PARTS_PER_THREAD * numba.get_num_threads()
+    cuts = np.searchsorted(starts, np.linspace(0, len(tokens), parts + 1)[1:-1])
+    cuts = np.unique([0, *cuts.tolist(), count])
+    with ThreadPoolExecutor(numba.get_num_threads(), "statistics") as threads:
+        list(threads.map(some, cuts[:-1].tolist(), cuts[1:].tolist()))
     columns["maximum"][:] = columns["example_values"][:, 0]
     return columns

@@ -266,7 +266,7 @@ class Writer:
             self._waiting[-1] = {name: values.copy() for name, values in self._waiting[-1].items()}
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Table:
-        """Write what waits and the record; files of the table that was there before are removed.
+        """Write what waits and the record; what an earlier table or a writer that was killed left is removed.
 
         Raises:
             InputError: when there are no rows at all: a table without rows has no columns.
@@ -275,9 +275,6 @@ class Writer:
             self._flush()
         if not self._files:
             raise InputError(f"There are no rows to write to {str(self.place)!r}.")
-        before = (
-            [f["name"] for f in self.place.read_json(_RECORD)["files"]] if Table.exists(self.place) else []
-        )
         record = {
             "rows": self._written,
             "rows_per_file": self._rows_per_file,
@@ -287,7 +284,7 @@ class Writer:
             "facts": dict(facts or {}),
         }
         self.place.write_json(_RECORD, record)
-        for name in set(before) - {f["name"] for f in self._files}:
+        for name in set(self.place.names()) - {f["name"] for f in self._files} - {_RECORD}:
             self.place.remove(name)
         return Table(self.place, record)
 
