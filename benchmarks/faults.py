@@ -146,7 +146,7 @@ def _with_nan(block: Callable[[Reader, int], torch.Tensor]) -> Callable[[Reader,
 
 def result_of(run: Path) -> dict[str, str]:
     """Digests of what a run was for."""
-    names = ("dictionary.safetensors", "fixture.safetensors", "atlas/atlas.safetensors")
+    names = ("dictionary.safetensors", "fixture.safetensors", "atlas/atlas.json", "atlas/features/table.json")
     return {name: digests.of_file(run / "result" / name) for name in names}
 
 
@@ -156,7 +156,7 @@ def check_whole(run: Path) -> str:
         return "not begun"
     if (run / "result").exists():
         files.load(run / "result")
-        if not (run / "result" / "atlas").exists():
+        if not (run / "result" / "atlas" / "atlas.json").exists():
             return "saved"
         Atlas.open(run / "result" / "atlas")
         return "done"

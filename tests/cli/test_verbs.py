@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from pellucid import cli
+from pellucid.atlas.pages import Atlas
 from pellucid.cli.watch import span_of
 from pellucid.core.runs import RunFolder
 from pellucid.dictionaries import files
@@ -312,34 +314,54 @@ def test_a_routed_dictionary_is_trained_read_and_steered_as_any_other(
 
 
 def test_atlas_shows_and_finds(trained: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("atlas", "show", 3, "--dictionary", trained["dictionary"], "--json") == 0
+    strongest = int(Atlas.open(trained["dictionary"] / "atlas").features.column("count").argmax())
+    assert run("atlas", "show", strongest, "--dictionary", trained["dictionary"], "--json") == 0
     page = json.loads(capsys.readouterr().out)
-    assert page["feature"] == 3
+    assert page["feature"] == strongest
     assert page["promoted"]
-    assert run("atlas", "show", 3, "--dictionary", trained["dictionary"]) == 0
-    capsys.readouterr()
+    assert page["suppressed"]
+    assert sum(page["histogram"]) == page["count"] == sum(page["positions"]) > 0
+    assert page["sources"][0]["active"] == page["count"]
+    assert list(page["quantiles"].values()) == sorted(page["quantiles"].values())
+    assert run("atlas", "show", strongest, "--dictionary", trained["dictionary"]) == 0
+    printed = capsys.readouterr().out
+    for head in ("active on", "maximum", "histogram", "tokens", "positions", "promotes", "suppresses"):
+        assert f"\n{head}" in printed
     words = (
-        "atlas",
-        "find",
-        "--with",
-        "dogs bark",
-        "the moon",
-        "--without",
-        "people talk",
-        "--dictionary",
-        trained["dictionary"],
-    )
+        "atlas", "find", "--with", "dogs bark", "the moon", "--without", "people talk",
+        "--dictionary", trained["dictionary"],
+    )  # fmt: skip
     assert run(*words, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) > 0
     assert run(*words) == 0
-    capsys.readouterr()
-    out = trained["run"].parent / "second"
-    code = run(
-        "atlas", "build", trained["dictionary"], "--text", trained["text"], "--out", out, "--tokens", 4000
-    )
-    assert code == 0
-    assert run("atlas", "build", trained["dictionary"], "--text", trained["text"], "--out", out) == 1
+
+
+def test_atlases_are_built_and_shown_where_they_were_put(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = ("atlas", "build", trained["dictionary"], "--text", trained["text"], "--tokens", 4000)
+    assert run(*build, "--out", tmp_path / "one", "--promoted", 0) == 0
+    assert run(*build, "--out", tmp_path / "one") == 1
     assert "exists already" in capsys.readouterr().err
+    assert not (tmp_path / "one" / "effects").exists()
+    shown = ("atlas", "show", 3, "--dictionary", trained["dictionary"], "--json")
+    assert run(*shown, "--atlas", tmp_path / "one") == 0
+    page = json.loads(capsys.readouterr().out)
+    assert page["promoted"], "measured now, because the atlas holds none"
+    assert page["suppressed"] == []
+
+    twin = tmp_path / "twin"
+    shutil.copytree(trained["dictionary"], twin, ignore=shutil.ignore_patterns("atlas"))
+    both = ("atlas", "build", trained["dictionary"], twin, "--text", trained["text"], "--tokens", 4000)
+    assert run(*both, "--out", tmp_path / "both", "--json") == 0
+    records = json.loads(capsys.readouterr().out)
+    assert list(records) == [str(tmp_path / "both" / name) for name in ("run", "twin")]
+    first, second = records.values()
+    assert first == second
+    assert run("atlas", "build", twin, twin, "--text", trained["text"], "--out", tmp_path / "c") == 1
+    assert "one name" in capsys.readouterr().err
+    assert run("atlas", "show", 3, "--dictionary", twin) == 1
+    assert "name it with --atlas" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
