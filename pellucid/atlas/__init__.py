@@ -1,1 +1,1 @@
-"""A dictionary and text become feature pages: statistics, examples, promoted tokens."""
+"""A dictionary and text become feature pages: an index of all activations, statistics, examples, effects."""

@@ -11,7 +11,7 @@ in an object store. A build that was killed at any moment goes on there with the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from pellucid.activations.reading import Reader, RowPool
+from pellucid.activations.tokens import TokenStore
 from pellucid.atlas import postings, promoted, tables
 from pellucid.atlas.segments import BYTES_PER_POSTING, Gathering, Run, Segment
 from pellucid.atlas.tables import Columns, Table
@@ -230,10 +231,11 @@ def _write(
     own = work / str(number)
     own.mkdir(exist_ok=True)
     run = Run(segments, number)
-    made = postings.by_feature(
+    made = postings.write(
         run,
         place,
         store,
+        rows,
         dictionary.num_features,
         examples=settings.examples,
         per_band=settings.per_band,
@@ -242,41 +244,57 @@ def _write(
         journals=own,
         progress=progress,
     )
-    if settings.postings:
-        made["tokens"] = postings.by_token(run, place, journals=own, progress=progress)
-        made["rows"] = postings.by_row(run, place, rows, store)
-        made["vocabulary"] = postings.vocabulary(run, place)
     if settings.promoted:
         units = dictionary.maximum
         if units is None:
             units = torch.from_numpy(made["features"].column("maximum"))
         made["effects"] = _effects(target, place, units, own / "effects", settings.promoted, progress)
+    known = {
+        "features": dictionary.num_features,
+        "model": dictionary.model_digest,
+        "site": str(dictionary.ports),
+        "precision": str(reader.model.dtype).removeprefix("torch."),
+        "dictionary": decoder_digest(dictionary),
+    }
+    place.write_json(RECORD, record_of(known, store, rows, run, settings, made))
+
+
+def record_of(
+    known: Mapping[str, Any],
+    store: TokenStore,
+    rows: np.ndarray,
+    run: Run,
+    settings: AtlasSettings,
+    made: Mapping[str, Table],
+) -> dict[str, Any]:
+    """The record of an atlas.
+
+    Args:
+        known: of dictionary and model: `features`, `model`, `site`, `precision`, `dictionary`.
+        store: the text.
+        rows: numbers of the rows that were read, ascending.
+        run: all postings.
+        settings: what was kept.
+        made: the tables.
+    """
     kept = np.concatenate(list(run.facts("kept", np.int32)))
     by_source = np.bincount(store.sources[rows], kept, minlength=len(store.record["sources"]))
-    positions = np.sum([s.record["dictionaries"][number]["positions"] for s in segments], axis=0)
-    place.write_json(
-        RECORD,
-        {
-            "format": FORMAT,
-            "features": dictionary.num_features,
-            "model": dictionary.model_digest,
-            "site": str(dictionary.ports),
-            "precision": str(reader.model.dtype).removeprefix("torch."),
-            "dictionary": decoder_digest(dictionary),
-            "store": store.digest,
-            "length": store.length,
-            "rows": len(rows),
-            "tokens": int(kept.sum()),
-            "postings": len(run),
-            "sources": [
-                {"spec": source["spec"], "tokens": int(count)}
-                for source, count in zip(store.record["sources"], by_source, strict=True)
-            ],
-            "position_tokens": positions.tolist(),
-            "settings": {n: v for n, v in asdict(settings).items() if n != "memory_bytes"},
-            "tables": {name: digests.of_json(table.record) for name, table in made.items()},
-        },
-    )
+    return {
+        "format": FORMAT,
+        **known,
+        "store": store.digest,
+        "length": store.length,
+        "rows": len(rows),
+        "tokens": int(kept.sum()),
+        "postings": len(run),
+        "sources": [
+            {"spec": source["spec"], "tokens": int(count)}
+            for source, count in zip(store.record["sources"], by_source, strict=True)
+        ],
+        "position_tokens": run.positions.tolist(),
+        "settings": {n: v for n, v in asdict(settings).items() if n != "memory_bytes"},
+        "tables": {name: digests.of_json(table.record) for name, table in made.items()},
+    }
 
 
 def _effects(

@@ -145,7 +145,7 @@ def _lot(feature: int, token: int) -> int:
 
 @njit(cache=True)
 def _holds_row(tokens: np.ndarray, token: int, length: int) -> bool:
-    for other in tokens:
+    for other in tokens:  # noqa: SIM110  numba has no any()
         if other >= 0 and other // length == token // length:
             return True
     return False
@@ -153,7 +153,7 @@ def _holds_row(tokens: np.ndarray, token: int, length: int) -> bool:
 
 @njit(cache=True)
 def _holds(tokens: np.ndarray, token: int) -> bool:
-    for other in tokens:
+    for other in tokens:  # noqa: SIM110  numba has no any()
         if other == token:
             return True
     return False

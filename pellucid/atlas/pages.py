@@ -69,7 +69,7 @@ class Page:
     token_counts: dict[int, int]
     """The token ids it is most often active on, with how often."""
     promoted: list[int] | None
-    """Tokens it makes the model say when turned up, the most promoted first; none if that was not measured."""
+    """Tokens it makes the model say when turned up, the most promoted first; none if not measured."""
     suppressed: list[int] | None
     """Tokens it keeps the model from saying, the most suppressed first."""
 

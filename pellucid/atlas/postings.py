@@ -2,7 +2,7 @@
 
 Tables of an atlas that are made here:
 
-    postings     feature, token, activation: by feature, then token; `start` of `features` says where one begins
+    postings     feature, token, activation: by feature, then token; `start` of `features` says where
     features     the statistics of each feature
     tokens       token, feature, activation: by token, then feature
     rows         of each row of the token store: where its postings begin in `tokens`, and how many of its
@@ -48,6 +48,57 @@ _FEATURES: dict[str, Any] = {
 }
 
 
+def write(
+    run: Run,
+    place: Place,
+    store: TokenStore,
+    rows: np.ndarray,
+    num_features: int,
+    *,
+    examples: int,
+    per_band: int,
+    keep: bool,
+    memory_bytes: int,
+    journals: Path,
+    progress: Progress,
+) -> dict[str, Table]:
+    """All tables that come of reading.
+
+    Args:
+        run: the postings of a dictionary.
+        place: of the atlas.
+        store: the text.
+        rows: numbers of the rows that were read, ascending.
+        num_features: N.
+        examples: top examples of each feature.
+        per_band: examples of each band.
+        keep: whether to write the postings themselves, or `features` alone.
+        memory_bytes: for what is merged at a time.
+        journals: a folder of this machine that remembers which files are whole.
+        progress: told of features, and of segments.
+
+    Raises:
+        InputError: when no feature was active anywhere.
+    """
+    made = by_feature(
+        run,
+        place,
+        store,
+        num_features,
+        examples=examples,
+        per_band=per_band,
+        keep=keep,
+        memory_bytes=memory_bytes,
+        journals=journals,
+        progress=progress,
+    )
+    if keep:
+        made["tokens"] = by_token(run, place, journals=journals, progress=progress)
+        made["rows"] = by_row(run, place, rows, store)
+        made["vocabulary"] = vocabulary(run, place)
+    return made
+
+
 def by_feature(
     run: Run,
     place: Place,
@@ -61,23 +112,7 @@ def by_feature(
     journals: Path,
     progress: Progress,
 ) -> dict[str, Table]:
-    """Merge all segments into `features` and, if they are kept, `postings`.
-
-    Args:
-        run: the postings of a dictionary.
-        place: of the atlas.
-        store: the text.
-        num_features: N.
-        examples: top examples of each feature.
-        per_band: examples of each band.
-        keep: whether to write `postings`.
-        memory_bytes: for what is merged at a time.
-        journals: a folder that remembers which files are whole.
-        progress: told of features.
-
-    Raises:
-        InputError: when no feature was active anywhere.
-    """
+    """Merge all segments into `features` and, if they are kept, `postings`; see `write`."""
     if len(run) == 0:
         raise InputError(
             "No feature is active on any token of the text. Give text that the model and the dictionary "

@@ -31,7 +31,11 @@ from pellucid.core.errors import IntegrityError
 BYTES_PER_POSTING = 64
 """Memory for each posting that is sorted or merged: the posting, its copy in order, and what it becomes."""
 _FENCE = 1024
-_TYPES = {"features": np.dtype(np.int32), "tokens": np.dtype(np.int64), "values": np.dtype(np.float32)}
+_TYPES: dict[str, np.dtype[Any]] = {
+    "features": np.dtype(np.int32),
+    "tokens": np.dtype(np.int64),
+    "values": np.dtype(np.float32),
+}
 POSITIONS = 16
 """Parts of a row in which tokens are counted."""
 
@@ -146,6 +150,13 @@ class Run:
             yield start, stop
             start = stop
 
+    @property
+    def positions(self) -> np.ndarray:
+        """[16] tokens used in each part of a row."""
+        parts = [s.record["dictionaries"][self._number]["positions"] for s in self._segments]
+        total: np.ndarray = np.sum(parts, axis=0)
+        return total
+
     def below(self, feature: int) -> np.ndarray:
         """[segments] how many postings of each segment are of smaller features."""
         return np.array([self._below(s, feature) for s in range(len(self._segments))], np.int64)
@@ -165,8 +176,8 @@ class Run:
         tokens, values = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.float32)
         cursor = starts[:-1].copy()
         for s in range(len(self._segments)):
-            part = tuple(self._read(s, name, begins[s], ends[s]) for name in _TYPES)
-            place(*part, start, cursor, tokens, values)
+            columns = [self._read(s, name, begins[s], ends[s]) for name in _TYPES]
+            place(*columns, start, cursor, tokens, values)
         return starts, tokens, values
 
     def by_token(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -195,4 +206,5 @@ class Run:
     def _read(self, s: int, name: str, begin: int, end: int) -> np.ndarray:
         kind = _TYPES[name]
         file = self._segments[s].folder / f"{self._number}.{name}"
-        return np.fromfile(file, kind, count=int(end - begin), offset=int(begin) * kind.itemsize)
+        found: np.ndarray = np.fromfile(file, kind, count=int(end - begin), offset=int(begin) * kind.itemsize)
+        return found

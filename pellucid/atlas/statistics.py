@@ -1,11 +1,11 @@
 """Statistics of features: what their postings say, one row of the table `features` for each.
 
-Everything is exact. A quantile is an order statistic: of n activations in ascending order the one with number
-⌈n·q⌉, so that it is an activation that occurred. Bins of the histogram are equally wide and cover (0, maximum].
-Top examples come from different rows of text, of equals the earlier. Bands part a feature's activations, from
-weak to strong, into equally many; of each band some are drawn, by a lot that depends on feature and token
-alone, and where possible from rows that are not shown yet: they show what a feature means when it is not at
-its strongest.
+Everything is exact. A quantile is an order statistic: of n activations in ascending order the one with
+number ⌈n·q⌉, so that it is an activation that occurred. Bins of the histogram are equally wide and cover
+(0, maximum]. Top examples come from different rows of text, of equals the earlier. Bands part a feature's
+activations, from weak to strong, into equally many; of each band some are drawn, by a lot that depends on
+feature and token alone, and where possible from rows that are not shown yet: they show what a feature means
+when it is not at its strongest.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ class Writer:
                 break
             self._described = entry["columns"]
             self._files.append(entry["file"])
-        self._written = sum(f["rows"] for f in self._files)
+        self._written = sum(int(f["rows"]) for f in self._files)
         if journal is not None:
             lines = [json.dumps({"columns": self._described, "file": f}) + "\n" for f in self._files]
             files.write_text(journal, "".join(lines))

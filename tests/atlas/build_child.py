@@ -53,11 +53,10 @@ def main() -> None:
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     model, store = tiny_model(layers=2, width=16), TokenStore.open(Path(sys.argv[1]))
-    site = Site("resid_post", 1)
-    x = Reader(model, store, site).sample(400)
+    x = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    ports = Ports.of(Site("resid_post", 1))
     dictionaries = [
-        random_dictionary(x, features=n, k=3, ports=Ports.of(site), model_digest=model.digest)
-        for n in (48, 30)
+        random_dictionary(x, features=n, k=3, ports=ports, model_digest=model.digest) for n in (48, 30)
     ]
     for kill_at in json.loads(sys.argv[3]):
         process = os.fork()
