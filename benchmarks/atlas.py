@@ -39,7 +39,7 @@ from pellucid.activations.tokens import TokenStore
 from pellucid.atlas import build as building
 from pellucid.atlas import postings, tables
 from pellucid.atlas.pages import Atlas
-from pellucid.atlas.segments import Gathering, Run, Segment
+from pellucid.atlas.segments import Gathering, Segment, Segments
 from pellucid.atlas.statistics import THOUSANDTHS
 from pellucid.cli import printing
 from pellucid.core import digests, files
@@ -119,9 +119,9 @@ def drawn_atlas(
             facts = [gathering.write(partial, 0)]
             files.write_json(partial / "segment.json", {"first": first, "stop": at, "dictionaries": facts})
         segments.append(Segment.open(work / f"{first:09d}"))
-    run, place = Run(segments, 0), Place.of(folder)
+    mine, place = Segments(segments, 0), Place.of(folder)
     made = postings.write(
-        run, place, store, rows, features,
+        mine, place, store, rows, features,
         examples=settings.examples, per_band=settings.per_band, keep=True,
         memory_bytes=memory_bytes, journals=work, progress=silent,
     )  # fmt: skip
@@ -133,7 +133,7 @@ def drawn_atlas(
         "precision": "float32",
         "dictionary": building.decoder_digest(dictionary) if dictionary else "drawn",
     }
-    place.write_json(building.RECORD, building.record_of(known, store, rows, run, settings, made))
+    place.write_json(building.RECORD, building.record_of(known, store, rows, mine, settings, made))
     shutil.rmtree(work)
     return Atlas.open(folder)
 

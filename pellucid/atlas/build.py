@@ -22,7 +22,7 @@ import torch
 from pellucid.activations.reading import Reader, RowPool
 from pellucid.activations.tokens import TokenStore
 from pellucid.atlas import postings, promoted, tables
-from pellucid.atlas.segments import BYTES_PER_POSTING, Gathering, Run, Segment
+from pellucid.atlas.segments import BYTES_PER_POSTING, Gathering, Segment, Segments
 from pellucid.atlas.tables import Columns, Table
 from pellucid.core import digests, files, paths
 from pellucid.core.errors import InputError
@@ -33,6 +33,7 @@ from pellucid.dictionaries.base import Dictionary
 
 FORMAT = 2
 RECORD = "atlas.json"
+_WORK = ".building"
 _ROWS_AT_ONCE = 64
 _FEATURES_AT_ONCE = 1024
 
@@ -53,6 +54,11 @@ class AtlasSettings:
     """For what is sorted or merged at a time, beyond the model, the dictionaries and what they compute."""
 
     @property
+    def kept(self) -> dict[str, Any]:
+        """What two atlases have in common that are the same."""
+        return {name: value for name, value in asdict(self).items() if name != "memory_bytes"}
+
+    @property
     def postings_at_once(self) -> int:
         """So many are sorted or merged at a time."""
         return max(1, self.memory_bytes // BYTES_PER_POSTING)
@@ -65,7 +71,7 @@ class Target:
     dictionary: Dictionary
     reader: Reader
     address: str | Path
-    """A folder that does not exist yet, or the URL of one in an object store."""
+    """A folder that does not exist yet or is empty, or the URL of one in an object store."""
 
 
 def build(
@@ -94,17 +100,12 @@ def build(
         raise InputError("There is no text to build an atlas from.")
     places = [Place.of(target.address) for target in targets]
     work = _work_folder(targets[0].address)
-    done = work.with_name(f"{work.name}.done")
+    done = _done(work)
     if done.exists():
         # Killed when all was written: nothing is left to do but this.
         shutil.rmtree(done)
         return
-    if not (work / "run.json").exists():
-        for target, place in zip(targets, places, strict=True):
-            if place.size(RECORD) is not None or ("://" not in str(place) and Path(str(place)).exists()):
-                raise InputError(
-                    f"{str(target.address)!r} exists already. Choose another name, or remove it first."
-                )
+    check_addresses([target.address for target in targets])
     identity = _identity(targets, rows, settings)
     with RunFolder.open(work, identity=identity) as run:
         segments = _read(targets, rows, run.path, settings, progress)
@@ -116,6 +117,20 @@ def build(
                     place.remove(name)
         work.rename(done)
     shutil.rmtree(done)
+
+
+def check_addresses(addresses: Sequence[str | Path]) -> None:
+    """Whether atlases can be written there, or a build of them goes on.
+
+    Raises:
+        InputError: when something else is there.
+    """
+    work = _work_folder(addresses[0])
+    if (work / "run.json").exists() or _done(work).exists():
+        return
+    for address in addresses:
+        if _taken(address):
+            raise InputError(f"{str(address)!r} exists already. Choose another name, or remove it first.")
 
 
 def decoder_digest(dictionary: Dictionary) -> str:
@@ -140,17 +155,33 @@ def _check(target: Target, first: Reader) -> None:
         raise InputError("Dictionaries share a reading if they are of one model and one text.")
 
 
+def _is_local(address: str | Path) -> bool:
+    return "://" not in str(address)
+
+
+def _taken(address: str | Path) -> bool:
+    """Whether there is an atlas, or, on this machine, anything but what we left there ourselves."""
+    folder = Path(address).expanduser()
+    if _is_local(address) and folder.exists():
+        return not folder.is_dir() or any(p.name != _WORK for p in folder.iterdir())
+    return Place.of(address).size(RECORD) is not None
+
+
 def _work_folder(address: str | Path) -> Path:
-    if "://" in str(address):
-        return paths.home() / "building" / digests.short(digests.of_json(str(address)))
-    return Path(address).expanduser() / ".building"
+    if _is_local(address):
+        return Path(address).expanduser() / _WORK
+    return paths.home() / "building" / digests.short(digests.of_json(str(address)))
+
+
+def _done(work: Path) -> Path:
+    return work.with_name(f"{work.name}.done")
 
 
 def _identity(targets: Sequence[Target], rows: np.ndarray, settings: AtlasSettings) -> dict[str, Any]:
     reader = targets[0].reader
     return {
         "format": FORMAT,
-        "settings": asdict(settings),
+        "settings": settings.kept,
         "model": reader.model.digest,
         "precision": str(reader.model.dtype).removeprefix("torch."),
         "store": reader.store.digest,
@@ -230,9 +261,9 @@ def _write(
     dictionary, reader, store = target.dictionary, target.reader, target.reader.store
     own = work / str(number)
     own.mkdir(exist_ok=True)
-    run = Run(segments, number)
+    mine = Segments(segments, number)
     made = postings.write(
-        run,
+        mine,
         place,
         store,
         rows,
@@ -256,14 +287,14 @@ def _write(
         "precision": str(reader.model.dtype).removeprefix("torch."),
         "dictionary": decoder_digest(dictionary),
     }
-    place.write_json(RECORD, record_of(known, store, rows, run, settings, made))
+    place.write_json(RECORD, record_of(known, store, rows, mine, settings, made))
 
 
 def record_of(
     known: Mapping[str, Any],
     store: TokenStore,
     rows: np.ndarray,
-    run: Run,
+    segments: Segments,
     settings: AtlasSettings,
     made: Mapping[str, Table],
 ) -> dict[str, Any]:
@@ -273,11 +304,11 @@ def record_of(
         known: of dictionary and model: `features`, `model`, `site`, `precision`, `dictionary`.
         store: the text.
         rows: numbers of the rows that were read, ascending.
-        run: all postings.
+        segments: all postings.
         settings: what was kept.
         made: the tables.
     """
-    kept = np.concatenate(list(run.facts("kept", np.int32)))
+    kept = np.concatenate(list(segments.facts("kept", np.int32)))
     by_source = np.bincount(store.sources[rows], kept, minlength=len(store.record["sources"]))
     return {
         "format": FORMAT,
@@ -286,13 +317,13 @@ def record_of(
         "length": store.length,
         "rows": len(rows),
         "tokens": int(kept.sum()),
-        "postings": len(run),
+        "postings": len(segments),
         "sources": [
             {"spec": source["spec"], "tokens": int(count)}
             for source, count in zip(store.record["sources"], by_source, strict=True)
         ],
-        "position_tokens": run.positions.tolist(),
-        "settings": {n: v for n, v in asdict(settings).items() if n != "memory_bytes"},
+        "position_tokens": segments.positions.tolist(),
+        "settings": settings.kept,
         "tables": {name: digests.of_json(table.record) for name, table in made.items()},
     }
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from pellucid.activations.tokens import TokenStore
 from pellucid.atlas import statistics, tables
-from pellucid.atlas.segments import BYTES_PER_POSTING, Run
+from pellucid.atlas.segments import BYTES_PER_POSTING, Segments
 from pellucid.atlas.tables import Columns, Table, Writer
 from pellucid.core.errors import InputError
 from pellucid.core.places import Place
@@ -49,7 +49,7 @@ _FEATURES: dict[str, Any] = {
 
 
 def write(
-    run: Run,
+    segments: Segments,
     place: Place,
     store: TokenStore,
     rows: np.ndarray,
@@ -65,7 +65,7 @@ def write(
     """All tables that come of reading.
 
     Args:
-        run: the postings of a dictionary.
+        segments: the postings of a dictionary.
         place: of the atlas.
         store: the text.
         rows: numbers of the rows that were read, ascending.
@@ -81,7 +81,7 @@ def write(
         InputError: when no feature was active anywhere.
     """
     made = by_feature(
-        run,
+        segments,
         place,
         store,
         num_features,
@@ -93,14 +93,14 @@ def write(
         progress=progress,
     )
     if keep:
-        made["tokens"] = by_token(run, place, journals=journals, progress=progress)
-        made["rows"] = by_row(run, place, rows, store)
-        made["vocabulary"] = vocabulary(run, place)
+        made["tokens"] = by_token(segments, place, journals=journals, progress=progress)
+        made["rows"] = by_row(segments, place, rows, store)
+        made["vocabulary"] = vocabulary(segments, place)
     return made
 
 
 def by_feature(
-    run: Run,
+    segments: Segments,
     place: Place,
     store: TokenStore,
     num_features: int,
@@ -113,7 +113,7 @@ def by_feature(
     progress: Progress,
 ) -> dict[str, Table]:
     """Merge all segments into `features` and, if they are kept, `postings`; see `write`."""
-    if len(run) == 0:
+    if len(segments) == 0:
         raise InputError(
             "No feature is active on any token of the text. Give text that the model and the dictionary "
             "were made for."
@@ -121,18 +121,18 @@ def by_feature(
     made = {"features": Writer(place / "features", **_FEATURES, journal=journals / "features.jsonl")}
     if keep:
         made["postings"] = Writer(place / "postings", **_POSTINGS, journal=journals / "postings.jsonl")
-    spans = run.ranges(
+    spans = segments.ranges(
         num_features,
         most=memory_bytes // BYTES_PER_POSTING,
         features=max(1, memory_bytes // _BYTES_PER_FEATURE),
     )
     for first, stop in spans:
-        start = int(run.below(first).sum())
+        start = int(segments.below(first).sum())
         if stop <= made["features"].rows and (
-            not keep or int(run.below(stop).sum()) <= made["postings"].rows
+            not keep or int(segments.below(stop).sum()) <= made["postings"].rows
         ):
             continue
-        starts, tokens, values = run.merged(first, stop)
+        starts, tokens, values = segments.merged(first, stop)
         if keep:
             _append(made["postings"], start, _postings_of(first, starts, tokens, values))
         rows, positions = np.divmod(tokens, store.length)
@@ -155,30 +155,30 @@ def by_feature(
     return {name: writer.finish() for name, writer in made.items()}
 
 
-def by_token(run: Run, place: Place, *, journals: Path, progress: Progress) -> Table:
+def by_token(segments: Segments, place: Place, *, journals: Path, progress: Progress) -> Table:
     """Write `tokens`: the segments follow one another in the text, so each is sorted by itself."""
     writer = Writer(place / "tokens", **_POSTINGS, journal=journals / "tokens.jsonl")
     start = 0
-    for number, size in enumerate(run.sizes):
+    for number, size in enumerate(segments.sizes):
         if start + size > writer.rows:
-            tokens, features, values = run.by_token(number)
+            tokens, features, values = segments.by_token(number)
             _append(writer, start, {"token": tokens, "feature": features, "activation": values})
         start += size
-        progress("tokens", number + 1, len(run.sizes))
+        progress("tokens", number + 1, len(segments.sizes))
     return writer.finish()
 
 
-def by_row(run: Run, place: Place, rows: np.ndarray, store: TokenStore) -> Table:
+def by_row(segments: Segments, place: Place, rows: np.ndarray, store: TokenStore) -> Table:
     """Write `rows`, from the numbers of those that were read, in order."""
     kept, active = np.zeros(len(store.tokens), np.int32), np.zeros(len(store.tokens), np.int64)
-    kept[rows] = np.concatenate(list(run.facts("kept", np.int32)))
-    active[rows] = np.concatenate(list(run.facts("active", np.int64)))
+    kept[rows] = np.concatenate(list(segments.facts("kept", np.int32)))
+    active[rows] = np.concatenate(list(segments.facts("active", np.int64)))
     return tables.write(place / "rows", [{"start": np.cumsum(active) - active, "tokens": kept}])
 
 
-def vocabulary(run: Run, place: Place) -> Table:
+def vocabulary(segments: Segments, place: Place) -> Table:
     """Write `vocabulary`."""
-    counts = np.sum(list(run.facts("ids", np.int64)), axis=0)
+    counts = np.sum(list(segments.facts("ids", np.int64)), axis=0)
     return tables.write(place / "vocabulary", [{"count": counts}])
 
 

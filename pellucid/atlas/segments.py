@@ -11,6 +11,7 @@ chapter 5, with features in the place of words.
 
     segments/000000000/segment.json    rows of the text from .. to, postings of each dictionary
                        0.features      [postings] int32 of dictionary 0, ascending; 0.tokens int64; 0.values
+                       0.fences        int32, every so-manyth of those features
                        0.kept          [rows] int32 tokens that were used; 0.active [rows] int64 postings
                        0.ids           [V] int64 how often each token id was used
 """
@@ -88,6 +89,7 @@ class Gathering:
         order = np.argsort(arrays[0], kind="stable")
         for name, array in zip(_TYPES, arrays, strict=True):
             array[order].astype(_TYPES[name]).tofile(folder / f"{number}.{name}")
+        arrays[0][order[::_FENCE]].astype(np.int32).tofile(folder / f"{number}.fences")
         np.concatenate(self._kept).tofile(folder / f"{number}.kept")
         np.concatenate(self._active).tofile(folder / f"{number}.active")
         self._ids.tofile(folder / f"{number}.ids")
@@ -120,14 +122,14 @@ class Segment:
         return cls(folder, record)
 
 
-class Run:
+class Segments:
     """The postings of one dictionary in all segments."""
 
     def __init__(self, segments: Sequence[Segment], number: int) -> None:
         self._segments, self._number = segments, number
         self.sizes = [int(s.record["dictionaries"][number]["postings"]) for s in segments]
         """Postings in each segment."""
-        self._fences = [self._mapped(s)[::_FENCE].copy() for s in range(len(segments))]
+        self._fences = list(self.facts("fences", np.int32))
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -187,7 +189,7 @@ class Run:
         return tokens[order], features[order], values[order]
 
     def facts(self, name: str, kind: type) -> Iterator[np.ndarray]:
-        """What each segment says beside its postings: `kept`, `active` or `ids`."""
+        """What each segment says beside its postings: `fences`, `kept`, `active` or `ids`."""
         for segment in self._segments:
             yield np.fromfile(segment.folder / f"{self._number}.{name}", kind)
 
@@ -198,10 +200,6 @@ class Run:
         begin = (fence - 1) * _FENCE
         part = self._read(s, "features", begin, min(begin + _FENCE, self.sizes[s]))
         return begin + int(np.searchsorted(part, feature))
-
-    def _mapped(self, s: int) -> np.ndarray:
-        file = self._segments[s].folder / f"{self._number}.features"
-        return np.memmap(file, np.int32, mode="r") if self.sizes[s] else np.zeros(0, np.int32)
 
     def _read(self, s: int, name: str, begin: int, end: int) -> np.ndarray:
         kind = _TYPES[name]

@@ -56,11 +56,12 @@ def build(
 
     if not dictionaries:
         raise InputError("Name a dictionary: a shipped one, such as smollm2, or a folder.")
-    session = Session.open(dictionaries[0])
-    model = session.model
-    opened = {_address(out, d, len(dictionaries)): files.load(_folder(d))[0] for d in dictionaries}
-    if len(opened) < len(dictionaries):
+    addresses = [_address(out, d, len(dictionaries)) for d in dictionaries]
+    if len(set(addresses)) < len(addresses):
         raise InputError("Two of the dictionaries have one name. Rename a folder, or build two atlases.")
+    building.check_addresses(addresses)
+    model = Session.open(dictionaries[0]).model
+    opened = {a: files.load(_folder(d))[0] for a, d in zip(addresses, dictionaries, strict=True)}
     settings = building.AtlasSettings(promoted=promoted, memory_bytes=parse_count(memory))
     with printing.progress(quiet=json) as progress:
         store = TokenStore.build(model, read_sources(text), progress=progress)

@@ -56,7 +56,9 @@ class RunFolder:
         """
         identity = json.loads(json.dumps(identity))
         record = path / "run.json"
-        if path.exists() and not record.exists() and any(p for p in path.iterdir() if p.name != ".lock"):
+        # What a process that was killed in its first moment leaves is no file of anybody's.
+        ours = (".lock", ".run.json.")
+        if path.exists() and not record.exists() and any(not p.name.startswith(ours) for p in path.iterdir()):
             raise InputError(f"{str(path)!r} holds files but no run. Choose an empty or a new folder.")
         path.mkdir(parents=True, exist_ok=True)
         with (path / ".lock").open("w") as lock:

@@ -35,6 +35,8 @@ from pellucid.models.model import has_bf16_arithmetic
 
 Activation = Literal["topk", "jumprelu", "relu"]
 _ROWS_AT_ONCE = 4096
+_SCORES_AT_ONCE = 1 << 27
+"""Of a very wide dictionary fewer rows are encoded at a time: pre-activations are [rows, N]."""
 _FEW_ROWS = 16
 
 
@@ -161,8 +163,8 @@ class Dictionary:
             InputError: when an activation is NaN or infinite, or the width is not D.
         """
         x = self._checked(x)
-        starts = range(0, max(1, len(x)), _ROWS_AT_ONCE)
-        parts = [self._encode_rows(x[at : at + _ROWS_AT_ONCE]) for at in starts]
+        step = max(64, min(_ROWS_AT_ONCE, _SCORES_AT_ONCE // self.num_features))
+        parts = [self._encode_rows(x[at : at + step]) for at in range(0, max(1, len(x)), step)]
         return _joined(parts, self.num_features)
 
     def _checked(self, x: Tensor) -> Tensor:

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.atlas import segments
-from pellucid.atlas.segments import Gathering, Run, Segment
+from pellucid.atlas.segments import Gathering, Segment, Segments
 from pellucid.core import files
 from pellucid.core.errors import IntegrityError
 
 LENGTH, VOCABULARY = 16, 5
 
 
-def written(folder: Path, codes: list[np.ndarray], rows_each: int) -> Run:
-    """A run of the codes [rows, LENGTH, N] of rows, so many rows in each segment; two dictionaries alike."""
+def written(folder: Path, codes: list[np.ndarray], rows_each: int) -> Segments:
+    """The codes [rows, LENGTH, N] of rows, so many rows in each segment; two dictionaries alike."""
     found = []
     for number, first in enumerate(range(0, len(codes), rows_each)):
         gatherings = [Gathering(LENGTH, VOCABULARY) for _ in range(2)]
@@ -39,7 +39,7 @@ def written(folder: Path, codes: list[np.ndarray], rows_each: int) -> Run:
             facts = [gathering.write(partial, d) for d, gathering in enumerate(gatherings)]
             files.write_json(partial / "segment.json", {"dictionaries": facts})
         found.append(Segment.open(folder / f"{number:09d}"))
-    return Run(found, 1)
+    return Segments(found, 1)
 
 
 def codes_of(seed: int, rows: int, features: int, share: float) -> list[np.ndarray]:
@@ -73,40 +73,40 @@ def test_ranges_merged_are_all_postings_in_order(
 ) -> None:
     codes = codes_of(seed, rows, features, share)
     with fences(4) as folder:
-        run = written(folder, codes, rows_each)
+        whole = written(folder, codes, rows_each)
         by_feature = np.concatenate(codes).T
-        assert len(run) == np.count_nonzero(by_feature)
-        spans = list(run.ranges(features, most=most, features=11))
+        assert len(whole) == np.count_nonzero(by_feature)
+        spans = list(whole.ranges(features, most=most, features=11))
         assert [first for first, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
         assert spans[-1][1] == features
         assert all(0 < stop - first <= 11 for first, stop in spans)
         for first, stop in spans:
-            starts, tokens, values = run.merged(first, stop)
+            starts, tokens, values = whole.merged(first, stop)
             wanted = by_feature[first:stop]
             of_feature, at = np.nonzero(wanted)
             assert np.diff(starts).tolist() == np.count_nonzero(wanted, axis=1).tolist()
             assert tokens.tolist() == at.tolist()
             assert values.tolist() == wanted[of_feature, at].tolist()
-            assert run.below(first).sum() == np.count_nonzero(by_feature[:first])
+            assert whole.below(first).sum() == np.count_nonzero(by_feature[:first])
             if stop - first > 1:
-                assert len(tokens) <= most + 4 * (1 + len(run.sizes))
+                assert len(tokens) <= most + 4 * (1 + len(whole.sizes))
 
 
 def test_postings_of_a_segment_by_token_and_what_is_told_beside_them(tmp_path: Path) -> None:
     codes = codes_of(0, 5, 9, 0.3)
-    run = written(tmp_path, codes, 2)
+    whole = written(tmp_path, codes, 2)
     every = np.concatenate(codes)
     at, features = np.nonzero(every)
-    parts = [run.by_token(s) for s in range(3)]
+    parts = [whole.by_token(s) for s in range(3)]
     tokens, found, values = (np.concatenate(column) for column in zip(*parts, strict=True))
     assert tokens.tolist() == at.tolist()
     assert found.tolist() == features.tolist()
     assert values.tolist() == every[at, features].tolist()
-    assert np.concatenate(list(run.facts("kept", np.int32))).tolist() == [LENGTH] * 5
-    assert np.concatenate(list(run.facts("active", np.int64))).tolist() == [
+    assert np.concatenate(list(whole.facts("kept", np.int32))).tolist() == [LENGTH] * 5
+    assert np.concatenate(list(whole.facts("active", np.int64))).tolist() == [
         np.count_nonzero(row) for row in codes
     ]
-    assert sum(run.facts("ids", np.int64)).tolist() == [LENGTH] * 5  # type: ignore[union-attr]
+    assert sum(whole.facts("ids", np.int64)).tolist() == [LENGTH] * 5  # type: ignore[union-attr]
 
 
 def test_a_segment_cut_short_is_noticed(tmp_path: Path) -> None:

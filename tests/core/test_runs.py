@@ -74,6 +74,7 @@ def test_a_run_killed_before_its_first_line_can_be_started_again(tmp_path: Path)
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / ".lock").touch()
+    (folder / ".run.json.ab12").touch()
     with RunFolder.open(folder, identity=IDENTITY) as run:
         assert run.events() == []
 
