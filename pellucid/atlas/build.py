@@ -36,6 +36,9 @@ RECORD = "atlas.json"
 _WORK = ".building"
 _ROWS_AT_ONCE = 64
 _FEATURES_AT_ONCE = 1024
+_EFFECTS = dict.fromkeys(
+    ("promoted", "promoted_scores", "suppressed", "suppressed_scores"), "BYTE_STREAM_SPLIT"
+)
 
 
 @dataclass(frozen=True)
@@ -361,4 +364,4 @@ def _effects(
         with np.load(path, allow_pickle=False) as bundle:
             return {name: bundle[name] for name in bundle.files}
 
-    return tables.write(place / "effects", map(block, found))
+    return tables.write(place / "effects", map(block, found), encodings=_EFFECTS)

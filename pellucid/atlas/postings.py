@@ -41,9 +41,10 @@ _POSTINGS: dict[str, Any] = {
 }
 _FEATURES: dict[str, Any] = {
     "encodings": {
-        "count": "DELTA_BINARY_PACKED",
-        "maximum": "BYTE_STREAM_SPLIT",
-        "mean": "BYTE_STREAM_SPLIT",
+        **dict.fromkeys(("count", "start", "example_tokens", "band_tokens"), "DELTA_BINARY_PACKED"),
+        **dict.fromkeys(("maximum", "mean", "example_values", "band_values"), "BYTE_STREAM_SPLIT"),
+        **dict.fromkeys(("histogram", "source_counts", "position_counts"), "BYTE_STREAM_SPLIT"),
+        "token_counts": "BYTE_STREAM_SPLIT",
     }
 }
 

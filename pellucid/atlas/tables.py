@@ -291,6 +291,11 @@ class Writer:
     def _flush(self) -> None:
         rows = _joined(self._waiting)
         self._described = self._described or {name: _describe(values) for name, values in rows.items()}
+        encodings = {
+            name if rows[name].ndim == 1 else f"{name}.list.element": encoding
+            for name, encoding in self._encodings.items()
+            if name in rows
+        }
         buffer = io.BytesIO()
         pq.write_table(
             _as_arrow(rows),
@@ -298,7 +303,7 @@ class Writer:
             row_group_size=self._rows_per_group,
             compression="zstd",
             use_dictionary=[name for name, values in rows.items() if values.dtype == object],
-            column_encoding=self._encodings or None,
+            column_encoding=encodings or None,
             write_page_checksum=True,
             write_statistics=False,
         )
