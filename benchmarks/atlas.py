@@ -7,7 +7,6 @@ Bars, each printed with what was measured, on two cores:
     memory     10 million tokens in less than 2 GB beyond the model
     exact      counts, quantiles and top examples equal a plain pass over dense activations, to the last bit
     page       a feature's page in less than 20 ms cold, among a million features
-    peer       SAEDashboard on the same dictionary and text, where it is installed: at least 5 times slower
 
 Building is measured on the shipped dictionary and its text, with SmolLM2 in fp32. Memory and pages are
 measured on codes that are drawn: a feature's share of them falls with its number, as in real dictionaries.
@@ -31,9 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-# Where `make bench` puts peers whose requirements exclude ours.
-sys.path.insert(0, str(Path(sys.prefix) / "peers"))
 
 from pellucid.activations.reading import Reader, RowPool
 from pellucid.activations.tokens import TokenStore

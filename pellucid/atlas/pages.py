@@ -6,7 +6,6 @@ named by its number in the token store, row · length + position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from pellucid.activations.tokens import TokenStore
 from pellucid.atlas.build import FORMAT, RECORD, decoder_digest
 from pellucid.atlas.statistics import BANDS, Kind, kind_of
-from pellucid.atlas.tables import Table
+from pellucid.atlas.tables import Columns, Table
 from pellucid.core import digests
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.places import Place
@@ -178,8 +177,8 @@ class Atlas:
                 int(i): int(n) for i, n in zip(row["token_ids"], row["token_counts"], strict=True) if n
             },
             # A feature that never fired has no maximum to be turned up to, and moves nothing.
-            promoted=turned and _those(turned["promoted"], turned["promoted_scores"] > 0),
-            suppressed=turned and _those(turned["suppressed"], turned["suppressed_scores"] < 0),
+            promoted=_those("promoted", turned, 1),
+            suppressed=_those("suppressed", turned, -1),
         )
 
     def postings(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
@@ -243,8 +242,12 @@ class Atlas:
         return found
 
 
-def _those(ids: np.ndarray, chosen: Sequence[bool] | np.ndarray) -> list[int]:
-    return [int(i) for i in ids[np.asarray(chosen)]]
+def _those(name: str, effects: Columns | None, sign: int) -> list[int] | None:
+    """The token ids in a column of a feature's effects whose scores have that sign."""
+    if effects is None:
+        return None
+    ids: list[int] = effects[name][sign * effects[f"{name}_scores"] > 0].tolist()
+    return ids
 
 
 @dataclass(frozen=True)
