@@ -37,7 +37,7 @@ class ServedDictionary:
     def atlas(self) -> Atlas | None:
         """The atlas in its folder."""
         folder = self.folder / "atlas"
-        return Atlas.open(folder, dictionary=self.dictionary) if folder.is_dir() else None
+        return Atlas.open(folder, self.dictionary) if (folder / "atlas.json").is_file() else None
 
     def unit(self, feature: int) -> float:
         """The feature's maximum, the unit of shares; 1 where it is not known."""
@@ -45,11 +45,11 @@ class ServedDictionary:
         return float(maximum[feature]) or 1.0 if maximum is not None else 1.0
 
     def promoted(self, feature: int, count: int = 6) -> list[str]:
-        """Tokens that turning the feature up promotes, as text, each once; none without an atlas."""
+        """Tokens that turning the feature up promotes, as text, each once; none where no atlas says."""
         if self.atlas is None:
             return []
         if feature not in self._promoted:
-            texts = (self.model.decode([i]).strip() for i in self.atlas.page(feature).promoted)
+            texts = (self.model.decode([i]).strip() for i in self.atlas.page(feature).promoted or ())
             self._promoted[feature] = [t for t in dict.fromkeys(texts) if t]
         return self._promoted[feature][:count]
 

@@ -136,3 +136,42 @@ def test_what_is_not_there_is_an_error(table: Table, tmp_path: Path) -> None:
         tables.write(tmp_path, [])
     with pytest.raises(InputError, match="nosuch"):
         Table.open("nosuch://bucket/table")
+
+
+def test_a_writer_that_was_killed_goes_on_behind_the_files_that_were_whole(
+    table: Table, tmp_path: Path
+) -> None:
+    def writer() -> tables.Writer:
+        journal = tmp_path / "journal.jsonl"
+        return tables.Writer(tmp_path / "t", rows_per_file=128, rows_per_group=16, journal=journal)
+
+    rows = rows_of(ROWS)
+    first = writer()
+    first.append({name: values[:200] for name, values in rows.items()})
+    with (tmp_path / "journal.jsonl").open("a") as journal:
+        journal.write('{"file": {"na')
+    (tmp_path / "t" / ".left.by.a.kill").touch()
+    again = writer()
+    assert again.rows == 128
+    again.append({name: values[128:] for name, values in rows.items()})
+    assert again.finish().record == table.record
+    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == sorted(
+        ["table.json", *(f["name"] for f in table.record["files"])]
+    )
+
+    lost = Path(str(again.place)) / table.record["files"][1]["name"]
+    lost.unlink()
+    assert writer().rows == 128
+
+
+def test_columns_are_encoded_as_they_are_told_to_be(tmp_path: Path) -> None:
+    numbers = np.arange(40_000, dtype=np.int64)
+    columns = {"number": numbers, "pair": np.stack([numbers, numbers], 1)}
+    delta = dict.fromkeys(columns, "DELTA_BINARY_PACKED")
+    told = tables.write(
+        tmp_path / "told", [columns], encodings=delta, rows_per_group=1 << 14, rows_per_file=1 << 16
+    )
+    equal(told.slice(0, told.rows), columns)
+    file = pq.ParquetFile(tmp_path / "told" / told.record["files"][0]["name"])
+    for column in (0, 1):
+        assert "DELTA_BINARY_PACKED" in file.metadata.row_group(0).column(column).encodings
