@@ -111,7 +111,7 @@ class Atlas:
         return cls(place, record)
 
     @cached_property
-    def _tables(self) -> dict[str, Table | None]:
+    def _tables(self) -> dict[str, Table]:
         return {}
 
     def table(self, name: str) -> Table | None:
@@ -120,16 +120,18 @@ class Atlas:
         Raises:
             IntegrityError: when it is not the one the atlas was built with, or is gone.
         """
-        if name not in self._tables:
-            found = Table.open(self.place / name) if Table.exists(self.place / name) else None
-            wanted = self.record["tables"].get(name)
-            if wanted is not None and (found is None or digests.of_json(found.record) != wanted):
-                state = "is missing" if found is None else "is not the one it was built with"
-                raise IntegrityError(
-                    f"The atlas {str(self.place)!r} is damaged: {name!r} {state}. Build it again."
-                )
+        if name in self._tables:
+            return self._tables[name]
+        found = Table.open(self.place / name) if Table.exists(self.place / name) else None
+        wanted = self.record["tables"].get(name)
+        if wanted is not None and (found is None or digests.of_json(found.record) != wanted):
+            state = "is missing" if found is None else "is not the one it was built with"
+            raise IntegrityError(
+                f"The atlas {str(self.place)!r} is damaged: {name!r} {state}. Build it again."
+            )
+        if found is not None:
             self._tables[name] = found
-        return self._tables[name]
+        return found
 
     @property
     def features(self) -> Table:
