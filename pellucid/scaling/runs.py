@@ -1,0 +1,168 @@
+"""Runs: what was trained, with how much, and what came out; the cuts made to them, each one told.
+
+A run has a value for each variable (N parameters, D tokens, C FLOPs, U unique tokens, epochs, width, depth, …), a value
+of the metric, and the name of the training it belongs to: checkpoints of one training are one cluster, and so are
+rows that say the same. What can be derived is derived, and noted: C = 6ND or its inverses, and D = U · epochs.
+The module knows no files (`reading.py`) and no laws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.core.errors import InputError
+from pellucid.scaling.forms import PLAIN, Floats, Form
+
+_DERIVED = (
+    ("D", "C/(6N)", ("C", "N"), lambda c, n: c / (6 * n)),
+    ("N", "C/(6D)", ("C", "D"), lambda c, d: c / (6 * d)),
+    ("C", "6ND", ("N", "D"), lambda n, d: 6 * n * d),
+    ("U", "D/epochs", ("D", "epochs"), lambda d, e: d / e),
+    ("epochs", "D/U", ("D", "U"), lambda d, u: d / u),
+)
+ORDER = ("C", "D", "N", "x", "year")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Some runs; rows of all arrays are the same runs."""
+
+    values: Mapping[str, Floats]
+    """For each variable its values [n], in whatever unit the caller uses throughout."""
+    y: Floats
+    """The metric [n], above zero."""
+    metric: str
+    cluster: NDArray[np.int64]
+    """Which training a row belongs to, [n], from 0."""
+    labels: tuple[str, ...]
+    """What each row is called in messages, such as `runs.csv:12`."""
+    notes: tuple[str, ...] = ()
+    """What was derived, mapped or cut; shown with every result."""
+
+    @classmethod
+    def of(
+        cls,
+        values: Mapping[str, Sequence[float] | Floats],
+        y: Sequence[float] | Floats,
+        *,
+        metric: str = "loss",
+        run: Sequence[object] | None = None,
+        labels: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Runs:
+        """Runs from columns.
+
+        Args:
+            values: for each variable its values [n].
+            y: the metric [n].
+            metric: what the metric is called.
+            run: for each row the training it is a checkpoint of; without it, rows that say the same are one.
+            labels: what each row is called in messages.
+            notes: what is to be told beside results.
+
+        Raises:
+            InputError: when columns differ in length, there are no rows, or a value is not finite and above zero.
+        """
+        arrays = {name: np.asarray(column, float) for name, column in values.items()}
+        target = np.asarray(y, float)
+        labels = tuple(labels) if labels is not None else tuple(f"row {i + 1}" for i in range(len(target)))
+        if target.ndim != 1 or not len(target):
+            raise InputError(f"Expected at least one run; got {target.shape} values of {metric!r}.")
+        for name, column in {**arrays, metric: target}.items():
+            if column.shape != target.shape:
+                raise InputError(f"{name!r} has {column.shape} values, {metric!r} has {target.shape}.")
+            wrong = ~np.isfinite(column) | ((column <= 0) if name not in PLAIN else False)
+            if wrong.any():
+                where = int(np.argmax(wrong))
+                raise InputError(
+                    f"{labels[where]}, {name!r}: expected a finite number{'' if name in PLAIN else ' above zero'}; "
+                    f"got {column[where]:g}. Mend the value, or cut the row with a condition."
+                )
+        told = list(notes)
+        for name, how, sources, derive in _DERIVED:
+            if name not in arrays and all(s in arrays for s in sources):
+                arrays[name] = derive(*(arrays[s] for s in sources))
+                told.append(f"{name} is derived: {name} = {how}.")
+        cluster = _clusters(arrays, target, run)
+        return cls(arrays, target, metric, cluster, labels, tuple(told))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def trainings(self) -> int:
+        """How many clusters there are."""
+        return len(np.unique(self.cluster))
+
+    def coordinates(self, form: Form) -> Floats:
+        """Coordinates [V, n] of the runs under a form.
+
+        Raises:
+            InputError: when the form needs a variable that the runs do not have.
+        """
+        return form.coordinates(self.values)
+
+    @property
+    def order(self) -> Floats:
+        """How far along each run is, [n]: log₁₀ of compute, or of the one variable there is; years as they are."""
+        name = next((n for n in ORDER if n in self.values), None)
+        if name is None:
+            name = next(iter(self.values))
+        return np.asarray(self.values[name] if name in PLAIN else np.log10(self.values[name]))
+
+    def along(self, variable: str | None) -> Runs:
+        """The same runs with `x` set to a variable, or to C, D, N or the only one where None is named.
+
+        Raises:
+            InputError: when the runs have no such variable.
+        """
+        if variable is None:
+            variable = next((n for n in ORDER if n in self.values), next(iter(self.values)))
+        if variable not in self.values:
+            raise InputError(f"There is no variable {variable!r}; there are {', '.join(self.values)}.")
+        if variable == "x":
+            return self
+        return replace(self, values={**self.values, "x": self.values[variable]})
+
+    def kept(self, rows: NDArray[np.bool_], why: str | None = None) -> Runs:
+        """The rows [n] that are true; `why` is noted with their number unless it is None.
+
+        Raises:
+            InputError: when no row is left.
+        """
+        if not rows.any():
+            raise InputError(f"No run is left of {len(self)} after {why or 'a cut'}. Loosen the condition.")
+        notes = self.notes if why is None else (*self.notes, f"{why}: {int((~rows).sum())} of {len(self)} rows cut.")
+        return Runs(
+            {name: column[rows] for name, column in self.values.items()},
+            self.y[rows],
+            self.metric,
+            np.unique(self.cluster[rows], return_inverse=True)[1],
+            tuple(label for label, keep in zip(self.labels, rows, strict=True) if keep),
+            notes,
+        )
+
+    def without_highest(self, count: int) -> Runs:
+        """The runs less the `count` with the highest metric.
+
+        Raises:
+            InputError: when none is left.
+        """
+        if count <= 0:
+            return self
+        rows = np.ones(len(self), bool)
+        rows[np.argsort(-self.y, kind="stable")[:count]] = False
+        return self.kept(rows, f"the {count} highest values of {self.metric!r}")
+
+
+def _clusters(values: Mapping[str, Floats], y: Floats, run: Sequence[object] | None) -> NDArray[np.int64]:
+    if run is not None:
+        if len(run) != len(y):
+            raise InputError(f"There are {len(run)} names of runs for {len(y)} rows.")
+        return np.asarray(np.unique([str(name) for name in run], return_inverse=True)[1], np.int64)
+    rows = np.stack([*values.values(), y], axis=1)
+    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1].ravel(), np.int64)
