@@ -23,7 +23,9 @@ from pellucid.scaling.runs import Runs
 Loss = Literal["huber", "l1", "squares"]
 DELTA = 1e-3
 _L1 = tuple(10.0 ** -np.arange(3, 9.1, 0.5))
-_POLISHED = 4  # starts that are polished, the best after projection
+_POLISHED = 4  # starts that are polished to the end, the best after projection
+_HEAT, _HEAT_STEPS = 48, 12  # where the sum is rugged: so many are polished by so many steps first
+_STEPS = 150
 LEAN = 0.1  # of the lower envelope: a run above the law counts a tenth of one below
 
 
@@ -62,7 +64,7 @@ class Fit:
     @cached_property
     def scale(self) -> float:
         """A robust standard deviation of the log residuals, corrected for the parameters that were fitted."""
-        return spread(self.residuals, len(self.theta))
+        return spread(self.residuals, len(self.theta), self.runs.trainings)
 
     def log_values(self, values: Mapping[str, Floats | float], theta: Floats) -> Floats:
         """Log y [S, m] of centred parameters [S, P] at runs given by their variables."""
@@ -140,8 +142,13 @@ def search(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         theta = np.concatenate([solver.project(form, shape, v, log_y, weights[0]), shape], axis=1)
         sums = solver.sums_of(form, theta, v, log_y, weights, delta, lean)
+    if form.rugged:
+        theta = theta[np.argsort(sums, kind="stable")[:_HEAT]]
+        theta, sums = solver.polish(
+            form, theta, v, log_y, weights, delta=delta, lean=lean, iterations=_HEAT_STEPS, tolerance=1e-6
+        )
     theta = theta[np.argsort(sums, kind="stable")[:_POLISHED]]
-    theta, sums = solver.polish(form, theta, v, log_y, weights, delta=delta, lean=lean)
+    theta, sums = solver.polish(form, theta, v, log_y, weights, delta=delta, lean=lean, iterations=_STEPS)
     if loss == "l1":
         for small in _L1:
             theta, sums = solver.polish(form, theta, v, log_y, weights, delta=small, lean=lean)
@@ -158,7 +165,7 @@ def naturals(form: Form, theta: Floats, centre: Floats, log_centre: float) -> Fl
     return form.natural(*form.shifted(theta[:, :count] + up, theta[:, count:], centre))
 
 
-def spread(residuals: Floats, parameters: int) -> float:
+def spread(residuals: Floats, parameters: int, trainings: int) -> float:
     """1.4826 times the median absolute residual, with the correction for fitted parameters."""
-    free = max(len(residuals) - parameters, 1)
-    return float(1.4826 * np.median(np.abs(residuals)) * np.sqrt(len(residuals) / free))
+    free = max(trainings - parameters, 1)
+    return float(1.4826 * np.median(np.abs(residuals)) * np.sqrt(trainings / free))

@@ -25,6 +25,7 @@ class _Broken(Form):
     source = "Caballero et al. 2023, arXiv 2210.14891, equation 1"
     variables = ("x",)
     coefficients = ("a", "b")
+    rugged = True
     constant = "a"
 
     def log_basis(self, shape: Floats, v: Floats) -> Floats:

@@ -22,6 +22,7 @@ class M4(Form):
     variables = ("x",)
     coefficients = ("E", "span")
     shapes = (Shape("k", -40.0, 40.0, log=True), Shape("c", 0.0, 8.0), Shape("alpha", 0.02, 20.0))
+    rugged = True
     constant = "E"
 
     def log_basis(self, shape: Floats, v: Floats) -> Floats:

@@ -53,6 +53,8 @@ class Form(ABC):
     """What it needs of each run; `x` stands for the variable the caller chooses."""
     coefficients: ClassVar[tuple[str, ...]]
     shapes: ClassVar[tuple[Shape, ...]]
+    rugged: ClassVar[bool] = False
+    """Whether the sum has many local minima, so that more starts have to be followed."""
     constant: ClassVar[str | None] = None
     """The coefficient that remains where all others have gone, if there is one."""
 

@@ -1,8 +1,9 @@
 """Runs: what was trained, with how much, and what came out; the cuts made to them, each one told.
 
 A run has a value for each variable (N parameters, D tokens, C FLOPs, U unique tokens, epochs, width, depth, …), a value
-of the metric, and the name of the training it belongs to: checkpoints of one training are one cluster, and so are
-rows that say the same. What can be derived is derived, and noted: C = 6ND or its inverses, and D = U · epochs.
+of the metric, and the name of the training it belongs to: checkpoints of one training are one cluster. Rows that are
+copies of one another count once. What can be derived is derived: C = 6ND or its inverses, and D = U · epochs.
+Everything of this kind is noted.
 The module knows no files (`reading.py`) and no laws.
 """
 
@@ -42,6 +43,8 @@ class Runs:
     """What each row is called in messages, such as `runs.csv:12`."""
     notes: tuple[str, ...] = ()
     """What was derived, mapped or cut; shown with every result."""
+    x_is: str | None = None
+    """The variable that `x` stands for, once one was chosen."""
 
     @classmethod
     def of(
@@ -60,7 +63,7 @@ class Runs:
             values: for each variable its values [n].
             y: the metric [n].
             metric: what the metric is called.
-            run: for each row the training it is a checkpoint of; without it, rows that say the same are one.
+            run: for each row the training it is a checkpoint of; without it, each row is a training of its own.
             labels: what each row is called in messages.
             notes: what is to be told beside results.
 
@@ -82,12 +85,21 @@ class Runs:
                     f"{labels[where]}, {name!r}: expected a finite number{'' if name in PLAIN else ' above zero'}; "
                     f"got {column[where]:g}. Mend the value, or cut the row with a condition."
                 )
+        if run is not None and len(run) != len(target):
+            raise InputError(f"There are {len(run)} names of runs for {len(target)} rows.")
+        names = np.arange(len(target)) if run is None else np.unique([str(r) for r in run], return_inverse=True)[1]
         told = list(notes)
+        said = np.stack([*arrays.values(), target, *([] if run is None else [names])], axis=1)
+        first = np.sort(np.unique(said, axis=0, return_index=True)[1])
+        if len(first) < len(target):
+            told.append(f"{len(target) - len(first)} of {len(target)} rows are copies of others, and count once.")
+            arrays = {name: column[first] for name, column in arrays.items()}
+            target, names, labels = target[first], names[first], tuple(labels[i] for i in first)
         for name, how, sources, derive in _DERIVED:
             if name not in arrays and all(s in arrays for s in sources):
                 arrays[name] = derive(*(arrays[s] for s in sources))
                 told.append(f"{name} is derived: {name} = {how}.")
-        cluster = _clusters(arrays, target, run)
+        cluster = np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
         return cls(arrays, target, metric, cluster, labels, tuple(told))
 
     def __len__(self) -> int:
@@ -107,11 +119,17 @@ class Runs:
         return form.coordinates(self.values)
 
     @property
+    def ordered_by(self) -> str:
+        """The variable that says how far along a run is: compute, or else the one there is."""
+        return next((n for n in ORDER if n in self.values), next(iter(self.values)))
+
+    @property
     def order(self) -> Floats:
-        """How far along each run is, [n]: log₁₀ of compute, or of the one variable there is; years as they are."""
-        name = next((n for n in ORDER if n in self.values), None)
-        if name is None:
-            name = next(iter(self.values))
+        """How far along each run is, [n]: the log₁₀ of that variable; years as they are."""
+        return self.order_by(self.ordered_by)
+
+    def order_by(self, name: str) -> Floats:
+        """How far along each run is by a variable of that name, [n]."""
         return np.asarray(self.values[name] if name in PLAIN else np.log10(self.values[name]))
 
     def along(self, variable: str | None) -> Runs:
@@ -120,13 +138,12 @@ class Runs:
         Raises:
             InputError: when the runs have no such variable.
         """
-        if variable is None:
-            variable = next((n for n in ORDER if n in self.values), next(iter(self.values)))
+        variable = self.ordered_by if variable is None else variable
         if variable not in self.values:
             raise InputError(f"There is no variable {variable!r}; there are {', '.join(self.values)}.")
         if variable == "x":
             return self
-        return replace(self, values={**self.values, "x": self.values[variable]})
+        return replace(self, values={**self.values, "x": self.values[variable]}, x_is=variable)
 
     def kept(self, rows: NDArray[np.bool_], why: str | None = None) -> Runs:
         """The rows [n] that are true; `why` is noted with their number unless it is None.
@@ -144,6 +161,7 @@ class Runs:
             np.unique(self.cluster[rows], return_inverse=True)[1],
             tuple(label for label, keep in zip(self.labels, rows, strict=True) if keep),
             notes,
+            self.x_is,
         )
 
     def without_highest(self, count: int) -> Runs:
@@ -158,11 +176,3 @@ class Runs:
         rows[np.argsort(-self.y, kind="stable")[:count]] = False
         return self.kept(rows, f"the {count} highest values of {self.metric!r}")
 
-
-def _clusters(values: Mapping[str, Floats], y: Floats, run: Sequence[object] | None) -> NDArray[np.int64]:
-    if run is not None:
-        if len(run) != len(y):
-            raise InputError(f"There are {len(run)} names of runs for {len(y)} rows.")
-        return np.asarray(np.unique([str(name) for name in run], return_inverse=True)[1], np.int64)
-    rows = np.stack([*values.values(), y], axis=1)
-    return np.asarray(np.unique(rows, axis=0, return_inverse=True)[1].ravel(), np.int64)
