@@ -10,7 +10,7 @@ Source: Tashman 2000, "Out-of-sample tests of forecasting accuracy", Internation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class Member:
 
 
 LAST = "last"
+FIRST_STEP = "chinchilla"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Forecaster:
     fit: Fit | None
     last: float
     """Log of the mean metric at the largest level."""
+    first: Fit | None = None
+    """The law of the loss, where the form is of the loss and the loss is not known beforehand: two steps."""
 
     @property
     def scale(self) -> float:
@@ -67,18 +70,31 @@ class Forecaster:
         """Log of the forecast for each run, [n]."""
         if self.fit is None:
             return np.full(len(runs), self.last)
-        return np.asarray(self.fit.log_values(runs.values, self.fit.theta[None])[0])
+        values = runs.values
+        if self.first is not None:
+            values = {**values, "loss": self.first.predict(values)}
+        return np.asarray(self.fit.log_values(values, self.fit.theta[None])[0])
 
 
 def fitted(member: Member, runs: Runs) -> Forecaster:
     """Fit a member.
+
+    A form of the loss, of runs that have parameters and tokens, is the second of two steps: a law of the loss comes
+    first, and forecasts go through it (Bhagia et al. 2024, arXiv 2412.04403).
 
     Raises:
         InputError: when its form cannot be fitted to these runs (`fit.fit`).
     """
     top = runs.order >= runs.order.max() - _LEVEL
     last = float(np.log(runs.y[top]).mean())
-    return Forecaster(member, None if member.form == LAST else fit(runs, member.form, loss=member.loss), last)
+    if member.form == LAST:
+        return Forecaster(member, None, last)
+    made = fit(runs, member.form, loss=member.loss)
+    first = None
+    if "loss" in made.form.variables and {"N", "D"} <= runs.values.keys():
+        losses = replace(runs, y=runs.values["loss"], metric="loss")
+        first = fit(losses, FIRST_STEP, loss=member.loss)
+    return Forecaster(member, made, last, first)
 
 
 def origins(runs: Runs, count: int = ORIGINS) -> list[Origin]:

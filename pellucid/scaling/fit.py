@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.scaling import solver
 from pellucid.scaling.forms import Floats, Form, form_named
 from pellucid.scaling.runs import Runs
 
 Loss = Literal["huber", "l1", "squares"]
+LOSSES = ("huber", "l1", "squares")
 DELTA = 1e-3
 _L1 = tuple(10.0 ** -np.arange(3, 9.1, 0.5))
 _POLISHED = 4  # starts that are polished to the end, the best after projection
@@ -108,6 +109,17 @@ def fit(
     weights = np.ones((1, len(log_y)))
     theta, objective = search(form, v - centre[:, None], log_y - log_centre, weights, loss=loss, delta=delta, lean=lean)
     return Fit(form, runs, theta, centre, log_centre, objective, loss, delta, lean)
+
+
+def loss_named(name: str) -> Loss:
+    """The loss of this name.
+
+    Raises:
+        UnknownNameError: when there is none.
+    """
+    if name not in LOSSES:
+        raise UnknownNameError("loss", name, LOSSES)
+    return cast(Loss, name)
 
 
 def check_enough(form: Form, runs: Runs, v: Floats) -> None:

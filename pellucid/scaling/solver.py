@@ -12,6 +12,7 @@ It knows forms and numbers, not runs or files.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from pellucid.scaling.forms import Floats, Form
 
-_AT_ONCE = 24_000  # runs × laws in one piece of work: what stays in the cache of a core
+Anchor = Callable[[Floats, NDArray[np.int64]], tuple[Floats, Floats]]
+
+_AT_ONCE = 48_000  # runs × laws in one piece of work: what stays in the cache of a core
 _SHARPNESS = 3  # weights (δ/|r|)^3 beyond δ: 1 is iterated reweighting, ∞ is Newton's method, 3 needs fewest steps
 _FLOOR = np.log(0.01)  # a coefficient that starts at zero starts at this share of y, from where it may go either way
 _STEP = 1.5  # no parameter moves further than this in one step
@@ -78,7 +81,7 @@ def polish(
     *,
     delta: float,
     lean: float = 1.0,
-    free: NDArray[np.bool_] | None = None,
+    anchor: Anchor | None = None,
     tolerance: float = 1e-13,
     iterations: int = 300,
 ) -> tuple[Floats, Floats]:
@@ -92,7 +95,8 @@ def polish(
         weights: of the runs, [S, n], or [1, n] for all laws alike.
         delta: where Huber's function turns from squares to absolute values; `inf` is least squares.
         lean: what a run above the law counts, one below it counting 1.
-        free: which parameters may move, [S, P] or [1, P]; all where None.
+        anchor: what is held: for laws [S, P] and their places [S] it gives how far each is from where it is held
+            [S] and the derivative of that [S, P]; the square of the distance is added to the sum.
         tolerance: the relative gain at which a law is finished.
         iterations: at most so many steps.
 
@@ -101,14 +105,15 @@ def polish(
     """
     theta = theta.copy()
     sums = np.full(len(theta), np.inf)
-    free = np.ones((1, theta.shape[1]), bool) if free is None else free
     size = max(1, _AT_ONCE // v.shape[1])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         for start in range(0, len(theta), size):
             part = slice(start, start + size)
             w = weights if len(weights) == 1 else weights[part]
-            f = free if len(free) == 1 else free[part]
-            theta[part], sums[part] = _polish(form, theta[part], v, log_y, w, delta, lean, f, tolerance, iterations)
+            at = np.arange(len(theta))[part]
+            theta[part], sums[part] = _polish(
+                form, theta[part], v, log_y, w, delta, lean, anchor, at, tolerance, iterations
+            )
     return theta, sums
 
 
@@ -120,7 +125,8 @@ def _polish(
     weights: Floats,
     delta: float,
     lean: float,
-    free: NDArray[np.bool_],
+    anchor: Anchor | None,
+    places: NDArray[np.int64],
     tolerance: float,
     iterations: int,
 ) -> tuple[Floats, Floats]:
@@ -131,7 +137,7 @@ def _polish(
     kept, kept_sums = theta.copy(), np.full(len(theta), np.inf)
     at = np.arange(len(theta))
     r, parts, log_sum = _evaluate(form, theta, v, log_y)
-    sums = _summed(weights, r, delta, lean)
+    sums = _summed(weights, r, delta, lean) + (0 if anchor is None else anchor(theta, places)[0] ** 2)
     damping = np.full(len(theta), 1e-3)
     eye = np.eye(size)
     for _ in range(iterations):
@@ -140,8 +146,12 @@ def _polish(
         wq = weights * q if lean == 1 else weights * q * np.where(r > 0, lean, 1.0)
         gradient = (j @ (wq * r)[..., None])[..., 0]
         curvature = (j * (wq * q ** (_SHARPNESS - 1))[:, None]) @ j.swapaxes(1, 2)
+        if anchor is not None:
+            off, slope = anchor(theta, places[at])
+            gradient -= 2 * off[:, None] * slope
+            curvature += 2 * slope[:, :, None] * slope[:, None, :]
         # At a bound a parameter that wants to cross it rests.
-        rests = ((theta <= low) & (gradient < 0)) | ((theta >= high) & (gradient > 0)) | ~free
+        rests = ((theta <= low) & (gradient < 0)) | ((theta >= high) & (gradient > 0))
         diagonal = np.einsum("spp->sp", curvature)
         added = damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
         moving = ~rests
@@ -153,6 +163,8 @@ def _polish(
         tried = np.where(rests, theta, tried)
         r2, parts2, log_sum2 = _evaluate(form, tried, v, log_y)
         sums2 = _summed(weights, r2, delta, lean)
+        if anchor is not None:
+            sums2 = sums2 + anchor(tried, places[at])[0] ** 2
         better = good & (sums2 < sums)
         small = better & (sums - sums2 <= tolerance * sums) & (damping < 1)
         theta[better], r[better], parts[better] = tried[better], r2[better], parts2[better]
@@ -166,7 +178,6 @@ def _polish(
             sums, damping = sums[going], damping[going]
             weights = weights if len(weights) == 1 else weights[going]
             exact = exact if len(exact) == 1 else exact[going]
-            free = free if len(free) == 1 else free[going]
             if not len(at):
                 break
     kept[at], kept_sums[at] = theta, sums
