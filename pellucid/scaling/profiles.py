@@ -27,7 +27,7 @@ NOMINAL = 0.95
 _FAR = 9.2  # as far as a parameter is followed: 10 000 times larger or smaller
 _GROWTH = 1.5
 _FIRST = 0.01
-_REFINED = 6
+_REFINED = 10  # values between the fit and where the deviance crosses
 _HOLD = 1e3  # stiffness of holding, against the curvature of the sum
 
 
@@ -108,8 +108,8 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
     found: list[list[tuple[float, float]]] = [[(float(start[p]), 0.0)] for p in range(count)]
     theta = np.repeat(theta0, 2 * count, axis=0)
     going = np.ones(2 * count, bool)
-    crossed: dict[int, tuple[float, float, Floats]] = {}
-    for before, after in zip(steps[:-1], steps[1:], strict=True):
+    crossed: dict[int, tuple[float, Floats]] = {}
+    for after in steps[1:]:
         rows = np.flatnonzero(going)
         if not len(rows):
             break
@@ -119,13 +119,15 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
             found[names[row]].append((float(at), float(max(d, 0.0))))
             if d > limit:
                 going[row] = False
-                crossed[int(row)] = (start[names[row]] + sides[row] * before, float(at), theta[row])
+                crossed[int(row)] = (float(at), theta[row])
     if crossed:
         rows = np.repeat(list(crossed), _REFINED)
         shares = np.tile(np.arange(1, _REFINED + 1) / (_REFINED + 1), len(crossed))
-        ends = np.array([crossed[int(r)][:2] for r in rows])
-        where = ends[:, 0] + shares * (ends[:, 1] - ends[:, 0])
-        _, sums = held(np.stack([crossed[int(r)][2] for r in rows]), names[rows], where)
+        ends = np.array([crossed[int(r)][0] for r in rows])
+        where = start[names[rows]] + shares * (ends - start[names[rows]])
+        # From the fit towards the law beyond the limit: one bottom is followed all the way.
+        between = theta0 + shares[:, None] * (np.stack([crossed[int(r)][1] for r in rows]) - theta0)
+        _, sums = held(between, names[rows], where)
         for row, at, d in zip(rows, where, (sums - least[0]) / unit, strict=True):
             found[names[row]].append((float(at), float(max(d, 0.0))))
     made = []
