@@ -1,9 +1,10 @@
 """Do nominal intervals cover what they say?
 
-Every set with parameters and tokens, cut at up to six places in its order of compute: what lies before is fitted, what
-lies after is forecast. A place counts when at least 20 runs at four levels of compute lie before it and three
-runs after it. Coverage is the mean over splits. Bands of parameter bootstraps, without and with the scatter of
-the residuals, stand beside; and so do the 20 learning curves with their official split.
+Every set with parameters and tokens, cut at up to six places in its order of compute: what lies before is
+fitted, what lies after is forecast. A place counts when at least 20 runs at four levels of compute lie
+before it and three runs after it. Coverage is the mean over splits. Bands of parameter bootstraps, without
+and with the scatter of the residuals, stand beside; and so do the 20 learning curves with their official
+split.
 
     python benchmarks/scaling/calibration.py DATA
 """
@@ -56,7 +57,10 @@ def main() -> None:
                 drawn = bootstrap(fit(train), 400)
                 values = drawn.values(targets)
                 noise = np.random.default_rng(0).choice(drawn.fit.residuals, values.shape)
-                for kind, band in (("bootstrap of parameters", values), ("the same with residuals", values * np.exp(noise))):
+                for kind, band in (
+                    ("bootstrap of parameters", values),
+                    ("the same with residuals", values * np.exp(noise)),
+                ):
                     low, high = np.quantile(band, [0.5 - nominal / 2, 0.5 + nominal / 2], axis=0)
                     inside = float(((low <= test.y) & (test.y <= high)).mean())
                     half = float(np.median(np.log(high / low)) / 2)
@@ -66,11 +70,21 @@ def main() -> None:
     for member in dict.fromkeys(m for m, _ in found):
         cells = [np.array(found[member, n]) for n in NOMINAL]
         rows.append(
-            [member, *(f"{c[:, 0].mean():.1%}" for c in cells), f"{np.median(cells[2][:, 1]):.2%}", f"{cells[2][:, 2].mean():.2%}"]
+            [
+                member,
+                *(f"{c[:, 0].mean():.1%}" for c in cells),
+                f"{np.median(cells[2][:, 1]):.2%}",
+                f"{cells[2][:, 2].mean():.2%}",
+            ]
         )
     printing.table(["", *(f"covered at {n:.0%}" for n in NOMINAL), "half-width at 90%", "mean error"], rows)
     told = np.array(found["ensemble", 0.9])
-    bar(f"coverage at nominal 90 %, {count} splits", "≥ 85 %", f"{told[:, 0].mean():.1%}", told[:, 0].mean() >= 0.85)
+    bar(
+        f"coverage at nominal 90 %, {count} splits",
+        "≥ 85 %",
+        f"{told[:, 0].mean():.1%}",
+        told[:, 0].mean() >= 0.85,
+    )
     bar("median half-width", "≤ 2.5 %", f"{np.median(told[:, 1]):.2%}", np.median(told[:, 1]) <= 0.025)
     path = data / "bnsl_benchmark_lang.csv"
     curves = curves_of(
@@ -80,7 +94,10 @@ def main() -> None:
         "Training",
     )
     row = next(r for r in score(curves).rows if r.member == "ensemble")
-    print(f"the {row.curves} learning curves: {row.covered:.0%} covered at 90 %, half-width {row.half_width:.2%}")
+    print(
+        f"the {row.curves} learning curves: {row.covered:.0%} covered at 90 %, half-width "
+        f"{row.half_width:.2%}"
+    )
 
 
 if __name__ == "__main__":

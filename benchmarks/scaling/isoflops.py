@@ -2,9 +2,9 @@
 
     python benchmarks/scaling/isoflops.py DATA
 
-The error is the mean of |forecast/outcome − 1| over the held-out runs. Rows flagged as outliers are left out on both
-sides. The bars are those of the Chinchilla form fitted by sum-Huber; what is held to them is the ensemble, which
-chooses inside the rest alone.
+The error is the mean of |forecast/outcome − 1| over the held-out runs. Rows flagged as outliers are left out
+on both sides. The bars are those of the Chinchilla form fitted by sum-Huber; what is held to them is the
+ensemble, which chooses inside the rest alone.
 """
 
 from __future__ import annotations
@@ -32,10 +32,17 @@ def main() -> None:
         choice = choose(train)
         told = np.abs(np.expm1(ensemble(choice).combined(test).log_values - np.log(test.y))).mean()
         short = name.replace("__", " ").removesuffix(" llama_2")
-        rows.append([short, f"{len(train)} / {len(test)}", f"{told:.2%}", *(f"{errors[m]:.2%}" for m in SHOWN)])
+        rows.append(
+            [short, f"{len(train)} / {len(test)}", f"{told:.2%}", *(f"{errors[m]:.2%}" for m in SHOWN)]
+        )
         for key, wanted in BARS.items():
             if name.startswith(key):
-                bar(name, f"≤ {wanted:.2%}", f"{told:.3%} (chinchilla alone {errors['chinchilla']:.3%})", told <= wanted)
+                bar(
+                    name,
+                    f"≤ {wanted:.2%}",
+                    f"{told:.3%} (chinchilla alone {errors['chinchilla']:.3%})",
+                    told <= wanted,
+                )
     printing.table(["set", "runs", "ensemble", *SHOWN], rows)
 
 

@@ -1,6 +1,7 @@
 """Does the hull alarm fire where a law fitted on at most 100 tokens per parameter is asked about far more?
 
-The 47 runs of Sardana et al. 2024 (arXiv 2401.00448). The forecast is made all the same, to show what it is worth.
+The 47 runs of Sardana et al. 2024 (arXiv 2401.00448). The forecast is made all the same, to show what it is
+worth.
 
     python benchmarks/scaling/overtrained.py DATA
 """
@@ -22,7 +23,12 @@ def main() -> None:
     high = read_runs(path, where=["Tokens/Params > 100"])
     law = fit(low)
     off = law.predict(high.values) / high.y - 1
-    bar("chinchilla on the extreme runs", "about 6 % too low", f"{off.mean():+.2%}", abs(off.mean() + 0.06) < 0.005)
+    bar(
+        "chinchilla on the extreme runs",
+        "about 6 % too low",
+        f"{off.mean():+.2%}",
+        abs(off.mean() + 0.06) < 0.005,
+    )
     targets = {k: high.values[k] for k in "NDC"}
     alarms = hull(low, targets)
     for alarm in alarms:
@@ -33,7 +39,10 @@ def main() -> None:
         made = forecast(low, targets, member=member)
         error = np.abs(made.values / high.y - 1).mean()
         width = np.median(np.log(made.high / made.low)) / 2
-        print(f"       {member}: mean error {error:.2%}, {made.covers(high.y).mean():.0%} in the 90 % interval, ±{width:.1%}")
+        print(
+            f"       {member}: mean error {error:.2%}, {made.covers(high.y).mean():.0%} in the 90 % "
+            f"interval, ±{width:.1%}"
+        )
 
 
 if __name__ == "__main__":

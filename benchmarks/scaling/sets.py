@@ -2,11 +2,11 @@
 
 None of the files is in this repository. A folder is expected that holds, under these names:
 
-    chinchilla_epoch_svg.csv      epoch-research/analyzing-chinchilla: N, C and loss from figure 4 of arXiv 2203.15556
-    isoflops_openathena.csv       Open-Athena/scaling-law-analysis: eight isoFLOP sets with flags for outliers
-    beyond_chinchilla_47runs.csv  nikhilsardana/beyond-chinchilla: 47 runs of 10 to 10,000 tokens per parameter
+    chinchilla_epoch_svg.csv      epoch-research/analyzing-chinchilla: figure 4 of arXiv 2203.15556
+    isoflops_openathena.csv       Open-Athena/scaling-law-analysis: eight isoFLOP sets, outliers flagged
+    beyond_chinchilla_47runs.csv  nikhilsardana/beyond-chinchilla: 10 to 10,000 tokens per parameter
     kyo_takano_llm.csv            kyo-takano/chinchilla: C, N, D and loss
-    bnsl_benchmark_lang.csv       IBM/ColPret, after arXiv 2209.06640: 20 learning curves with the official split
+    bnsl_benchmark_lang.csv       IBM/ColPret, after arXiv 2209.06640: 20 learning curves with a split
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How fast are a fit and a bootstrap, beside the usual method in the same run?
 
-The usual method (Hoffmann et al. 2022; Besiroglu et al. 2024) minimises the same sum from 4,500 starts by L-BFGS-B of
-scipy with numeric gradients, and keeps the best. Starts are taken in turns with fits of ours. Times are of the
-processor, on one thread, so that a busy machine counts little.
+The usual method (Hoffmann et al. 2022; Besiroglu et al. 2024) minimises the same sum from 4,500 starts by
+L-BFGS-B of scipy with numeric gradients, and keeps the best. Starts are taken in turns with fits of ours.
+Times are of the processor, on one thread, so that a busy machine counts little.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/scaling/speed.py DATA
 """
@@ -19,7 +19,13 @@ from sets import bar, chinchilla, folder
 from pellucid.scaling.fit import fit
 from pellucid.scaling.uncertainty import bootstrap
 
-GRID = ([0, 5, 10, 15, 20, 25], [0, 5, 10, 15, 20, 25], [-1, -0.5, 0, 0.5, 1], [0, 0.5, 1, 1.5, 2], [0, 0.5, 1, 1.5, 2])
+GRID = (
+    [0, 5, 10, 15, 20, 25],
+    [0, 5, 10, 15, 20, 25],
+    [-1, -0.5, 0, 0.5, 1],
+    [0, 0.5, 1, 1.5, 2],
+    [0, 0.5, 1, 1.5, 2],
+)
 DELTA = 1e-3
 TURNS = 30
 
@@ -48,7 +54,10 @@ def main() -> None:
         ours.append(time.process_time() - began)
     one = float(np.median(ours))
     print(f"usual method: {len(starts)} starts, {usual:.1f} s, objective {best:.13f}")
-    print(f"ours: {1e3 * one:.1f} ms (median of {len(ours)}; {1e3 * min(ours):.1f} to {1e3 * max(ours):.1f}), {law.objective:.13f}")
+    print(
+        f"ours: {1e3 * one:.1f} ms (median of {len(ours)}; {1e3 * min(ours):.1f} to "
+        f"{1e3 * max(ours):.1f}), {law.objective:.13f}"
+    )
     bar("one fit", "< 50 ms", f"{1e3 * one:.1f} ms", one < 0.05)
     bar("against the usual method", "> 500 times faster", f"{usual / one:,.0f} times", usual / one > 500)
     times = []
@@ -56,7 +65,12 @@ def main() -> None:
         began = time.process_time()
         bootstrap(law, 4000, seed=seed)
         times.append(time.process_time() - began)
-    bar("4,000 bootstraps", "< 3 s", f"{np.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})", max(times) < 3)
+    bar(
+        "4,000 bootstraps",
+        "< 3 s",
+        f"{np.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})",
+        max(times) < 3,
+    )
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def fit(
         envelope: follow the lower envelope: a run above the law counts a tenth of one below it.
         draws: bootstrap draws.
         page: write the plots to this .html file, or to this .png file.
+        reading: how the file is read.
         json: print JSON.
     """
     from pellucid.cli import printing
@@ -129,13 +130,23 @@ def fit(
                         "profile_95": [q.low, q.high],
                     }
                     for p, v, e, a, b, q in zip(
-                        law.form.parameters, law.parameters, drawn.standard_errors, low, high, profiled, strict=True
+                        law.form.parameters,
+                        law.parameters,
+                        drawn.standard_errors,
+                        low,
+                        high,
+                        profiled,
+                        strict=True,
                     )
                 },
                 "beside": {
                     key: {
-                        "parameters": dict(zip(law.form.parameters, map(float, b.fit.parameters), strict=True)),
-                        "standard_errors_apart": dict(zip(law.form.parameters, map(float, b.apart), strict=True)),
+                        "parameters": dict(
+                            zip(law.form.parameters, map(float, b.fit.parameters), strict=True)
+                        ),
+                        "standard_errors_apart": dict(
+                            zip(law.form.parameters, map(float, b.apart), strict=True)
+                        ),
                         "disagrees": b.disagrees,
                     }
                     for key, b in others.items()
@@ -172,7 +183,8 @@ def fit(
     for key, other in others.items():
         if other.disagrees:
             printing.note(
-                f"{key} disagrees with {law.loss} by {abs(other.apart).max():.1f} standard errors: a few runs decide "
+                f"{key} disagrees with {law.loss} by {abs(other.apart).max():.1f} standard errors: a few "
+                "runs decide "
                 "the law. Look for outliers."
             )
     return None
@@ -196,11 +208,12 @@ def forecast(
     Args:
         runs: a file with a row per run.
         at: targets, each in one word: N=70e9,D=1.4e12 or C=1e24.
-        targets: a file with a row per target, in the columns of the runs; where it has the metric, the outcomes
-            stand beside the forecasts.
+        targets: a file with a row per target, in the columns of the runs; where it has the metric, the
+            outcomes stand beside the forecasts.
         form: a form, last, or ensemble.
         nominal: the share of targets the interval is meant to cover.
         page: write the plots to this .html file, or to this .png file.
+        reading: how the file is read.
         json: print JSON.
     """
     from pellucid.cli import printing
@@ -272,6 +285,7 @@ def check(
         nominal: of the interval that new runs are held to.
         reach: how many decades beyond the runs N, D and C of a target may go without an alarm; tokens per
             parameter and epochs may not go beyond at all.
+        reading: how the file is read.
         json: print JSON.
     """
     from pellucid.cli import printing
@@ -328,9 +342,7 @@ def check(
         for note in notes:
             printing.note(note)
         quiet = [k for k in looked if k not in {a.kind for a in fired}]
-        printing.table(
-            ["alarm", ""], [*((a.kind, a.message) for a in fired), *((k, "quiet") for k in quiet)]
-        )
+        printing.table(["alarm", ""], [*((a.kind, a.message) for a in fired), *((k, "quiet") for k in quiet)])
     if fired:
         sys.exit(ALARM)
 
@@ -353,10 +365,12 @@ def bench(
     Args:
         runs: a file with a row per run.
         group: columns whose values name the curves; without them the file is one curve.
-        split: a column that is 1 for runs to fit and 0 for runs to forecast; without it the largest are held out.
+        split: a column that is 1 for runs to fit and 0 for runs to forecast; without it the largest are held
+            out.
         held_out: the share of levels that are held out, where no column says it.
         nominal: of the intervals whose coverage is measured.
         form: forms to score; without them all that the variables allow.
+        reading: how the file is read.
         json: print JSON.
     """
     from pellucid.cli import printing
@@ -392,7 +406,7 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         name, sign, value = word.partition("=")
         if not sign or not name or not value:
-            raise InputError(f"Expected a variable and a column, such as N=\"Model Size\"; got {word!r}.")
+            raise InputError(f'Expected a variable and a column, such as N="Model Size"; got {word!r}.')
         found[name.strip()] = value.strip()
     return found
 
@@ -411,14 +425,18 @@ def _aims(
         if runs.metric in read_table(targets).columns:
             fresh = read_runs(targets, metric=runs.metric, columns=columns, where=reading.where or ())
             return {k: list(v) for k, v in fresh.values.items() if k in runs.values and k != "x"}, fresh.y
-        raise InputError(f"{str(targets)!r} has no column {runs.metric!r}. Name targets without outcomes by --at.")
+        raise InputError(
+            f"{str(targets)!r} has no column {runs.metric!r}. Name targets without outcomes by --at."
+        )
     found: dict[str, list[float]] = {}
     for word in words:
         aim = pairs(word.replace(" ", ",").split(","))
         numbers = {k: parse_number(v) for k, v in aim.items()}
         wrong = next((k for k, v in numbers.items() if v is None), None)
         if wrong is not None or (found and set(found) != set(numbers)):
-            raise InputError(f"A target is written like N=70e9,D=1.4e12, all with the same variables; got {word!r}.")
+            raise InputError(
+                f"A target is written like N=70e9,D=1.4e12, all with the same variables; got {word!r}."
+            )
         for k, v in numbers.items():
             found.setdefault(k, []).append(float(v or 0.0))
     return found, None
@@ -448,7 +466,9 @@ def _show_forecast(made: Forecast, last: Forecast, outcomes: Any) -> None:
     names = [k for k in made.targets if k not in ("x", "epochs")]
     rows = []
     for i, value in enumerate(made.values):
-        interval = "none" if made.low is None or made.high is None else f"{made.low[i]:.4f} to {made.high[i]:.4f}"
+        interval = (
+            "none" if made.low is None or made.high is None else f"{made.low[i]:.4f} to {made.high[i]:.4f}"
+        )
         row = [*(f"{made.targets[k][i]:.3g}" for k in names), f"{value:.4f}", interval]
         row += [f"{last.values[i]:.4f}", f"{made.distance[i]:.2f}"]
         if outcomes is not None:
@@ -456,7 +476,14 @@ def _show_forecast(made: Forecast, last: Forecast, outcomes: Any) -> None:
         rows.append(row)
     beside = ["outcome", "off by"] if outcomes is not None else []
     printing.table(
-        [*names, f"forecast ({made.member})", f"{made.nominal:.0%} interval", "last value", "decades beyond", *beside],
+        [
+            *names,
+            f"forecast ({made.member})",
+            f"{made.nominal:.0%} interval",
+            "last value",
+            "decades beyond",
+            *beside,
+        ],
         rows,
     )
     if outcomes is not None and made.low is not None:

@@ -1,10 +1,10 @@
 """Alarms: where a law should not be relied on, in words a pipeline can stop at.
 
-    hull        a target lies outside what was fitted: in N, D, C, tokens per parameter or epochs
-    drift       two consecutive new runs lie outside the interval that was forecast for them
-    break       a broken power law forecasts best, with runs enough beyond its break
-    identity    the data cannot identify a parameter: its profile likelihood has no end
-    flat        the valleys of runs of equal compute are too flat to read an optimum from
+hull        a target lies outside what was fitted: in N, D, C, tokens per parameter or epochs
+drift       two consecutive new runs lie outside the interval that was forecast for them
+break       a broken power law forecasts best, with runs enough beyond its break
+identity    the data cannot identify a parameter: its profile likelihood has no end
+flat        the valleys of runs of equal compute are too flat to read an optimum from
 """
 
 from __future__ import annotations
@@ -47,9 +47,13 @@ def hull(runs: Runs, targets: Mapping[str, Floats], *, reach: float = 0.0) -> li
         reach: how many decades beyond the runs N, D and C may go; tokens per parameter and epochs may not.
     """
     found = []
-    sides = {name: (values, np.asarray(targets[name], float)) for name, values in runs.values.items() if name in targets}
+    sides = {
+        name: (values, np.asarray(targets[name], float))
+        for name, values in runs.values.items()
+        if name in targets
+    }
     if "N" in sides and "D" in sides:
-        sides["tokens per parameter"] = tuple(d / n for d, n in zip(sides["D"], sides["N"], strict=True))  # type: ignore[assignment]
+        sides["tokens per parameter"] = tuple(d / n for d, n in zip(sides["D"], sides["N"], strict=True))
     for name, (inside, outside) in sides.items():
         if name in ("year", "x"):
             continue
@@ -63,9 +67,14 @@ def hull(runs: Runs, targets: Mapping[str, Floats], *, reach: float = 0.0) -> li
                 found.append(
                     Alarm(
                         "hull",
-                        f"{name} of target {which + 1} is {10 ** at[which]:.3g}, {beyond[which]:.2f} decades {side} "
+                        f"{name} of target {which + 1} is {10 ** at[which]:.3g}, {beyond[which]:.2f} "
+                        f"decades {side} "
                         f"the runs' {10**worst:.3g}"
-                        + (f" ({(beyond > allowed + _OVER).sum()} of {len(at)} targets)." if len(at) > 1 else "."),
+                        + (
+                            f" ({(beyond > allowed + _OVER).sum()} of {len(at)} targets)."
+                            if len(at) > 1
+                            else "."
+                        ),
                     )
                 )
     return found
@@ -85,14 +94,15 @@ def drift(made: Forecast, y: Floats, order: Floats) -> list[Alarm]:
     return [
         Alarm(
             "drift",
-            f"New runs {first + 1} and {second + 1} are both outside their {made.nominal:.0%} interval ({off[0]} and "
+            f"New runs {first + 1} and {second + 1} are both outside their {made.nominal:.0%} interval "
+            f"({off[0]} and "
             f"{off[1]} from the forecast); {int(out.sum())} of {len(out)} new runs are outside.",
         )
     ]
 
 
 def broken(choice: Choice, fits: Mapping[str, Fit]) -> list[Alarm]:
-    """Whether a broken power law forecasts best out of sample, with runs enough beyond a break inside the data."""
+    """Whether a broken power law forecasts best, with runs enough beyond a break inside the data."""
     best = choice.ranked[0]
     plain = [r for r in choice.ranked if not r.member.form.startswith("broken")]
     if not best.member.form.startswith("broken") or best.error > _GAIN * plain[0].error:
@@ -106,7 +116,8 @@ def broken(choice: Choice, fits: Mapping[str, Fit]) -> list[Alarm]:
                 Alarm(
                     "break",
                     f"{best.member} forecasts best: error {best.error:.2%} against {plain[0].error:.2%} of "
-                    f"{plain[0].member}. The trend breaks near x = {place:.3g}, where the exponent changes by "
+                    f"{plain[0].member}. The trend breaks near x = {place:.3g}, where the exponent "
+                    "changes by "
                     f"{parameters['c' + name[1:]]:+.2f}; {(x > place).sum()} runs lie beyond.",
                 )
             ]
@@ -122,7 +133,8 @@ def unidentified(profiles: Sequence[Profile], constant: str | None) -> list[Alar
             found.append(
                 Alarm(
                     "identity",
-                    f"{profile.name} is unbounded {' and '.join(sides)}: the data cannot tell {profile.value:.4g} from "
+                    f"{profile.name} is unbounded {' and '.join(sides)}: the data cannot tell "
+                    f"{profile.value:.4g} from "
                     "any value there.",
                 )
             )
@@ -131,7 +143,7 @@ def unidentified(profiles: Sequence[Profile], constant: str | None) -> list[Alar
 
 @dataclass(frozen=True)
 class Valley:
-    """Runs of nearly equal compute, and the optimum that a parabola of log metric in log N reads from them."""
+    """Runs of nearly equal compute, and the optimum of a parabola of log metric in log N."""
 
     compute: float
     optimum: float | None
@@ -187,7 +199,8 @@ def flat(runs: Runs) -> list[Alarm]:
     return [
         Alarm(
             "flat",
-            f"At {len(poor)} of {len(found)} levels of compute ({told}) the optimum is uncertain by more than a factor "
+            f"At {len(poor)} of {len(found)} levels of compute ({told}) the optimum is uncertain by more "
+            "than a factor "
             "of 2 or lies outside the sizes that were tried. The loss may be forecast well all the same.",
         )
     ]

@@ -1,9 +1,9 @@
 """Rolling-origin backtests: what forecasts made from the smaller runs would have said of the larger ones.
 
-Runs are ordered by how far along they are (`Runs.order`: decades of compute, or of the one variable there is). At each
-origin a forecaster sees the runs before it and forecasts all that come after. Nothing of what is measured here is
-in-sample. Forms are ranked by these errors (`choice.py`), and prediction intervals are scaled by them
-(`forecast.py`).
+Runs are ordered by how far along they are (`Runs.order`: decades of compute, or of the one variable there
+is). At each origin a forecaster sees the runs before it and forecasts all that come after. Nothing of what
+is measured here is in-sample. Forms are ranked by these errors (`choice.py`), and prediction intervals are
+scaled by them (`forecast.py`).
 
 Source: Tashman 2000, "Out-of-sample tests of forecasting accuracy", International Journal of Forecasting 16.
 """
@@ -79,8 +79,8 @@ class Forecaster:
 def fitted(member: Member, runs: Runs) -> Forecaster:
     """Fit a member.
 
-    A form of the loss, of runs that have parameters and tokens, is the second of two steps: a law of the loss comes
-    first, and forecasts go through it (Bhagia et al. 2024, arXiv 2412.04403).
+    A form of the loss, of runs that have parameters and tokens, is the second of two steps: a law of the
+    loss comes first, and forecasts go through it (Bhagia et al. 2024, arXiv 2412.04403).
 
     Raises:
         InputError: when its form cannot be fitted to these runs (`fit.fit`).

@@ -1,8 +1,9 @@
 """Scoring forms on held-out runs of many curves: the table that any new form has to enter.
 
-Each curve is fitted on its first part and forecast on its held-out part, by every member, by `last`, and by the ensemble
-that chooses inside the first part alone. A member's error is the mean over curves of the root mean square log error;
-a curve that a member cannot be fitted to does not count for it, and the number of curves says so.
+Each curve is fitted on its first part and forecast on its held-out part, by every member, by `last`, and by
+the ensemble that chooses inside the first part alone. A member's error is the mean over curves of the root
+mean square log error; a curve that a member cannot be fitted to does not count for it, and the number of
+curves says so.
 """
 
 from __future__ import annotations
@@ -105,7 +106,10 @@ def held_out(runs: Runs, share: float) -> tuple[Runs, Runs]:
     levels = np.unique(runs.order)
     count = max(1, round(share * len(levels)))
     if not 0 < share < 1 or count >= len(levels):
-        raise InputError(f"Cannot hold out {share:.0%} of {len(levels)} levels. Give a share between 0 and 1, or more runs.")
+        raise InputError(
+            f"Cannot hold out {share:.0%} of {len(levels)} levels. Give a share between 0 and 1, or more "
+            "runs."
+        )
     rows = runs.order < levels[-count]
     return runs.kept(rows), runs.kept(~rows)
 
@@ -137,8 +141,12 @@ def score(
             errors.setdefault(str(member), []).append(float(np.sqrt(np.mean((made - truth) ** 2))))
         if choice is not None:
             values = {k: v for k, v in curve.test.values.items() if k in curve.train.values and k != "x"}
-            told = forecast(curve.train, values or {"x": curve.test.values["x"]}, nominal=nominal, choice=choice)
-            errors.setdefault(ENSEMBLE, []).append(float(np.sqrt(np.mean((np.log(told.values) - truth) ** 2))))
+            told = forecast(
+                curve.train, values or {"x": curve.test.values["x"]}, nominal=nominal, choice=choice
+            )
+            errors.setdefault(ENSEMBLE, []).append(
+                float(np.sqrt(np.mean((np.log(told.values) - truth) ** 2)))
+            )
             if told.low is not None and told.high is not None:
                 covered.append(float(told.covers(curve.test.y).mean()))
                 widths.append(np.log(told.high / told.low) / 2)

@@ -1,9 +1,9 @@
 """Choosing among forms by what they would have forecast, never by how well they fit.
 
-Each member (a form with a loss, or `last`, which repeats the value of the largest run) forecasts from the same
-origins (`backtest.py`). Its error is the mean over origins of the root mean square log error. The ensemble is the
-weighted median of all members' forecasts with weights 1/error²: a median, because one runaway law of many
-parameters must not carry the others along (Bates and Granger 1969 for the weights).
+Each member (a form with a loss, or `last`, which repeats the value of the largest run) forecasts from the
+same origins (`backtest.py`). Its error is the mean over origins of the root mean square log error. The
+ensemble is the weighted median of all members' forecasts with weights 1/error²: a median, because one
+runaway law of many parameters must not carry the others along (Bates and Granger 1969 for the weights).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from pellucid.core.errors import InputError
 from pellucid.scaling.backtest import LAST, Forecaster, Member, Origin, Trial, fitted, origins, tried
+from pellucid.scaling.fit import Loss
 from pellucid.scaling.forms import Floats, form_named
 from pellucid.scaling.runs import Runs
 
@@ -22,6 +23,7 @@ ENSEMBLE = "ensemble"
 _OF_TWO = ("chinchilla", "tied", "interaction", "kaplan")
 _OF_ONE = ("power", "power_constant", "m4", "broken_1", "broken_2", "broken_3")
 _SPECIAL = ("repeated", "width_depth", "sigmoid", "trend")
+_LOSSES: tuple[Loss, ...] = ("huber", "squares")
 _TINY = 1e-12
 
 
@@ -84,7 +86,11 @@ class Choice:
             weights = self.weights(without=index)
             made = {m: t for m in weights if (t := self.trials[m][index]) is not None}
             found.append(
-                combined([t.log_values for t in made.values()], [t.scale for t in made.values()], [weights[m] for m in made])
+                combined(
+                    [t.log_values for t in made.values()],
+                    [t.scale for t in made.values()],
+                    [weights[m] for m in made],
+                )
                 if made
                 else None
             )
@@ -92,7 +98,7 @@ class Choice:
 
 
 def combined(log_values: Sequence[Floats], scales: Sequence[float], weights: Sequence[float]) -> Trial:
-    """The weighted median of forecasts [members][m], and the weighted geometric mean of the scales above zero."""
+    """The weighted median of forecasts [members][m], and the weighted geometric mean of scales above zero."""
     rows, shares = np.stack(log_values), np.asarray(weights, float)
     order = np.argsort(rows, axis=0, kind="stable")
     reached = np.cumsum(shares[order], axis=0) / shares.sum()
@@ -104,17 +110,17 @@ def combined(log_values: Sequence[Floats], scales: Sequence[float], weights: Seq
 
 
 def candidates(runs: Runs) -> list[Member]:
-    """The members that the variables of some runs allow, each form robustly and by least squares, and `last`."""
+    """The members that the variables allow, each form robustly and by least squares, and `last`."""
 
     def varies(name: str) -> bool:
-        return name in runs.values and np.ptp(runs.values[name]) > 0
+        return name in runs.values and bool(np.ptp(runs.values[name]) > 0)
 
     forms = [n for n in _SPECIAL if all(varies(v) for v in form_named(n).variables)]
     if varies("N") and varies("D"):
         forms += [*_OF_TWO, "power_constant"]
     elif not forms:
         forms += _OF_ONE
-    members = [Member(form, loss) for form in forms for loss in ("huber", "squares")]  # type: ignore[arg-type]
+    members = [Member(form, loss) for form in forms for loss in _LOSSES]
     return [*members, Member(LAST)]
 
 
@@ -136,7 +142,8 @@ def choose(runs: Runs, members: Sequence[Member] | None = None) -> Choice:
     at = origins(runs)
     if not at:
         raise InputError(
-            f"{len(runs)} runs at {len(np.unique(runs.order))} levels are too few to hold any out: a backtest needs at "
+            f"{len(runs)} runs at {len(np.unique(runs.order))} levels are too few to hold any out: a "
+            "backtest needs at "
             "least 5 runs at two levels or more. Give more runs, or fit a form without ranking it."
         )
     trials = {member: tried(member, runs, at) for member in members}
@@ -149,7 +156,9 @@ def choose(runs: Runs, members: Sequence[Member] | None = None) -> Choice:
             left_out[str(member)] = f"could forecast from {fine.sum()} of {len(at)} origins: too few runs"
             continue
         biases = [
-            float(np.mean(t.log_values - np.log(runs.y[~o.train]))) for t, o in zip(trials[member], at, strict=True) if t
+            float(np.mean(t.log_values - np.log(runs.y[~o.train])))
+            for t, o in zip(trials[member], at, strict=True)
+            if t
         ]
         ranked.append(Ranked(member, float(errors[fine].mean()), int(fine.sum()), float(np.mean(biases))))
     ranked.sort(key=lambda r: r.error)

@@ -1,9 +1,9 @@
 """A fit: the law of a form that lies closest to some runs.
 
-The loss is sum-Huber on log residuals (Hoffmann et al. 2022, arXiv 2203.15556, section 3.3: δ = 10⁻³). L1 is its
-limit for small δ, reached by lowering δ step by step; least squares its limit for large δ. A lean below 1 makes runs
-above the law count less than runs below it, so that the law follows the lower envelope of runs that were not all
-tuned alike. Parameters come in natural units, in the order of `Form.parameters`.
+The loss is sum-Huber on log residuals (Hoffmann et al. 2022, arXiv 2203.15556, section 3.3: δ = 10⁻³). L1 is
+its limit for small δ, reached by lowering δ step by step; least squares its limit for large δ. A lean below 1
+makes runs above the law count less than runs below it, so that the law follows the lower envelope of runs
+that were not all tuned alike. Parameters come in natural units, in the order of `Form.parameters`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Fit:
     @cached_property
     def parameters(self) -> Floats:
         """Natural parameters [P]."""
-        return self.naturals(self.theta[None])[0]
+        return np.asarray(self.naturals(self.theta[None])[0])
 
     def naturals(self, theta: Floats) -> Floats:
         """Natural parameters [S, P] of centred ones [S, P]."""
@@ -96,8 +96,8 @@ def fit(
         lean: what a run above the law counts, one below it counting 1.
 
     Raises:
-        InputError: when there are fewer distinct runs than parameters, a variable the form needs is missing or
-            never changes, or delta or lean is out of range.
+        InputError: when there are fewer distinct runs than parameters, a variable the form needs is missing
+            or never changes, or delta or lean is out of range.
     """
     form = form_named(form) if isinstance(form, str) else form
     if not (delta > 0 and 0 < lean <= 1):
@@ -107,7 +107,9 @@ def fit(
     centre, log_y = form.centre(v), np.log(runs.y)
     log_centre = float(log_y.mean())
     weights = np.ones((1, len(log_y)))
-    theta, objective = search(form, v - centre[:, None], log_y - log_centre, weights, loss=loss, delta=delta, lean=lean)
+    theta, objective = search(
+        form, v - centre[:, None], log_y - log_centre, weights, loss=loss, delta=delta, lean=lean
+    )
     return Fit(form, runs, theta, centre, log_centre, objective, loss, delta, lean)
 
 
@@ -131,19 +133,28 @@ def check_enough(form: Form, runs: Runs, v: Floats) -> None:
     distinct = len(np.unique(np.concatenate([v, np.log(runs.y)[None]]), axis=1).T)
     if distinct < len(form.parameters):
         raise InputError(
-            f"The form {form.name!r} has {len(form.parameters)} parameters ({', '.join(form.parameters)}); there are "
+            f"The form {form.name!r} has {len(form.parameters)} parameters "
+            f"({', '.join(form.parameters)}); there are "
             f"{distinct} distinct runs. Give more runs, or a form with fewer parameters."
         )
     for name, row in zip(form.variables, v, strict=True):
         if np.ptp(row) < 1e-9:
             raise InputError(
-                f"{name!r} is {runs.values[name][0]:g} in every run, so the form {form.name!r} cannot be told. "
+                f"{name!r} is {runs.values[name][0]:g} in every run, so the form {form.name!r} cannot be "
+                "told. "
                 "Give runs that differ in it, or a form without it."
             )
 
 
 def search(
-    form: Form, v: Floats, log_y: Floats, weights: Floats, *, loss: Loss = "huber", delta: float = DELTA, lean: float = 1.0
+    form: Form,
+    v: Floats,
+    log_y: Floats,
+    weights: Floats,
+    *,
+    loss: Loss = "huber",
+    delta: float = DELTA,
+    lean: float = 1.0,
 ) -> tuple[Floats, float]:
     """The parameters [P] of the lowest sum on centred data, and the sum; weights are [1, n].
 

@@ -1,15 +1,17 @@
 """Forecasts with prediction intervals that are calibrated by backtests inside the data.
 
-A parameter bootstrap says how far the law could be off if the form were right; forecasts miss mostly because it is not.
-So the width comes from what forecasts made inside the data have missed by. From each origin (`backtest.py`), each
-later run gives a score
+A parameter bootstrap says how far the law could be off if the form were right; forecasts miss mostly because
+it is not. So the width comes from what forecasts made inside the data have missed by. From each origin
+(`backtest.py`), each later run gives a score
 
-    |log forecast − log truth| / (σ (1 + d))        σ the robust residual scale of that fit, d decades beyond it
+    |log forecast − log truth| / (σ (1 + d))        σ the robust residual scale of that fit, d decades beyond
+    it
 
-and the half-width of a target at distance d is t · q · σ · (1 + d), with q the nominal quantile of the scores and t
-Student's quantile over the normal one for as many degrees of freedom as there were origins, since the scores of one
-origin err together. Split conformal prediction (Vovk et al. 2005; Lei et al. 2018, arXiv 1604.04173) gives the
-quantile; the scaling with distance was measured (docs/explanation/forecasts.md prints the coverage).
+and the half-width of a target at distance d is t · q · σ · (1 + d), with q the nominal quantile of the
+scores and t Student's quantile over the normal one for as many degrees of freedom as there were origins,
+since the scores of one origin err together. Split conformal prediction (Vovk et al. 2005; Lei et al. 2018,
+arXiv 1604.04173) gives the quantile; the scaling with distance was measured (docs/explanation/forecasts.md
+prints the coverage).
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ def targets_of(runs: Runs, values: Mapping[str, Sequence[float] | Floats]) -> Ru
     made = Runs.of(spread, np.ones(count), run=keyed, labels=keyed)
     if runs.ordered_by not in made.values:
         raise InputError(
-            f"A target needs {runs.ordered_by!r}, by which the runs are ordered; got {', '.join(values) or 'nothing'}."
+            f"A target needs {runs.ordered_by!r}, by which the runs are ordered; got "
+            f"{', '.join(values) or 'nothing'}."
         )
     return made if runs.x_is is None else made.along(runs.x_is)
 
@@ -92,7 +95,8 @@ def forecast(
         choice: members ranked on these runs, where they have been ranked already.
 
     Raises:
-        InputError: when the form cannot be fitted, targets lack a variable, or nominal is not between 0 and 1.
+        InputError: when the form cannot be fitted, targets lack a variable, or nominal is not between 0 and
+            1.
     """
     if not 0 < nominal < 1:
         raise InputError(f"nominal must lie between 0 and 1; got {nominal!r}.")
@@ -114,7 +118,12 @@ def forecast(
             trials, at = [], []
     distance = np.maximum(targets.order_by(runs.ordered_by) - runs.order.max(), 0.0)
     scored = [
-        (np.abs(t.log_values - np.log(runs.y[~o.train])), t.scale, o.distance, int(runs.kept(~o.train).trainings))
+        (
+            np.abs(t.log_values - np.log(runs.y[~o.train])),
+            t.scale,
+            o.distance,
+            int(runs.kept(~o.train).trainings),
+        )
         for t, o in zip(trials, at, strict=True)
         if t is not None
     ]
@@ -156,7 +165,7 @@ def half_width(
 
 
 def student(share: float, freedom: int) -> float:
-    """The quantile of Student's t: its density in θ = arctan(t/√ν) is cos(θ)^(ν−1), integrated by trapezia."""
+    """The quantile of Student's t, whose density in θ = arctan(t/√ν) is cos(θ)^(ν−1), by trapezia."""
     angle = np.linspace(0.0, np.pi / 2, 20_001)
     density = np.cos(angle) ** (freedom - 1)
     below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])

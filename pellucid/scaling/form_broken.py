@@ -52,7 +52,7 @@ class _Broken(Form):
         ]
 
     def starts(self, v: Floats) -> Floats:
-        """See `Form.starts`: breaks at some of seven places in the data and just beyond, exponents rising and falling."""
+        """See `Form.starts`: breaks at some of seven places in the data, exponents rising and falling."""
         low, high = v[0].min(), v[0].max()
         places = low + np.array([0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0]) * (high - low)
         first, changes = {1: ((0.02, 0.1, 0.3, 0.8), (-0.3, 0.1, 0.3, 0.8))}.get(

@@ -1,4 +1,4 @@
-"""The form of Chinchilla: a constant, a term in parameters and a term in tokens; and the same with one exponent.
+"""The form of Chinchilla: a constant, a term in parameters and one in tokens; and it with one exponent.
 
 Source: Hoffmann et al. 2022, "Training compute-optimal large language models", arXiv 2203.15556, section 3.3.
 """

@@ -1,8 +1,9 @@
-"""A form in which parameters and tokens interact, by one exponent more than Chinchilla's, which it holds at γ = 1.
+"""A form in which parameters and tokens interact; at γ = 1 it is Chinchilla's.
 
     L = (E^(1/γ) + (A/N^α)^(1/γ) + (B/D^β)^(1/γ))^γ
 
-The larger γ, the more a lack of parameters and a lack of tokens add up in between. Working exponents are α/γ and β/γ.
+The larger γ, the more a lack of parameters and a lack of tokens add up in between. Working exponents are α/γ
+and β/γ.
 
 Source: Droppo and Elibol 2021, "Scaling laws for acoustic models", arXiv 2106.09488, equation 7.
 """

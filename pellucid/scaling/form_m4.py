@@ -1,9 +1,11 @@
 """M4: a power law that begins at chance level and ends at a constant.
 
 The form is (L − E)/(E₀ − L)^α = β/x^c, with E₀ the value without training. With h = (L − E)/(E₀ − E) it is
-h/(1 − h)^α = k/x^c, so L = E + span · h(k/x^c; α), which is separable; h is found by Newton's method on its logit.
+h/(1 − h)^α = k/x^c, so L = E + span · h(k/x^c; α), which is separable; h is found by Newton's method on its
+logit.
 
-Source: Alabdulmohsin et al. 2022, "Revisiting neural scaling laws in language and vision", arXiv 2209.06640, section 3.
+Source: Alabdulmohsin et al. 2022, "Revisiting neural scaling laws in language and vision", arXiv 2209.06640,
+section 3.
 """
 
 from __future__ import annotations

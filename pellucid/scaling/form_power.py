@@ -1,7 +1,8 @@
 """The power law of one variable, with and without a constant under it.
 
-Sources: Hestness et al. 2017, "Deep learning scaling is predictable, empirically", arXiv 1712.00409, section 2; with a
-constant: Henighan et al. 2020, "Scaling laws for autoregressive generative modeling", arXiv 2010.14701, equation 1.1.
+Sources: Hestness et al. 2017, "Deep learning scaling is predictable, empirically", arXiv 1712.00409, section
+2; with a constant: Henighan et al. 2020, "Scaling laws for autoregressive generative modeling", arXiv
+2010.14701, equation 1.1.
 """
 
 from __future__ import annotations

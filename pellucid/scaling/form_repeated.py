@@ -1,13 +1,17 @@
-"""Chinchilla's form where text is read more than once: repeated tokens, and parameters beyond what they can feed, fade.
+"""Chinchilla's form where text is read more than once.
+
+Repeated tokens fade, and so do parameters beyond those the unique tokens can feed.
 
     L = E + A/N'^α + B/D'^β
     D' = U + U R_D (1 − e^(−(D/U − 1)/R_D))            U unique tokens, D tokens read
-    N' = Un + Un R_N (1 − e^(−max(N/Un − 1, 0)/R_N))   Un = min(N, the compute-optimal parameters for U tokens)
+    N' = Un + Un R_N (1 − e^(−max(N/Un − 1, 0)/R_N))   Un = min(N, the compute-optimal parameters for U
+    tokens)
 
-The optimum for U tokens depends on A and B by their ratio alone, so the ratio is a shape parameter here and the form
-stays separable: one coefficient for both terms.
+The optimum for U tokens depends on A and B by their ratio alone, so the ratio is a shape parameter here and
+the form stays separable: one coefficient for both terms.
 
-Source: Muennighoff et al. 2023, "Scaling data-constrained language models", arXiv 2305.16264, section 3 and appendix A.
+Source: Muennighoff et al. 2023, "Scaling data-constrained language models", arXiv 2305.16264, section 3 and
+appendix A.
 """
 
 from __future__ import annotations
@@ -70,7 +74,9 @@ class Repeated(Form):
         """See `Form.natural`."""
         with np.errstate(over="ignore"):
             e, a = np.exp(log_c).T
-            return np.stack([e, a, a * np.exp(shape[:, 0]), *shape[:, 1:3].T, *np.exp(shape[:, 3:]).T], axis=1)
+            return np.stack(
+                [e, a, a * np.exp(shape[:, 0]), *shape[:, 1:3].T, *np.exp(shape[:, 3:]).T], axis=1
+            )
 
     def working(self, natural: Floats) -> tuple[Floats, Floats]:
         """See `Form.working`."""

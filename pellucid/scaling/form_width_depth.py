@@ -1,6 +1,7 @@
 """Loss against width, depth and tokens, for families whose models of one size differ in shape.
 
-Source: McLeish et al. 2025, "Gemstones: a model suite for multi-faceted scaling laws", arXiv 2502.06857, section 3.
+Source: McLeish et al. 2025, "Gemstones: a model suite for multi-faceted scaling laws", arXiv 2502.06857,
+section 3.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Forms: what a law may look like, each a small file `form_….py` and a line in `FORMS`.
 
-Every form here is separable (Golub and Pereyra 1973). With v the coordinates of a run, which are the logs of its
-variables (of a year, the year itself):
+Every form here is separable (Golub and Pereyra 1973). With v the coordinates of a run, which are the logs of
+its variables (of a year, the year itself):
 
     y = (Σ_k c_k φ_k(v; s))^g(s)        c_k ≥ 0 the coefficients, s the shape (exponents, breaks, limits)
 
-so that for a given shape the best coefficients follow from a small linear problem, and only the shape has to be
-searched. A form says what its φ are, where a search of its shape begins, and how its parameters change when the
-coordinates are shifted; units and centring are then the same for all. It knows nothing of data or of fitting.
+so that for a given shape the best coefficients follow from a small linear problem, and only the shape has to
+be searched. A form says what its φ are, where a search of its shape begins, and how its parameters change
+when the coordinates are shifted; units and centring are then the same for all. It knows nothing of data or of
+fitting.
 
 Axes: S laws, K coefficients, Q shape parameters, P = K + Q, V variables, n runs.
 """
@@ -73,10 +74,13 @@ class Form(ABC):
 
     @abstractmethod
     def shifted(self, log_c: Floats, shape: Floats, by: Floats) -> tuple[Floats, Floats]:
-        """The same laws (log coefficients [S, K], shapes [S, Q]) in coordinates that are larger by `by` [V]."""
+        """The same laws (log coefficients [S, K], shapes [S, Q]) in coordinates larger by `by` [V]."""
 
     def mixed_slopes(self, shape: Floats, v: Floats, parts: Floats) -> Floats:
-        """Σ_k parts_k ∂ log φ_k/∂s, [S, Q, n], for parts [S, K, n]; by central differences unless a form has better."""
+        """Σ_k parts_k ∂ log φ_k/∂s, [S, Q, n], for parts [S, K, n].
+
+        By central differences unless a form has better.
+        """
         found = []
         for q in range(shape.shape[1]):
             step = np.zeros(shape.shape[1])

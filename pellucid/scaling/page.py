@@ -1,8 +1,9 @@
 """Plots of a law: one self-contained HTML page, or a PNG.
 
-A `Page` is some panels, each drawn on axes of matplotlib, with a table and notes. `write` puts it into a file by the
-file's ending; the HTML asks the network for nothing, and its plots are SVG. `of_fit` and `of_forecast` make the pages
-of the two verbs; a plan makes its own from the same parts. matplotlib comes with the extra `eval`.
+A `Page` is some panels, each drawn on axes of matplotlib, with a table and notes. `write` puts it into a
+file by the file's ending; the HTML asks the network for nothing, and its plots are SVG. `of_fit` and
+`of_forecast` make the pages of the two verbs; a plan makes its own from the same parts. matplotlib comes
+with the extra `eval`.
 """
 
 from __future__ import annotations
@@ -112,21 +113,23 @@ def _html(page: Page, drawings: Sequence[str]) -> str:
     table = ""
     if page.rows:
         head = "".join(f"<th>{html.escape(h)}</th>" for h in page.headers)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in page.rows)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in page.rows
+        )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     notes = "".join(f"<li>{html.escape(n)}</li>" for n in page.notes)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(page.title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.5rem; margin: 0; }} .sub {{ color: #5a5a5a; margin: .2rem 0 1.2rem; }}
-.panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)); gap: 1.2rem; }}
-figure {{ margin: 0; border: 1px solid #e4e0d8; border-radius: 8px; padding: .8rem; min-width: 0; }}
-figure svg {{ width: 100%; height: auto; }} figcaption {{ color: #5a5a5a; font-size: .88rem; }}
-table {{ border-collapse: collapse; margin: 1.2rem 0; }} th {{ color: #5a5a5a; font-weight: 500; text-align: left; }}
-th, td {{ padding: .25rem 1.1rem .25rem 0; border-bottom: 1px solid #eee; font-variant-numeric: tabular-nums; }}
-ul {{ color: #5a5a5a; font-size: .88rem; padding-left: 1.1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; max-width: 1180px; margin: 2rem auto; padding: 0
+1rem; }} h1 {{ font-size: 1.5rem; margin: 0; }} .sub {{ color: #5a5a5a; margin: .2rem 0 1.2rem; }}
+.panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)); gap:
+1.2rem; }} figure {{ margin: 0; border: 1px solid #e4e0d8; border-radius: 8px; padding: .8rem; min-width: 0;
+}} figure svg {{ width: 100%; height: auto; }} figcaption {{ color: #5a5a5a; font-size: .88rem; }}
+table {{ border-collapse: collapse; margin: 1.2rem 0; }} th {{ color: #5a5a5a; font-weight: 500; text-align:
+left; }} th, td {{ padding: .25rem 1.1rem .25rem 0; border-bottom: 1px solid #eee; font-variant-numeric:
+tabular-nums; }} ul {{ color: #5a5a5a; font-size: .88rem; padding-left: 1.1rem; }}
 </style></head><body>
 <h1>{html.escape(page.title)}</h1><p class="sub">{html.escape(page.subtitle)}</p>
 <div class="panels">
@@ -143,8 +146,10 @@ def of_fit(draws: Draws, profiled: Sequence[Profile]) -> Page:
     panels = [
         Panel(
             f"{law.runs.metric} against {_name(law.runs)}",
-            "Each point is a run, in the colour of its tokens per parameter where it has both. The line is the best the "
-            "law reaches within the sizes that were run; the band holds 95 % of bootstrap draws of that line.",
+            "Each point is a run, in the colour of its tokens per parameter where it has both. The line "
+            "is the best the "
+            "law reaches within the sizes that were run; the band holds 95 % of bootstrap draws of that "
+            "line.",
             lambda axes: _law(axes, draws),
         )
     ]
@@ -152,14 +157,16 @@ def of_fit(draws: Draws, profiled: Sequence[Profile]) -> Page:
         panels.append(
             Panel(
                 "Runs of equal compute",
-                "Runs at each level of compute against their size, with the law at that level and its lowest point.",
+                "Runs at each level of compute against their size, with the law at that level and its "
+                "lowest point.",
                 lambda axes: _valleys(axes, law),
             )
         )
     panels.append(
         Panel(
             "What the law leaves",
-            "Log residuals in the order of the runs. A slope or a bend here means that another form is needed.",
+            "Log residuals in the order of the runs. A slope or a bend here means that another form is "
+            "needed.",
             lambda axes: _residuals(axes, law),
         )
     )
@@ -173,7 +180,13 @@ def of_fit(draws: Draws, profiled: Sequence[Profile]) -> Page:
     ]
     low, high = draws.interval()
     rows = [
-        (p.name, f"{p.value:.6g}", f"{draws.standard_errors[i]:.3g}", f"{low[i]:.4g} to {high[i]:.4g}", str(p))
+        (
+            p.name,
+            f"{p.value:.6g}",
+            f"{draws.standard_errors[i]:.3g}",
+            f"{low[i]:.4g} to {high[i]:.4g}",
+            str(p),
+        )
         for i, p in enumerate(profiled)
     ]
     return Page(
@@ -187,11 +200,12 @@ def of_fit(draws: Draws, profiled: Sequence[Profile]) -> Page:
 
 
 def of_forecast(runs: Runs, made: Forecast, choice: Choice | None, outcomes: Floats | None) -> Page:
-    """The page of a forecast: the way to the targets with its band, and the errors that ranked the members."""
+    """The page of a forecast: the way to the targets with its band, and the errors of the backtests."""
     panels = [
         Panel(
             f"{runs.metric} against {_name(runs)}",
-            f"Runs, and the forecast ({made.member}) with its {made.nominal:.0%} interval on the straight way from the "
+            f"Runs, and the forecast ({made.member}) with its {made.nominal:.0%} interval on the straight "
+            "way from the "
             "best of the largest runs to the furthest target. Widths come from backtests inside the data.",
             lambda axes: _forecast(axes, runs, made, choice, outcomes),
         )
@@ -200,7 +214,8 @@ def of_forecast(runs: Runs, made: Forecast, choice: Choice | None, outcomes: Flo
         panels.append(
             Panel(
                 "Errors in backtests",
-                f"Root mean square log error from {len(choice.at)} origins inside the data, a point each; the bar is "
+                f"Root mean square log error from {len(choice.at)} origins inside the data, a point each; "
+                "the bar is "
                 "their mean, by which members are ranked.",
                 lambda axes: _ranking(axes, choice),
             )
@@ -214,7 +229,12 @@ def of_forecast(runs: Runs, made: Forecast, choice: Choice | None, outcomes: Flo
         )
         for i in range(len(made.values))
     ]
-    headers = (*(k for k in made.targets if k != "epochs"), "forecast", f"{made.nominal:.0%} interval", "decades beyond")
+    headers = (
+        *(k for k in made.targets if k != "epochs"),
+        "forecast",
+        f"{made.nominal:.0%} interval",
+        "decades beyond",
+    )
     return Page(
         f"Forecast of {runs.metric} from {len(runs)} runs",
         f"By {made.member}, calibrated on {made.origins} backtests.",
@@ -272,7 +292,9 @@ def _law(axes: Any, draws: Draws) -> None:
             axes.set_xlabel(name)
             axes.set_ylabel(law.runs.metric)
     else:
-        axes.scatter(order, law.predict(law.runs.values), s=16, facecolors="none", edgecolors=LINE, label="law")
+        axes.scatter(
+            order, law.predict(law.runs.values), s=16, facecolors="none", edgecolors=LINE, label="law"
+        )
         axes.legend()
         return
     low, high = np.exp(np.quantile(many, [0.025, 0.975], axis=0))
@@ -290,11 +312,15 @@ def _valleys(axes: Any, law: Fit) -> None:
         n = law.runs.values["N"][valley.rows]
         axes.scatter(n, law.runs.y[valley.rows], s=14, color=colour, linewidths=0)
         sizes = np.geomspace(n.min() / 1.3, n.max() * 1.3, 120)
-        values = {name: np.full(120, np.median(law.runs.values[name][valley.rows])) for name in law.form.variables}
+        values = {
+            name: np.full(120, np.median(law.runs.values[name][valley.rows])) for name in law.form.variables
+        }
         values |= {"N": sizes, "D": valley.compute / (6 * sizes)}
         line = law.predict(values)
         axes.plot(sizes, line, color=colour, linewidth=1.3, label=f"{valley.compute:.1e}")
-        axes.scatter(sizes[line.argmin()], line.min(), marker="v", s=34, color=colour, edgecolors="white", zorder=3)
+        axes.scatter(
+            sizes[line.argmin()], line.min(), marker="v", s=34, color=colour, edgecolors="white", zorder=3
+        )
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
     axes.set_ylabel(law.runs.metric)
@@ -339,7 +365,11 @@ def _forecast(axes: Any, runs: Runs, made: Forecast, choice: Choice | None, outc
     way = {}
     for name in names:
         ends = runs.values[name][begin], made.targets[name][last]
-        way[name] = ends[0] + share * (ends[1] - ends[0]) if name in PLAIN else ends[0] ** (1 - share) * ends[1] ** share
+        way[name] = (
+            ends[0] + share * (ends[1] - ends[0])
+            if name in PLAIN
+            else ends[0] ** (1 - share) * ends[1] ** share
+        )
     if made.member == ENSEMBLE or choice is not None:
         line = forecast(runs, way, member=made.member, nominal=made.nominal, choice=choice)
         if line.low is not None and line.high is not None:
@@ -350,7 +380,9 @@ def _forecast(axes: Any, runs: Runs, made: Forecast, choice: Choice | None, outc
         axes.scatter(x, made.values, s=26, facecolors="none", edgecolors=LINE, zorder=4, label="forecast")
     elif made.low is not None and made.high is not None:
         reach = np.stack([made.values - made.low, made.high - made.values])
-        axes.errorbar(x, made.values, yerr=reach, fmt="o", color=LINE, markersize=5, capsize=3, label="forecast")
+        axes.errorbar(
+            x, made.values, yerr=reach, fmt="o", color=LINE, markersize=5, capsize=3, label="forecast"
+        )
     else:
         axes.scatter(x, made.values, s=26, color=LINE, label="forecast")
     axes.legend(loc="upper right")

@@ -1,14 +1,14 @@
-"""Profile likelihood: for each parameter, how much worse the best law gets as the parameter is held elsewhere.
+"""Profile likelihood: how much worse the best law gets as one parameter is held elsewhere.
 
 At a held value t the rest is fitted again; the deviance is
 
     D(t) = 2 (S(t) − S_min) · E ψ' / E ψ²
 
-with S the sum that was minimised, ψ its derivative by the residual, and E ψ² over trainings (their checkpoints
-summed), which is the likelihood ratio of robust fits (Heritier and Ronchetti 1994, "Robust bounded-influence tests in
-general parametric models", JASA 89). Where D crosses the quantile of χ² with one degree of freedom, the interval ends.
-Where it never does, the interval has no end, and that is said: the data cannot tell the parameter from any larger, or
-any smaller, one.
+with S the sum that was minimised, ψ its derivative by the residual, and E ψ² over trainings (their
+checkpoints summed), which is the likelihood ratio of robust fits (Heritier and Ronchetti 1994, "Robust
+bounded-influence tests in general parametric models", JASA 89). Where D crosses the quantile of χ² with one
+degree of freedom, the interval ends. Where it never does, the interval has no end, and that is said: the
+data cannot tell the parameter from any larger, or any smaller, one.
 """
 
 from __future__ import annotations
@@ -55,90 +55,51 @@ class Profile:
 
 
 def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
-    """Profiles of all natural parameters that are above zero in the fit, in the order of the form.
+    """Profiles of all natural parameters, in the order of the form.
 
-    Parameters that are followed by their log (all that must be above zero) are held at values up to 10,000 times
-    larger and smaller; others as far on either side as 10,000 times a hundredth.
+    A parameter above zero is held at values up to 10,000 times larger and smaller than the fit's; another as
+    far on either side as 9.2.
+
+    Args:
+        fitted: the fit.
+        nominal: the share that the intervals are meant to cover.
     """
-    count = len(fitted.form.parameters)
+    held = _Held(fitted)
     limit = NormalDist().inv_cdf(0.5 + nominal / 2) ** 2
-    base = fitted.parameters
-    by_log = base > 0
-    v = fitted.runs.coordinates(fitted.form) - fitted.centre[:, None]
-    log_y = np.log(fitted.runs.y) - fitted.log_centre
-    weights = np.ones((1, len(log_y)))
-    delta = {"huber": fitted.delta, "squares": np.inf, "l1": 0.05 * fitted.scale + 1e-12}[fitted.loss]
-    theta0, least = solver.polish(
-        fitted.form, fitted.theta[None], v, log_y, weights, delta=delta, lean=fitted.lean
-    )
-    unit = _unit(fitted, delta)
-    stiff = _HOLD * np.sqrt(max(unit, 1e-300))
+    count = len(held.start)
+    found: list[list[tuple[float, float]]] = [[(float(x), 0.0)] for x in held.start]
 
-    def told(theta: Floats) -> Floats:
-        natural = fitted.naturals(theta)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(by_log, np.log(np.where(by_log, natural, 1.0)), natural)
+    def tell(which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats]:
+        theta, deviance = held.at(which, where, theta)
+        for p, x, d in zip(which, where, deviance, strict=True):
+            found[p].append((float(x), float(d)))
+        return theta, deviance
 
-    start = told(theta0)[0]
-
-    def held(start_theta: Floats, which: NDArray[np.int64], where: Floats) -> tuple[Floats, Floats]:
-        """Laws [S, P] with parameter `which` [S] held at `where` [S], and their sums."""
-
-        def anchor(theta: Floats, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
-            names = which[places]
-            rows = np.arange(len(theta))
-            slope = np.zeros_like(theta)
-            for p in range(theta.shape[1]):
-                step = np.zeros(theta.shape[1])
-                step[p] = 1e-5
-                slope[:, p] = (told(theta + step) - told(theta - step))[rows, names] / 2e-5
-            return stiff * (told(theta)[rows, names] - where[places]), stiff * slope
-
-        theta, _ = solver.polish(
-            fitted.form, start_theta, v, log_y, weights,
-            delta=delta, lean=fitted.lean, anchor=anchor, tolerance=1e-7, iterations=60,
-        )  # fmt: skip
-        return theta, solver.sums_of(fitted.form, theta, v, log_y, weights, delta, fitted.lean)
-
-    names = np.repeat(np.arange(count), 2)
-    sides = np.tile([-1.0, 1.0], count)
-    steps = [0.0]
-    while steps[-1] < _FAR:
-        steps.append(min(_FAR, _FIRST * _GROWTH ** len(steps)))
-    found: list[list[tuple[float, float]]] = [[(float(start[p]), 0.0)] for p in range(count)]
-    theta = np.repeat(theta0, 2 * count, axis=0)
+    # Each parameter is followed down and up, in steps that grow, until the deviance crosses the limit.
+    names, sides = np.repeat(np.arange(count), 2), np.tile([-1.0, 1.0], count)
+    theta = np.repeat(held.theta, 2 * count, axis=0)
     going = np.ones(2 * count, bool)
-    crossed: dict[int, tuple[float, Floats]] = {}
-    for after in steps[1:]:
+    ends = np.full(2 * count, np.nan)
+    for step in _steps():
         rows = np.flatnonzero(going)
-        if not len(rows):
-            break
-        where = start[names[rows]] + sides[rows] * after
-        theta[rows], sums = held(theta[rows], names[rows], where)
-        for row, at, d in zip(rows, where, (sums - least[0]) / unit, strict=True):
-            found[names[row]].append((float(at), float(max(d, 0.0))))
-            if d > limit:
-                going[row] = False
-                crossed[int(row)] = (float(at), theta[row])
-    if crossed:
-        rows = np.repeat(list(crossed), _REFINED)
-        shares = np.tile(np.arange(1, _REFINED + 1) / (_REFINED + 1), len(crossed))
-        ends = np.array([crossed[int(r)][0] for r in rows])
-        where = start[names[rows]] + shares * (ends - start[names[rows]])
-        # From the fit towards the law beyond the limit: one bottom is followed all the way.
-        between = theta0 + shares[:, None] * (np.stack([crossed[int(r)][1] for r in rows]) - theta0)
-        _, sums = held(between, names[rows], where)
-        for row, at, d in zip(rows, where, (sums - least[0]) / unit, strict=True):
-            found[names[row]].append((float(at), float(max(d, 0.0))))
+        where = held.start[names[rows]] + sides[rows] * step
+        theta[rows], deviance = tell(names[rows], where, theta[rows])
+        ends[rows] = np.where(deviance > limit, where, np.nan)
+        going[rows] = ~(deviance > limit)
+    rows = np.repeat(np.flatnonzero(~going), _REFINED)
+    shares = np.tile(np.arange(1, _REFINED + 1) / (_REFINED + 1), int((~going).sum()))
+    where = held.start[names[rows]] + shares * (ends[rows] - held.start[names[rows]])
+    # From the fit towards the law beyond the limit: one bottom is followed all the way.
+    tell(names[rows], where, held.theta + shares[:, None] * (theta[rows] - held.theta))
     made = []
     for p in range(count):
         points = np.array(sorted(found[p]))
-        low, high = _end(points, start[p], limit, -1), _end(points, start[p], limit, 1)
-        back = np.exp if by_log[p] else np.asarray
+        low, high = _end(points, held.start[p], limit, -1), _end(points, held.start[p], limit, 1)
+        back = np.exp if held.by_log[p] else np.asarray
         made.append(
             Profile(
                 fitted.form.parameters[p],
-                float(base[p]),
+                float(fitted.parameters[p]),
                 back(points[:, 0]),
                 points[:, 1],
                 None if low is None else float(back(low)),
@@ -147,6 +108,71 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
             )
         )
     return made
+
+
+def _steps() -> list[float]:
+    """How far from the fit a parameter is held, one after another."""
+    found = [_FIRST]
+    while found[-1] < _FAR:
+        found.append(min(_FAR, _FIRST * _GROWTH ** len(found)))
+    return found
+
+
+class _Held:
+    """Fits with one natural parameter held, followed by its log where it is above zero."""
+
+    def __init__(self, fitted: Fit) -> None:
+        self.fitted = fitted
+        self.by_log = fitted.parameters > 0
+        self.v = fitted.runs.coordinates(fitted.form) - fitted.centre[:, None]
+        self.log_y = np.log(fitted.runs.y) - fitted.log_centre
+        self.weights = np.ones((1, len(self.log_y)))
+        # The L1 limit has no curvature to follow; a δ far within the residuals stands for it.
+        within = 0.05 * fitted.scale + 1e-12
+        self.delta = {"huber": fitted.delta, "squares": np.inf, "l1": within}[fitted.loss]
+        self.theta, least = self._polish(fitted.theta[None], None, 1e-13)
+        self.least = float(least[0])
+        self.unit = _unit(fitted, self.delta)
+        self.start = self.told(self.theta)[0]
+
+    def told(self, theta: Floats) -> Floats:
+        """Natural parameters [S, P], by their log where they are above zero."""
+        natural = self.fitted.naturals(theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.by_log, np.log(np.where(self.by_log, natural, 1.0)), natural)
+
+    def at(self, which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats]:
+        """Laws [S, P] with parameter `which` [S] held at `where` [S], begun at `theta`; and deviances [S]."""
+        stiff = _HOLD * np.sqrt(self.unit)
+
+        def anchor(theta: Floats, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
+            names, rows = which[places], np.arange(len(theta))
+            slope = np.zeros_like(theta)
+            for p in range(theta.shape[1]):
+                step = np.zeros(theta.shape[1])
+                step[p] = 1e-5
+                slope[:, p] = (self.told(theta + step) - self.told(theta - step))[rows, names] / 2e-5
+            return stiff * (self.told(theta)[rows, names] - where[places]), stiff * slope
+
+        theta, _ = self._polish(theta, anchor, 1e-7)
+        sums = solver.sums_of(
+            self.fitted.form, theta, self.v, self.log_y, self.weights, self.delta, self.fitted.lean
+        )
+        return theta, np.maximum((sums - self.least) / self.unit, 0.0)
+
+    def _polish(self, theta: Floats, anchor: solver.Anchor | None, tolerance: float) -> tuple[Floats, Floats]:
+        return solver.polish(
+            self.fitted.form,
+            theta,
+            self.v,
+            self.log_y,
+            self.weights,
+            delta=self.delta,
+            lean=self.fitted.lean,
+            anchor=anchor,
+            tolerance=tolerance,
+            iterations=60,
+        )
 
 
 def _end(points: Floats, start: float, limit: float, side: int) -> float | None:

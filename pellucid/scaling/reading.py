@@ -1,9 +1,10 @@
 """Reading runs from files: CSV, JSON lines, and exports of Weights & Biases.
 
-A file becomes rows of text cells; nested JSON is flattened with dots (`config.n_params`), and a `{"value": …}` of
-Weights & Biases is its value. Columns are then mapped to variables, by option or by the names people commonly give
-them, and every cell that is used must be a number. A cell that is not is an error with file, row, column, value and
-what was expected. Rows go only by a cut that the caller asked for, and every cut is noted with its count.
+A file becomes rows of text cells; nested JSON is flattened with dots (`config.n_params`), and a `{"value":
+…}` of Weights & Biases is its value. Columns are then mapped to variables, by option or by the names people
+commonly give them, and every cell that is used must be a number. A cell that is not is an error with file,
+row, column, value and what was expected. Rows go only by a cut that the caller asked for, and every cut is
+noted with its count.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ from pellucid.scaling.runs import Runs
 
 COMMON = {
     "N": ("n", "params", "parameters", "num_params", "n_params", "model_size", "num_parameters", "size"),
-    "D": ("d", "tokens", "num_tokens", "n_tokens", "training_tokens", "train_tokens", "tokens_seen", "seen_examples"),
+    "D": (
+        "d",
+        "tokens",
+        "num_tokens",
+        "n_tokens",
+        "training_tokens",
+        "train_tokens",
+        "tokens_seen",
+        "seen_examples",
+    ),
     "C": ("c", "flops", "flop", "compute", "training_flop", "training_flops", "train_flops", "budget"),
     "U": ("u", "unique_tokens"),
     "epochs": ("epochs", "num_epochs"),
@@ -33,13 +43,25 @@ COMMON = {
     "year": ("year",),
     "x": ("x",),
 }
-"""For each variable the names of columns that are taken for it, without case and by their last part; `x` only where
-nothing else is there."""
-METRICS = ("loss", "val_loss", "validation_loss", "eval_loss", "smoothed_loss", "accuracy", "error", "error_rate", "bpb", "perplexity")
+"""For each variable the names of columns that are taken for it, without case and by their last part; `x`
+only where nothing else is there."""
+METRICS = (
+    "loss",
+    "val_loss",
+    "validation_loss",
+    "eval_loss",
+    "smoothed_loss",
+    "accuracy",
+    "error",
+    "error_rate",
+    "bpb",
+    "perplexity",
+)
 RUN_NAMES = ("run", "run_id", "run_name", "name")
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _COMPARED = {
-    "==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
+    "==": operator.eq, "!=": operator.ne, "<=": operator.le,
+    ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
 _ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
@@ -74,11 +96,11 @@ def read_runs(
     Args:
         path: a .csv, .tsv, .jsonl, .ndjson or .json file.
         metric: the column of the metric; where None, the one column whose name is that of a metric.
-        columns: variable to column, such as `{"N": "Model Size"}`; variables that are not named are looked for
-            under common names, and any other variable of the caller's is taken along.
+        columns: variable to column, such as `{"N": "Model Size"}`; variables that are not named are looked
+            for under common names, and any other variable of the caller's is taken along.
         run: the column that names the training a row is a checkpoint of.
-        where: conditions such as `N >= 1e8` or `state == finished`, on variables or columns; rows that do not meet
-            all of them are cut.
+        where: conditions such as `N >= 1e8` or `state == finished`, on variables or columns; rows that do
+            not meet all of them are cut.
         drop_highest: cut so many rows with the highest metric, after the conditions.
         x: the variable that forms of one variable are of.
 
@@ -90,7 +112,7 @@ def read_runs(
     table = read_table(Path(path))
     kept, notes = _cut(table, where, columns or {})
     mapped = _mapping(table, columns or {}, metric)
-    notes += [f"{v} is column {c!r}." for v, c in mapped.items() if v != c and v != "y"]
+    notes += [f"{v} is column {c!r}." for v, c in mapped.items() if v not in (c, "y")]
     target = mapped.pop("y")
     numbers = {v: [_number(table, i, c, v) for i in kept] for v, c in mapped.items()}
     y = [_number(table, i, target, target) for i in kept]
@@ -121,7 +143,9 @@ def read_table(path: Path) -> Table:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise IntegrityError(f"{str(path)!r} is not UTF-8 text ({error}). Export it again as UTF-8.") from error
+        raise IntegrityError(
+            f"{str(path)!r} is not UTF-8 text ({error}). Export it again as UTF-8."
+        ) from error
     table = _csv(path, text) if kind == "csv" else _json_lines(path, text)
     if not table.rows:
         raise InputError(f"{str(path)!r} has no rows below its header. Give a file with runs in it.")
@@ -131,7 +155,9 @@ def read_table(path: Path) -> Table:
 def _csv(path: Path, text: str) -> Table:
     if "\0" in text:
         raise IntegrityError(f"{str(path)!r} holds NUL bytes, so it is not CSV. Export it again.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ","
+    )
     header: list[str] | None = None
     rows, lines = [], []
     try:
@@ -146,12 +172,15 @@ def _csv(path: Path, text: str) -> Table:
                 continue
             if len(cells) != len(header):
                 raise InputError(
-                    f"{path}:{reader.line_num}: expected {len(header)} cells, as in the header; got {len(cells)}."
+                    f"{path}:{reader.line_num}: expected {len(header)} cells, as in the header; got "
+                    f"{len(cells)}."
                 )
             rows.append(dict(zip(header, (c.strip() for c in cells), strict=True)))
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise IntegrityError(f"{path}:{reader.line_num}: not readable as CSV ({error}). Export it again.") from error
+        raise IntegrityError(
+            f"{path}:{reader.line_num}: not readable as CSV ({error}). Export it again."
+        ) from error
     return Table(str(path), tuple(header or ()), tuple(rows), tuple(lines))
 
 
@@ -166,18 +195,24 @@ def _json_lines(path: Path, text: str) -> Table:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise IntegrityError(f"{path}:{number}: not readable as JSON ({error}). Mend the line.") from error
+            raise IntegrityError(
+                f"{path}:{number}: not readable as JSON ({error}). Mend the line."
+            ) from error
         for item in value if isinstance(value, list) and path.suffix.lower() == ".json" else [value]:
             if not isinstance(item, dict):
-                raise InputError(f"{path}:{number}: expected an object with a run's columns; got {str(item)[:60]!r}.")
+                raise InputError(
+                    f"{path}:{number}: expected an object with a run's columns; got {str(item)[:60]!r}."
+                )
             rows.append(dict(_flat(item)))
             lines.append(number)
     columns = list(dict.fromkeys(c for row in rows for c in row))
-    return Table(str(path), tuple(columns), tuple({c: r.get(c, "") for c in columns} for r in rows), tuple(lines))
+    return Table(
+        str(path), tuple(columns), tuple({c: r.get(c, "") for c in columns} for r in rows), tuple(lines)
+    )
 
 
 def _flat(item: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Cells of a nested object; what Weights & Biases wraps in `value` is unwrapped, and lists are left as text."""
+    """Cells of a nested object; what Weights & Biases wraps in `value` is unwrapped, lists stay text."""
     found: list[tuple[str, str]] = []
     pending = [(before + str(k), v) for k, v in item.items()]
     while pending:
@@ -231,7 +266,8 @@ def _mapping(table: Table, asked: Mapping[str, str], metric: str | None) -> dict
             mapped[variable] = (exact or found)[0]
     if not mapped:
         raise InputError(
-            f"{table.path}: no column says how large a run was; there are {', '.join(map(repr, table.columns[:20]))}. "
+            f"{table.path}: no column says how large a run was; there are "
+            f"{', '.join(map(repr, table.columns[:20]))}. "
             "Say which is N, D, C or x, with --column N=… or columns=…"
         )
     return {**mapped, "y": target}
@@ -247,7 +283,8 @@ def _number(table: Table, row: int, column: str, variable: str) -> float:
     value = parse_number(cell)
     if value is None or not math.isfinite(value) or (value <= 0 and variable != "year"):
         raise InputError(
-            f"{table.place(row)}, column {column!r}: expected a finite number above zero for {variable}, such as "
+            f"{table.place(row)}, column {column!r}: expected a finite number above zero for {variable}, "
+            "such as "
             f"1.5e9 or 1.5B; got {cell!r}. Mend the cell, or cut the row with a condition (--where)."
         )
     return value
@@ -255,7 +292,9 @@ def _number(table: Table, row: int, column: str, variable: str) -> float:
 
 def parse_number(cell: str) -> float | None:
     """Read `1.5e9`, `1,500`, `1.5B`; None where the text is no number."""
-    match = re.fullmatch(r"([+-]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kKmMbBtT]?)", cell.strip())
+    match = re.fullmatch(
+        r"([+-]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kKmMbBtT]?)", cell.strip()
+    )
     if match is None or not any(c.isdigit() for c in match[1]):
         return None
     try:
@@ -271,7 +310,8 @@ def _cut(table: Table, where: Sequence[str], asked: Mapping[str, str]) -> tuple[
         match = re.fullmatch(r"\s*(.+?)\s*(==|!=|<=|>=|<|>)\s*(.*?)\s*", condition)
         if match is None:
             raise InputError(
-                f"A condition is a column, one of {' '.join(_COMPARED)}, and a value, such as 'N >= 1e8'; got {condition!r}."
+                f"A condition is a column, one of {' '.join(_COMPARED)}, and a value, such as 'N >= 1e8'; "
+                f"got {condition!r}."
             )
         name, sign, wanted = match[1], match[2], match[3].strip("'\"")
         column = asked.get(name, name)

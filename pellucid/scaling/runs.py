@@ -1,9 +1,9 @@
 """Runs: what was trained, with how much, and what came out; the cuts made to them, each one told.
 
-A run has a value for each variable (N parameters, D tokens, C FLOPs, U unique tokens, epochs, width, depth, …), a value
-of the metric, and the name of the training it belongs to: checkpoints of one training are one cluster. Rows that are
-copies of one another count once. What can be derived is derived: C = 6ND or its inverses, and D = U · epochs.
-Everything of this kind is noted.
+A run has a value for each variable (N parameters, D tokens, C FLOPs, U unique tokens, epochs, width, depth,
+…), a value of the metric, and the name of the training it belongs to: checkpoints of one training are one
+cluster. Rows that are copies of one another count once. What can be derived is derived: C = 6ND or its
+inverses, and D = U · epochs. Everything of this kind is noted.
 The module knows no files (`reading.py`) and no laws.
 """
 
@@ -63,12 +63,14 @@ class Runs:
             values: for each variable its values [n].
             y: the metric [n].
             metric: what the metric is called.
-            run: for each row the training it is a checkpoint of; without it, each row is a training of its own.
+            run: for each row the training it is a checkpoint of; without it, each row is a training of its
+                own.
             labels: what each row is called in messages.
             notes: what is to be told beside results.
 
         Raises:
-            InputError: when columns differ in length, there are no rows, or a value is not finite and above zero.
+            InputError: when columns differ in length, there are no rows, or a value is not finite and above
+                zero.
         """
         arrays = {name: np.asarray(column, float) for name, column in values.items()}
         target = np.asarray(y, float)
@@ -82,17 +84,24 @@ class Runs:
             if wrong.any():
                 where = int(np.argmax(wrong))
                 raise InputError(
-                    f"{labels[where]}, {name!r}: expected a finite number{'' if name in PLAIN else ' above zero'}; "
+                    f"{labels[where]}, {name!r}: expected a finite "
+                    f"number{'' if name in PLAIN else ' above zero'}; "
                     f"got {column[where]:g}. Mend the value, or cut the row with a condition."
                 )
         if run is not None and len(run) != len(target):
             raise InputError(f"There are {len(run)} names of runs for {len(target)} rows.")
-        names = np.arange(len(target)) if run is None else np.unique([str(r) for r in run], return_inverse=True)[1]
+        names = (
+            np.arange(len(target))
+            if run is None
+            else np.unique([str(r) for r in run], return_inverse=True)[1]
+        )
         told = list(notes)
         said = np.stack([*arrays.values(), target, *([] if run is None else [names])], axis=1)
         first = np.sort(np.unique(said, axis=0, return_index=True)[1])
         if len(first) < len(target):
-            told.append(f"{len(target) - len(first)} of {len(target)} rows are copies of others, and count once.")
+            told.append(
+                f"{len(target) - len(first)} of {len(target)} rows are copies of others, and count once."
+            )
             arrays = {name: column[first] for name, column in arrays.items()}
             target, names, labels = target[first], names[first], tuple(labels[i] for i in first)
         for name, how, sources, derive in _DERIVED:
@@ -153,7 +162,11 @@ class Runs:
         """
         if not rows.any():
             raise InputError(f"No run is left of {len(self)} after {why or 'a cut'}. Loosen the condition.")
-        notes = self.notes if why is None else (*self.notes, f"{why}: {int((~rows).sum())} of {len(self)} rows cut.")
+        notes = (
+            self.notes
+            if why is None
+            else (*self.notes, f"{why}: {int((~rows).sum())} of {len(self)} rows cut.")
+        )
         return Runs(
             {name: column[rows] for name, column in self.values.items()},
             self.y[rows],
@@ -175,4 +188,3 @@ class Runs:
         rows = np.ones(len(self), bool)
         rows[np.argsort(-self.y, kind="stable")[:count]] = False
         return self.kept(rows, f"the {count} highest values of {self.metric!r}")
-

@@ -1,11 +1,12 @@
 """Fitting many laws at once: projection over the shape, and a batched polish.
 
-Minimised is the sum over runs of ρ(log y − log f) times the run's weight, with ρ Huber's function: r²/2 up to δ and
-δ(|r| − δ/2) beyond. Data come centred. `project` finds the best coefficients of a given shape by non-negative
-least squares on y/f − 1 (variable projection, Golub and Pereyra 1973), which ranks shapes to start from. `polish`
-then moves coefficients and shape together by Levenberg and Marquardt's method, with weights between those of
-iterated reweighting (Holland and Welsch 1977) and of Newton's method; a step that does not lower the sum is not
-taken. All loops are over iterations; starts, resamples and held parameters are the axis S.
+Minimised is the sum over runs of ρ(log y − log f) times the run's weight, with ρ Huber's function: r²/2 up
+to δ and δ(|r| − δ/2) beyond. Data come centred. `project` finds the best coefficients of a given shape by
+non-negative least squares on y/f − 1 (variable projection, Golub and Pereyra 1973), which ranks shapes to
+start from. `polish` then moves coefficients and shape together by Levenberg and Marquardt's method, with
+weights between those of iterated reweighting (Holland and Welsch 1977) and of Newton's method; a step that
+does not lower the sum is not taken. All loops are over iterations; starts, resamples and held parameters are
+the axis S.
 
 It knows forms and numbers, not runs or files.
 """
@@ -23,8 +24,12 @@ from pellucid.scaling.forms import Floats, Form
 Anchor = Callable[[Floats, NDArray[np.int64]], tuple[Floats, Floats]]
 
 _AT_ONCE = 48_000  # runs × laws in one piece of work: what stays in the cache of a core
-_SHARPNESS = 3  # weights (δ/|r|)^3 beyond δ: 1 is iterated reweighting, ∞ is Newton's method, 3 needs fewest steps
-_FLOOR = np.log(0.01)  # a coefficient that starts at zero starts at this share of y, from where it may go either way
+_SHARPNESS = (
+    3  # weights (δ/|r|)^3 beyond δ: 1 is iterated reweighting, ∞ is Newton's method, 3 needs fewest steps
+)
+_FLOOR = np.log(
+    0.01
+)  # a coefficient that starts at zero starts at this share of y, from where it may go either way
 _STEP = 1.5  # no parameter moves further than this in one step
 
 
@@ -59,7 +64,9 @@ def project(form: Form, shape: Floats, v: Floats, log_y: Floats, weights: Floats
         for picked in combinations(range(count), size):
             part = list(picked)
             small = normal[:, part][:, :, part]
-            ridge = 1e-13 * np.trace(small, axis1=1, axis2=2)[:, None, None] * np.eye(size) + 1e-300 * np.eye(size)
+            ridge = 1e-13 * np.trace(small, axis1=1, axis2=2)[:, None, None] * np.eye(size) + 1e-300 * np.eye(
+                size
+            )
             solved = np.linalg.solve(small + ridge, right[:, part, None])[..., 0]
             lost = -(solved * right[:, part]).sum(axis=1)
             better = (solved > 0).all(axis=1) & np.isfinite(lost) & (lost < best)
@@ -69,7 +76,7 @@ def project(form: Form, shape: Floats, v: Floats, log_y: Floats, weights: Floats
             chosen = np.where(better[:, None], full, chosen)
     with np.errstate(divide="ignore"):
         log_c = np.log(chosen) - scale[..., 0]
-    return np.maximum(log_c, _FLOOR - scale[..., 0])
+    return np.asarray(np.maximum(log_c, _FLOOR - scale[..., 0]), float)
 
 
 def polish(
@@ -95,8 +102,8 @@ def polish(
         weights: of the runs, [S, n], or [1, n] for all laws alike.
         delta: where Huber's function turns from squares to absolute values; `inf` is least squares.
         lean: what a run above the law counts, one below it counting 1.
-        anchor: what is held: for laws [S, P] and their places [S] it gives how far each is from where it is held
-            [S] and the derivative of that [S, P]; the square of the distance is added to the sum.
+        anchor: what is held: for laws [S, P] and their places [S] it gives how far each is from where it is
+            held [S] and the derivative of that [S, P]; the square of the distance is added to the sum.
         tolerance: the relative gain at which a law is finished.
         iterations: at most so many steps.
 
@@ -155,7 +162,10 @@ def _polish(
         diagonal = np.einsum("spp->sp", curvature)
         added = damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
         moving = ~rests
-        system = curvature * (moving[:, :, None] & moving[:, None, :]) + np.where(rests, 1.0, added)[..., None] * eye
+        system = (
+            curvature * (moving[:, :, None] & moving[:, None, :])
+            + np.where(rests, 1.0, added)[..., None] * eye
+        )
         good = np.isfinite(system).all(axis=(1, 2)) & np.isfinite(sums)
         system[~good] = eye
         step = np.linalg.solve(system, np.where(rests | ~good[:, None], 0.0, gradient)[..., None])[..., 0]
@@ -217,6 +227,9 @@ def _jacobian(form: Form, theta: Floats, v: Floats, parts: Floats, log_sum: Floa
     if g is None:
         return np.concatenate([parts, by_shape], axis=1)
     return np.concatenate(
-        [g[:, None, None] * parts, g[:, None, None] * by_shape + form.power_slopes(shape)[..., None] * log_sum[:, None]],
+        [
+            g[:, None, None] * parts,
+            g[:, None, None] * by_shape + form.power_slopes(shape)[..., None] * log_sum[:, None],
+        ],
         axis=1,
     )

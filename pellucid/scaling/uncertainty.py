@@ -1,10 +1,10 @@
 """How sure the parameters of a law are: a bootstrap over trainings.
 
-A draw counts each training as often as it was drawn, with all its checkpoints (Efron and Tibshirani 1993, section
-8.6), and is polished from the fit. The draws are what plans and prices are made from: an array [S, P] in the order of
-`Form.parameters`. They say how far the law may be off if its form is right, and no more: a band made of them covers
-far too few of the runs that come next (docs/explanation/forecasts.md), so forecasts take their intervals
-from `forecast.py`.
+A draw counts each training as often as it was drawn, with all its checkpoints (Efron and Tibshirani 1993,
+section 8.6), and is polished from the fit. The draws are what plans and prices are made from: an array [S,
+P] in the order of `Form.parameters`. They say how far the law may be off if its form is right, and no more:
+a band made of them covers far too few of the runs that come next (docs/explanation/forecasts.md), so
+forecasts take their intervals from `forecast.py`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,15 @@ def bootstrap(
     theta = np.repeat(fitted.theta[None], len(weights), axis=0)
     for delta in {"huber": (fitted.delta,), "squares": (np.inf,), "l1": (DELTA, *_L1)}[fitted.loss]:
         theta, _ = solver.polish(
-            fitted.form, theta, v, log_y, weights, delta=delta, lean=fitted.lean, tolerance=_TOLERANCE, iterations=100
+            fitted.form,
+            theta,
+            v,
+            log_y,
+            weights,
+            delta=delta,
+            lean=fitted.lean,
+            tolerance=_TOLERANCE,
+            iterations=100,
         )
     return Draws(fitted, theta)
 
