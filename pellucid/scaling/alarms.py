@@ -176,11 +176,12 @@ def _valley(compute: float, n: Floats, log_y: Floats, rows: np.ndarray) -> Valle
     variance = float(residual @ residual) / max(len(n) - 3, 1)
     covariance = variance * np.linalg.pinv(design.T @ design)
     _, slope, bend = solved
-    if bend <= 0:
+    sure = NormalDist().inv_cdf(0.95)
+    if bend <= sure * np.sqrt(covariance[2, 2]):  # a bend that may be none has no bottom
         return Valley(compute, None, float("inf"), rows)
     bottom = -slope / (2 * bend)
     gradient = np.array([0.0, -1 / (2 * bend), slope / (2 * bend**2)])
-    wide = NormalDist().inv_cdf(0.95) * float(np.sqrt(gradient @ covariance @ gradient))
+    wide = sure * float(np.sqrt(gradient @ covariance @ gradient))
     return Valley(compute, float(10 ** (middle + bottom)), wide, rows)
 
 

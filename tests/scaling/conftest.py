@@ -12,10 +12,10 @@ MakeRuns = Callable[..., Runs]
 LAW = np.array([1.8, 480.0, 2100.0, 0.35, 0.37])
 
 
-def isoflop_runs(noise: float, *, seed: int = 0, levels: int = 7, sizes: int = 8) -> Runs:
+def isoflop_runs(noise: float, *, seed: int = 0, levels: int = 7, sizes: int = 8, span: float = 4) -> Runs:
     """Valleys of a known law: runs of several sizes at each of several levels of compute."""
     c = np.repeat(np.geomspace(1e18, 1e21, levels), sizes)
-    n = np.sqrt(c / 6 / 20) * np.tile(np.geomspace(0.25, 4, sizes), levels)
+    n = np.sqrt(c / 6 / 20) * np.tile(np.geomspace(1 / span, span, sizes), levels)
     d = c / (6 * n)
     y = Chinchilla().predict(LAW, {"N": n, "D": d})[0]
     y = y * np.exp(noise * np.random.default_rng(seed).standard_normal(len(y)))

@@ -40,7 +40,9 @@ def test_least_squares_is_that_of_scipy(noisy: Runs, law: np.ndarray) -> None:
     n, d, log_y = noisy.values["N"], noisy.values["D"], np.log(noisy.y)
 
     def residual(p: np.ndarray) -> np.ndarray:
-        return log_y - np.log(np.exp(p[0]) + np.exp(p[1] - p[3] * np.log(n)) + np.exp(p[2] - p[4] * np.log(d)))
+        return log_y - np.log(
+            np.exp(p[0]) + np.exp(p[1] - p[3] * np.log(n)) + np.exp(p[2] - p[4] * np.log(d))
+        )
 
     start = [*np.log(law[:3]), *law[3:]]
     told = least_squares(residual, start, x_scale=[1, 1, 1, 0.05, 0.05], xtol=1e-15, ftol=1e-15, gtol=1e-15)

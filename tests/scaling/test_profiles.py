@@ -18,7 +18,10 @@ def test_least_squares_has_the_deviance_of_a_line() -> None:
     design = np.stack([np.ones(80), -np.log(x)], axis=1)
     solved, rest, *_ = np.linalg.lstsq(design, np.log(runs.y), rcond=None)
     errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * rest[0] / 78)
-    for name, value, error, back in (("A", solved[0], errors[0], np.exp), ("alpha", solved[1], errors[1], float)):
+    for name, value, error, back in (
+        ("A", solved[0], errors[0], np.exp),
+        ("alpha", solved[1], errors[1], float),
+    ):
         low, high = found[name].low, found[name].high
         assert low is not None
         assert high is not None

@@ -32,7 +32,9 @@ def test_a_csv_with_common_names(tmp_path: Path) -> None:
 
 def test_columns_by_option(tmp_path: Path) -> None:
     text = "size;x\tseen\tce\n1\t2\t3\n4\t5\t6\n"
-    runs = read_runs(written(tmp_path, text, "runs.tsv"), metric="ce", columns={"N": "size;x", "flavour": "seen"})
+    runs = read_runs(
+        written(tmp_path, text, "runs.tsv"), metric="ce", columns={"N": "size;x", "flavour": "seen"}
+    )
     assert runs.y.tolist() == [3, 6]
     assert runs.values["flavour"].tolist() == [2, 5]
 
@@ -85,7 +87,9 @@ def test_numbers(cell: str, number: float) -> None:
     assert parse_number(cell) == pytest.approx(number)
 
 
-@pytest.mark.parametrize("cell", ["", "x", "1.2.3", "1,5", "nan", "inf", "--1", "1e", "0x10", "1_0", "e5", "+"])
+@pytest.mark.parametrize(
+    "cell", ["", "x", "1.2.3", "1,5", "nan", "inf", "--1", "1e", "0x10", "1_0", "e5", "+"]
+)
 def test_what_is_no_number(cell: str) -> None:
     assert parse_number(cell) is None
 
@@ -169,7 +173,9 @@ def test_good_files_with_a_few_characters_changed(tmp_path: Path, data: st.DataO
     text = list(good)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(text) - 1))
-        text[at] = data.draw(st.sampled_from(['"', ",", "\n", "\r", "-", "e", "{", "]", "\t", "é", "\ufeff", "0", ""]))
+        text[at] = data.draw(
+            st.sampled_from(['"', ",", "\n", "\r", "-", "e", "{", "]", "\t", "é", "\ufeff", "0", ""])
+        )
     held(written(tmp_path, "".join(text), f"fuzz{ending}"))
 
 
