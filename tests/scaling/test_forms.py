@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +102,11 @@ def power_of(form: Form, shape: Floats) -> Floats:
     found = form.power(shape)
     assert found is not None
     return found
+
+
+def test_every_form_has_a_line_on_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/scaling-forms.md").read_text(encoding="utf-8")
+    assert [name for name in FORMS if f"`{name}`" not in page] == []
 
 
 def test_the_interaction_form_is_chinchilla_at_one() -> None:
