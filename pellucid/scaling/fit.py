@@ -96,7 +96,7 @@ def fit(
         lean: what a run above the law counts, one below it counting 1.
 
     Raises:
-        InputError: when there are fewer distinct runs than parameters, a variable the form needs is missing
+        InputError: when there are no more distinct runs than parameters, a variable the form needs is missing
             or never changes, or delta or lean is out of range.
     """
     form = form_named(form) if isinstance(form, str) else form
@@ -125,24 +125,22 @@ def loss_named(name: str) -> Loss:
 
 
 def check_enough(form: Form, runs: Runs, v: Floats) -> None:
-    """Refuse what no fit can answer: fewer distinct runs than parameters, a variable that never changes.
+    """Refuse what no fit can answer: too few distinct runs, or a variable that never changes.
 
     Raises:
         InputError: in these cases.
     """
-    distinct = len(np.unique(np.concatenate([v, np.log(runs.y)[None]]), axis=1).T)
-    if distinct < len(form.parameters):
+    count, places = len(form.parameters), np.unique(v, axis=1).shape[1]
+    if len(runs) <= count or places < count:
         raise InputError(
-            f"The form {form.name!r} has {len(form.parameters)} parameters "
-            f"({', '.join(form.parameters)}); there are "
-            f"{distinct} distinct runs. Give more runs, or a form with fewer parameters."
+            f"The form {form.name!r} has {count} parameters ({', '.join(form.parameters)}); there are {len(runs)} "
+            f"runs at {places} distinct places. Give more runs, or a form with fewer parameters."
         )
     for name, row in zip(form.variables, v, strict=True):
         if np.ptp(row) < 1e-9:
             raise InputError(
-                f"{name!r} is {runs.values[name][0]:g} in every run, so the form {form.name!r} cannot be "
-                "told. "
-                "Give runs that differ in it, or a form without it."
+                f"{name!r} is {runs.values[name][0]:g} in every run, so the form {form.name!r} cannot be told. Give "
+                "runs that differ in it, or a form without it."
             )
 
 

@@ -124,7 +124,7 @@ def test_text_read_once_is_chinchilla_when_parameters_can_be_fed() -> None:
 
 
 def test_repetition_by_hand() -> None:
-    # Muennighoff et al. 2023, equation 7, written out; 8.7B parameters, 178B tokens, a seventh of them unique.
+    # Muennighoff et al. 2023, section 3, written out; 8.7B parameters, 178B tokens, a seventh unique.
     e, a, b, alpha, beta, r_d, r_n = 1.87, 521.0, 1488.0, 0.3527, 0.3527, 15.39, 5.31
     n, d = 8.7e9, 178e9
     u = d / 7

@@ -130,7 +130,7 @@ def test_files_that_are_not_what_they_say(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"N,D,loss\n\0,1,2\n")
     with pytest.raises(IntegrityError, match="NUL"):
         read_runs(tmp_path / "a.csv")
-    with pytest.raises(IntegrityError, match="b.jsonl:2: not readable as JSON"):
+    with pytest.raises(IntegrityError, match=r"b.jsonl:2: not readable as JSON"):
         read_runs(written(tmp_path, '{"N": 1}\n{"N": \n', "b.jsonl"))
     with pytest.raises(InputError, match="no file"):
         read_runs(tmp_path / "none.csv")

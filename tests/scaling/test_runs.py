@@ -52,7 +52,7 @@ def test_the_order_is_that_of_compute_or_of_what_there_is() -> None:
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
 def test_values_that_are_not_above_zero_are_named(wrong: float) -> None:
-    with pytest.raises(InputError, match="file:7, 'D'.*above zero"):
+    with pytest.raises(InputError, match=r"file:7, 'D'.*above zero"):
         Runs.of({"D": [1.0, wrong]}, [1, 1], labels=["file:6", "file:7"])
     with pytest.raises(InputError, match="row 1, 'loss'"):
         Runs.of({"D": [1.0, 2.0]}, [wrong, 1])
