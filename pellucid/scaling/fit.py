@@ -133,14 +133,14 @@ def check_enough(form: Form, runs: Runs, v: Floats) -> None:
     count, places = len(form.parameters), np.unique(v, axis=1).shape[1]
     if len(runs) <= count or places < count:
         raise InputError(
-            f"The form {form.name!r} has {count} parameters ({', '.join(form.parameters)}); there are {len(runs)} "
-            f"runs at {places} distinct places. Give more runs, or a form with fewer parameters."
+            f"The form {form.name!r} has {count} parameters ({', '.join(form.parameters)}); there are "
+            f"{len(runs)} runs at {places} distinct places. Give more runs, or a form with fewer parameters."
         )
     for name, row in zip(form.variables, v, strict=True):
         if np.ptp(row) < 1e-9:
             raise InputError(
-                f"{name!r} is {runs.values[name][0]:g} in every run, so the form {form.name!r} cannot be told. Give "
-                "runs that differ in it, or a form without it."
+                f"{name!r} is {runs.values[name][0]:g} in every run, so the form {form.name!r} cannot be told. "
+                "Give runs that differ in it, or a form without it."
             )
 
 
