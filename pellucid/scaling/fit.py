@@ -139,7 +139,7 @@ def check_enough(form: Form, runs: Runs, v: Floats) -> None:
     for name, row in zip(form.variables, v, strict=True):
         if np.ptp(row) < 1e-9:
             raise InputError(
-                f"{name!r} is {runs.values[name][0]:g} in every run, so the form {form.name!r} cannot be told. "
+                f"{name!r} is {runs.values[name][0]:g} in every run: the form {form.name!r} cannot be told. "
                 "Give runs that differ in it, or a form without it."
             )
 

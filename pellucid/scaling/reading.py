@@ -128,6 +128,26 @@ def read_runs(
     return made if x is None else made.along(x)
 
 
+def read_targets(
+    path: Path | str, *, columns: Mapping[str, str] | None = None, where: Sequence[str] = ()
+) -> dict[str, list[float]]:
+    """Read the variables of targets, by the names or the mapping of their runs.
+
+    Args:
+        path: a file with a row per target; it needs no metric.
+        columns: as for `read_runs`.
+        where: as for `read_runs`.
+
+    Raises:
+        InputError: as `read_runs`.
+        IntegrityError: as `read_runs`.
+    """
+    table = read_table(Path(path))
+    kept, _ = _cut(table, where, columns or {})
+    mapped = _variables(table, columns or {}, None)
+    return {v: [_number(table, i, c, v) for i in kept] for v, c in mapped.items()}
+
+
 def read_table(path: Path) -> Table:
     """Read a file as rows of cells.
 
@@ -239,9 +259,8 @@ def _single(columns: Sequence[str], names: Sequence[str]) -> str | None:
 
 def _mapping(table: Table, asked: Mapping[str, str], metric: str | None) -> dict[str, str]:
     """Variable to column, with the metric under `y`."""
-    for column in [*asked.values(), *([metric] if metric else [])]:
-        if column not in table.columns:
-            raise UnknownNameError(f"column of {table.path}", column, table.columns)
+    if metric is not None and metric not in table.columns:
+        raise UnknownNameError(f"column of {table.path}", metric, table.columns)
     target = metric
     if target is None:
         found = [c for c in table.columns if _plain(c) in METRICS and c not in asked.values()]
@@ -251,7 +270,15 @@ def _mapping(table: Table, asked: Mapping[str, str], metric: str | None) -> dict
                 f"{', '.join(map(repr, table.columns[:20]))}. Name it, with --metric or metric=…"
             )
         target = found[0]
+    return {**_variables(table, asked, target), "y": target}
+
+
+def _variables(table: Table, asked: Mapping[str, str], target: str | None) -> dict[str, str]:
+    """Variable to column."""
     mapped = dict(asked)
+    for column in mapped.values():
+        if column not in table.columns:
+            raise UnknownNameError(f"column of {table.path}", column, table.columns)
     for variable, names in COMMON.items():
         if variable in mapped or (variable == "x" and mapped):
             continue
@@ -270,7 +297,7 @@ def _mapping(table: Table, asked: Mapping[str, str], metric: str | None) -> dict
             f"{', '.join(map(repr, table.columns[:20]))}. "
             "Say which is N, D, C or x, with --column N=… or columns=…"
         )
-    return {**mapped, "y": target}
+    return mapped
 
 
 def _number(table: Table, row: int, column: str, variable: str) -> float:

@@ -25,7 +25,7 @@ _DERIVED = (
     ("U", "D/epochs", ("D", "epochs"), lambda d, e: d / e),
     ("epochs", "D/U", ("D", "U"), lambda d, u: d / u),
 )
-ORDER = ("C", "D", "N", "x", "year")
+ORDER = ("C", "D", "N", "year", "x")
 
 
 @dataclass(frozen=True)

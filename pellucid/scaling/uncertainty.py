@@ -41,12 +41,14 @@ class Draws:
 
     @property
     def standard_errors(self) -> Floats:
-        """Of the natural parameters, [P]."""
-        return np.asarray(self.draws.std(axis=0))
+        """Of the natural parameters, [P]; not finite where draws run away."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(self.draws.std(axis=0))
 
     def interval(self, nominal: float = 0.95) -> tuple[Floats, Floats]:
         """Percentile intervals of the natural parameters, [P] each."""
-        low, high = np.quantile(self.draws, [0.5 - nominal / 2, 0.5 + nominal / 2], axis=0)
+        with np.errstate(invalid="ignore"):
+            low, high = np.quantile(self.draws, [0.5 - nominal / 2, 0.5 + nominal / 2], axis=0)
         return low, high
 
     def values(self, values: Mapping[str, Floats | float]) -> Floats:
@@ -114,5 +116,6 @@ def beside(draws: Draws) -> dict[Loss, Beside]:
         if loss != draws.fit.loss:
             other = fit(draws.fit.runs, draws.fit.form, loss=loss, delta=draws.fit.delta, lean=draws.fit.lean)
             errors = np.maximum(draws.standard_errors, 1e-12 * np.abs(draws.fit.parameters) + 1e-300)
-            found[loss] = Beside(other, (other.parameters - draws.fit.parameters) / errors)
+            with np.errstate(over="ignore", invalid="ignore"):
+                found[loss] = Beside(other, (other.parameters - draws.fit.parameters) / errors)
     return found

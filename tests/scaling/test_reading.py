@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pellucid.core.errors import InputError, IntegrityError, PellucidError, UnknownNameError
-from pellucid.scaling.reading import parse_number, read_runs, read_table
+from pellucid.scaling.reading import parse_number, read_runs, read_table, read_targets
 from pellucid.scaling.runs import Runs
 
 GOOD = "params,tokens,loss\n1e8,2B,3.1\n200M,4e9,2.9\n"
@@ -62,6 +62,14 @@ def test_an_export_of_weights_and_biases(tmp_path: Path) -> None:
     assert nested.y.tolist() == [3.1, 2.9]
     listed = read_runs(written(tmp_path, json.dumps(lines), "runs.json"))
     assert listed.y.tolist() == nested.y.tolist()
+
+
+def test_targets_need_no_metric(tmp_path: Path) -> None:
+    path = written(tmp_path, "params,tokens,note\n1e9,2e10,a\n7B,140B,b\n")
+    assert read_targets(path) == {"N": [1e9, 7e9], "D": [2e10, 1.4e11]}
+    assert read_targets(path, columns={"N": "tokens"}, where=["note == b"])["N"] == [1.4e11]
+    with pytest.raises(InputError, match="got 'a'"):
+        read_targets(path, columns={"x": "note"})
 
 
 def test_conditions(tmp_path: Path) -> None:
