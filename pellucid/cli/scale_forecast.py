@@ -174,8 +174,6 @@ def _show_ranking(choice: Choice) -> None:
             for r in choice.ranked
         ],
     )  # fmt: skip
-    for name, why in choice.left_out.items():
-        printing.note(f"{name} is left out: {why}.")
 
 
 def _forecast_json(made: Forecast, outcomes: Any) -> dict[str, Any]:

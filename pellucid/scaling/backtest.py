@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
 from pellucid.scaling.fit import Fit, Loss, fit
-from pellucid.scaling.forms import Floats
+from pellucid.scaling.forms import Floats, form_named
 from pellucid.scaling.runs import Runs
 
 ORIGINS = 8
@@ -41,6 +41,13 @@ class Member:
 
     form: str
     loss: Loss = "huber"
+
+    def needs(self, runs: Runs) -> set[str]:
+        """The variables a target must have; of runs with N and D, the loss is a first step."""
+        if self.form == LAST:
+            return set()
+        names = set(form_named(self.form).variables)
+        return {"N", "D"} | names - {"loss"} if "loss" in names and _two_steps(runs) else names
 
     def __str__(self) -> str:
         return self.form if self.form == LAST or self.loss == "huber" else f"{self.form} ({self.loss})"
@@ -91,10 +98,14 @@ def fitted(member: Member, runs: Runs) -> Forecaster:
         return Forecaster(member, None, last)
     made = fit(runs, member.form, loss=member.loss)
     first = None
-    if "loss" in made.form.variables and {"N", "D"} <= runs.values.keys():
+    if "loss" in made.form.variables and _two_steps(runs):
         losses = replace(runs, y=runs.values["loss"], metric="loss")
         first = fit(losses, FIRST_STEP, loss=member.loss)
     return Forecaster(member, made, last, first)
+
+
+def _two_steps(runs: Runs) -> bool:
+    return {"N", "D"} <= runs.values.keys()
 
 
 def origins(runs: Runs, count: int = ORIGINS) -> list[Origin]:

@@ -8,8 +8,8 @@ runaway law of many parameters must not carry the others along (Bates and Grange
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,13 @@ class Choice:
     def best(self) -> Member:
         """The member with the lowest error."""
         return self.ranked[0].member
+
+    def among(self, variables: Collection[str]) -> Choice:
+        """The same without members that need a variable of a target beyond these; which, is in `left_out`."""
+        missing = {r.member: sorted(r.member.needs(self.runs) - set(variables)) for r in self.ranked}
+        left_out = {str(m): f"targets have no {', '.join(names)}" for m, names in missing.items() if names}
+        ranked = tuple(r for r in self.ranked if not missing[r.member])
+        return replace(self, ranked=ranked, left_out={**self.left_out, **left_out})
 
     def errors(self, member: Member) -> Floats:
         """Root mean square log error at each origin, [origins]; NaN where it could not forecast."""
@@ -142,9 +149,8 @@ def choose(runs: Runs, members: Sequence[Member] | None = None) -> Choice:
     at = origins(runs)
     if not at:
         raise InputError(
-            f"{len(runs)} runs at {len(np.unique(runs.order))} levels are too few to hold any out: a "
-            "backtest needs at "
-            "least 5 runs at two levels or more. Give more runs, or fit a form without ranking it."
+            f"{len(runs)} runs at {len(np.unique(runs.order))} levels are too few to hold any out: a backtest "
+            "needs at least 5 runs at two levels. Give more runs, or fit a form without ranking it."
         )
     trials = {member: tried(member, runs, at) for member in members}
     choice = Choice(runs, tuple(at), (), trials, {})

@@ -101,8 +101,10 @@ def forecast(
     if not 0 < nominal < 1:
         raise InputError(f"nominal must lie between 0 and 1; got {nominal!r}.")
     targets = targets_of(runs, values)
+    notes: list[str] = []
     if member == ENSEMBLE:
-        choice = choice or choose(runs)
+        choice = (choice or choose(runs)).among(targets.values)
+        notes = [f"{name} is left out: {why}." for name, why in choice.left_out.items()]
         made = ensemble(choice).combined(targets)
         trials, at = choice.ensemble_trials(), list(choice.at)
     else:
@@ -128,7 +130,8 @@ def forecast(
         if t is not None
     ]
     half = half_width(scored, nominal, made.scale, distance)
-    notes = [] if half is not None else ["Too few runs to backtest: there is no calibrated interval."]
+    if half is None:
+        notes.append("Too few runs to backtest: there is no calibrated interval.")
     centre = made.log_values
     return Forecast(
         str(member),

@@ -83,6 +83,16 @@ def test_checkpoints_written_again_do_not_shrink_an_interval(isoflop: MakeRuns) 
     assert np.log(five.high / five.low)[0] > 0.9 * np.log(one.high / one.low)[0]
 
 
+def test_members_whose_variables_targets_lack_are_left_out(isoflop: MakeRuns) -> None:
+    runs = isoflop(0.004)
+    shape = {"width": 100 * runs.values["N"] ** 0.1, "depth": runs.values["N"] ** 0.2}
+    wide = Runs.of({**{k: runs.values[k] for k in "ND"}, **shape}, runs.y).along("C")
+    made = forecast(wide, {"N": [7e9], "D": [1.4e11]})
+    assert [n for n in made.notes if "width_depth is left out: targets have no depth, width" in n]
+    plain = forecast(runs.along("C"), {"N": [7e9], "D": [1.4e11]})
+    assert made.values[0] == pytest.approx(plain.values[0])
+
+
 def test_without_backtests_there_is_no_interval() -> None:
     runs = Runs.of({"x": [1e3, 1e4, 1e5, 1e6]}, [4, 3, 2.5, 2.2])
     made = forecast(runs, {"x": [1e7]}, member="power")
