@@ -22,7 +22,7 @@ from pellucid.scaling.runs import Runs
 
 ORIGINS = 8
 _FIRST = 0.35  # no origin has less than this share of the runs before it
-_LEVEL = 0.02  # runs closer than this many decades are of one level, and never divided
+_LEVEL, _OF_RANGE = 0.02, 0.01  # runs closer than so many decades, or such a share of all, are of one level
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def fitted(member: Member, runs: Runs) -> Forecaster:
     Raises:
         InputError: when its form cannot be fitted to these runs (`fit.fit`).
     """
-    top = runs.order >= runs.order.max() - _LEVEL
+    top = runs.order >= runs.order.max() - _level(runs.order)
     last = float(np.log(runs.y[top]).mean())
     if member.form == LAST:
         return Forecaster(member, None, last)
@@ -112,13 +112,18 @@ def origins(runs: Runs, count: int = ORIGINS) -> list[Origin]:
     """Up to `count` origins, spread over the later part of the order; none where there are too few levels."""
     order = runs.order
     levels = np.unique(order)
-    cuts = levels[:-1][np.diff(levels) > _LEVEL]
+    cuts = levels[:-1][np.diff(levels) > _level(order)]
     before = np.array([(order <= cut).sum() for cut in cuts])
     cuts = cuts[(before >= _FIRST * len(runs)) & (before >= 4)]
     if not len(cuts):
         return []
     picked = np.unique(np.linspace(0, len(cuts) - 1, count).round().astype(int))
     return [Origin(order <= cut, order[order > cut] - cut) for cut in cuts[picked]]
+
+
+def _level(order: Floats) -> float:
+    """How far apart runs of one level are at most."""
+    return min(_LEVEL, _OF_RANGE * float(np.ptp(order)))
 
 
 @dataclass(frozen=True)

@@ -149,8 +149,8 @@ def choose(runs: Runs, members: Sequence[Member] | None = None) -> Choice:
     at = origins(runs)
     if not at:
         raise InputError(
-            f"{len(runs)} runs at {len(np.unique(runs.order))} levels are too few to hold any out: a backtest "
-            "needs at least 5 runs at two levels. Give more runs, or fit a form without ranking it."
+            f"{len(runs)} runs at {len(np.unique(runs.order))} levels are too few to hold any out: backtests "
+            "need at least 5 runs at two levels. Give more runs, or fit a form without ranking it."
         )
     trials = {member: tried(member, runs, at) for member in members}
     choice = Choice(runs, tuple(at), (), trials, {})

@@ -69,12 +69,14 @@ def targets_of(runs: Runs, values: Mapping[str, Sequence[float] | Floats]) -> Ru
     spread = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.items()}
     keyed = [f"target {i + 1}" for i in range(count)]
     made = Runs.of(spread, np.ones(count), run=keyed, labels=keyed)
+    if runs.x_is in made.values:
+        made = made.along(runs.x_is)
     if runs.ordered_by not in made.values:
         raise InputError(
             f"A target needs {runs.ordered_by!r}, by which the runs are ordered; got "
             f"{', '.join(values) or 'nothing'}."
         )
-    return made if runs.x_is is None else made.along(runs.x_is)
+    return made
 
 
 def forecast(

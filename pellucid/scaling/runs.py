@@ -26,6 +26,7 @@ _DERIVED = (
     ("epochs", "D/U", ("D", "U"), lambda d, u: d / u),
 )
 ORDER = ("C", "D", "N", "year", "x")
+FALLING = ("loss",)  # the smaller, the further along
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ class Runs:
     @property
     def ordered_by(self) -> str:
         """The variable that says how far along a run is: compute, or else the one there is."""
-        return next((n for n in ORDER if n in self.values), next(iter(self.values)))
+        found = next((n for n in ORDER if n in self.values), next(iter(self.values)))
+        return self.x_is or found if found == "x" else found
 
     @property
     def order(self) -> Floats:
@@ -139,7 +141,9 @@ class Runs:
 
     def order_by(self, name: str) -> Floats:
         """How far along each run is by a variable of that name, [n]."""
-        return np.asarray(self.values[name] if name in PLAIN else np.log10(self.values[name]))
+        if name in PLAIN:
+            return np.asarray(self.values[name])
+        return np.log10(self.values[name]) * (-1 if name in FALLING else 1)
 
     def along(self, variable: str | None) -> Runs:
         """The same runs with `x` set to a variable, or to C, D, N or the only one where None is named.

@@ -10,6 +10,7 @@ from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.scaling.backtest import LAST, Member
 from pellucid.scaling.forecast import forecast, half_width, student, targets_of
 from pellucid.scaling.form_chinchilla import Chinchilla
+from pellucid.scaling.form_sigmoid import Sigmoid
 from pellucid.scaling.runs import Runs
 
 MakeRuns = Callable[..., Runs]
@@ -91,6 +92,15 @@ def test_members_whose_variables_targets_lack_are_left_out(isoflop: MakeRuns) ->
     assert [n for n in made.notes if "width_depth is left out: targets have no depth, width" in n]
     plain = forecast(runs.along("C"), {"N": [7e9], "D": [1.4e11]})
     assert made.values[0] == pytest.approx(plain.values[0])
+
+
+def test_accuracy_of_a_lower_loss() -> None:
+    loss = np.linspace(3.5, 2.0, 20)
+    y = Sigmoid().predict(np.array([0.25, 0.6, 4.0, 2.6]), {"loss": loss})[0]
+    runs = Runs.of({"loss": loss}, y, metric="accuracy").along(None)
+    made = forecast(runs, {"loss": [1.9]})
+    assert made.values[0] == pytest.approx(0.25 + 0.6 / (1 + np.exp(4 * (1.9 - 2.6))), rel=1e-4)
+    assert made.distance[0] > 0
 
 
 def test_without_backtests_there_is_no_interval() -> None:

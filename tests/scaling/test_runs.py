@@ -46,6 +46,9 @@ def test_the_order_is_that_of_compute_or_of_what_there_is() -> None:
     assert years.order.tolist() == [2020.5]
     assert years.along(None).values["x"].tolist() == [2020.5]
     assert Runs.of({"flavour": [100.0]}, [1]).order.tolist() == [2]
+    losses = Runs.of({"loss": [3.0, 2.0]}, [0.3, 0.5]).along(None)
+    assert losses.ordered_by == "loss"
+    assert losses.order[1] > losses.order[0]  # the smaller the loss, the further along
     with pytest.raises(InputError, match="no variable 'D'"):
         years.along("D")
 
