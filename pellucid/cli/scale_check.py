@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from cyclopts import App
@@ -35,7 +36,7 @@ def check(
         runs: a file with a row per run.
         at: targets that are to be forecast, each in one word: N=70e9,D=1.4e12.
         targets: a file with a row per target.
-        new: a file with runs made since, in the columns of the runs.
+        new: a file with runs made since, in the columns of the runs, none of it cut.
         form: the form whose parameters are checked; without it chinchilla where runs have N and D, else
             power_constant.
         nominal: of the interval that new runs are held to.
@@ -49,7 +50,8 @@ def check(
 
     found = reading.read(runs)
     aims, _ = aims_of(found, at or (), targets, reading)
-    fresh = None if new is None else reading.read(new)
+    # Conditions and cuts are of the runs; what is new is held to the law whole.
+    fresh = None if new is None else replace(reading, where=None, drop_highest=0).read(new)
     checked = checks.check(found, targets=aims, new=fresh, form=form, nominal=nominal, reach=reach)
     if json:
         printing.as_json(

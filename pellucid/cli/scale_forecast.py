@@ -36,8 +36,8 @@ def forecast(
     Args:
         runs: a file with a row per run.
         at: targets, each in one word: N=70e9,D=1.4e12 or C=1e24.
-        targets: a file with a row per target, in the columns of the runs; where it has the metric, the
-            outcomes stand beside the forecasts.
+        targets: a file with a row per target, in the columns of the runs, none of it cut; where it has the
+            metric, the outcomes stand beside the forecasts.
         form: a form, last, or ensemble.
         nominal: the share of targets the interval is meant to cover.
         page: write the plots to this .html file, or to this .png file.
@@ -97,10 +97,10 @@ def aims_of(
     if words and targets is not None:
         raise InputError("Give targets by --at or by --targets, not by both.")
     if targets is not None:
-        columns, where = pairs(reading.column or ()), reading.where or ()
+        columns = pairs(reading.column or ())
         if runs.metric not in read_table(targets).columns:
-            return read_targets(targets, columns=columns, where=where), None
-        fresh = read_runs(targets, metric=runs.metric, columns=columns, where=where)
+            return read_targets(targets, columns=columns), None
+        fresh = read_runs(targets, metric=runs.metric, columns=columns)
         return {k: list(v) for k, v in fresh.values.items() if k in runs.values and k != "x"}, fresh.y
     found: dict[str, list[float]] = {}
     for word in words:

@@ -188,6 +188,6 @@ class Ensemble:
 
 
 def ensemble(choice: Choice) -> Ensemble:
-    """Fit every ranked member to all runs; one whose form cannot be fitted to them all is left out."""
+    """Fit every ranked member to all runs."""
     weights = choice.weights()
     return Ensemble({member: fitted(member, choice.runs) for member in weights}, weights)

@@ -128,24 +128,21 @@ def read_runs(
     return made if x is None else made.along(x)
 
 
-def read_targets(
-    path: Path | str, *, columns: Mapping[str, str] | None = None, where: Sequence[str] = ()
-) -> dict[str, list[float]]:
+def read_targets(path: Path | str, *, columns: Mapping[str, str] | None = None) -> dict[str, list[float]]:
     """Read the variables of targets, by the names or the mapping of their runs.
 
     Args:
         path: a file with a row per target; it needs no metric.
         columns: as for `read_runs`.
-        where: as for `read_runs`.
 
     Raises:
         InputError: as `read_runs`.
         IntegrityError: as `read_runs`.
     """
     table = read_table(Path(path))
-    kept, _ = _cut(table, where, columns or {})
     mapped = _variables(table, columns or {}, None)
-    return {v: [_number(table, i, c, v) for i in kept] for v, c in mapped.items()}
+    rows = range(len(table.rows))
+    return {v: [_number(table, i, c, v) for i in rows] for v, c in mapped.items()}
 
 
 def read_table(path: Path) -> Table:

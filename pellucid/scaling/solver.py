@@ -24,12 +24,10 @@ from pellucid.scaling.forms import Floats, Form
 Anchor = Callable[[Floats, NDArray[np.int64]], tuple[Floats, Floats]]
 
 _AT_ONCE = 48_000  # runs × laws in one piece of work: what stays in the cache of a core
-_SHARPNESS = (
-    3  # weights (δ/|r|)^3 beyond δ: 1 is iterated reweighting, ∞ is Newton's method, 3 needs fewest steps
-)
-_FLOOR = np.log(
-    0.01
-)  # a coefficient that starts at zero starts at this share of y, from where it may go either way
+# Weights are (δ/|r|)^3 beyond δ: 1 is iterated reweighting, ∞ is Newton's method, and 3 needed fewest steps.
+_SHARPNESS = 3
+# A coefficient that would start at zero starts at this share of y, from where it may go either way.
+_FLOOR = np.log(0.01)
 _STEP = 1.5  # no parameter moves further than this in one step
 
 
