@@ -1,18 +1,18 @@
 """What counts: parameters and training FLOPs of a transformer from its configuration, under each convention.
 
-Laws differ in what they call N, and their exponents with it. A `Shape` is a decoder-only transformer; `parameters`
-gives its N under a convention:
+Laws differ in what they call N, and their exponents with it. A `Shape` is a decoder-only transformer;
+`parameters` gives its N under a convention:
 
-    all             every weight; a head that is tied to the embedding counts once        Hoffmann et al. 2022
+    all             every weight; a head tied to the embedding counts once           Hoffmann et al. 2022
     active          of those, what one token uses: all but the experts it does not visit
-    no_embedding    active, without embeddings, positions and head                        Kaplan et al. 2020
-    with_head       active, without embeddings and positions, but with the head: the weights that are multiplied by
-                    (a tied head, too)                                                    Porian et al. 2024
+    no_embedding    active, without embeddings, positions and head                   Kaplan et al. 2020
+    with_head       the same with the head, tied or not: the weights that are multiplied by    Porian et al. 2024
 
-`training_flops` counts multiplications and additions, backward pass twice the forward. It counts attention to the
-average number of earlier tokens; "full" counts all of the context, as Hoffmann et al. do. Sources: Kaplan et al. 2020
-(arXiv 2001.08361, table 1), Hoffmann et al. 2022 (arXiv 2203.15556, appendix F), Porian et al. 2024
-(arXiv 2406.19146), Pearce and Song 2024 (arXiv 2406.12907). Norms, softmax and activations are not counted as FLOPs.
+`training_flops` counts multiplications and additions, backward pass twice the forward. It counts attention to
+the average number of earlier tokens; "full" counts all of the context, as Hoffmann et al. do. Sources: Kaplan
+et al. 2020 (arXiv 2001.08361, table 1), Hoffmann et al. 2022 (arXiv 2203.15556, appendix F), Porian et al.
+2024 (arXiv 2406.19146), Pearce and Song 2024 (arXiv 2406.12907). Norms, softmax and activations are not
+counted as FLOPs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pellucid.core.errors import InputError, UnknownNameError
-from pellucid.scaling.surface import Surface
+from pellucid.scaling.surface import Floats, Surface
 
 Convention = Literal["all", "active", "no_embedding", "with_head"]
 Attention = Literal["causal", "full"]
@@ -190,7 +190,7 @@ def exponents(
     shapes: Sequence[Shape],
     tokens: Sequence[float],
     losses: Sequence[float],
-    fit: Callable[[np.ndarray, np.ndarray, np.ndarray], Surface],
+    fit: Callable[[Floats, Floats, Floats], Surface],
 ) -> list[CountedFit]:
     """Fit the same runs under every convention.
 
@@ -205,7 +205,7 @@ def exponents(
     """
     if not len(shapes) == len(tokens) == len(losses):
         raise InputError(
-            f"Expected as many shapes as tokens and losses; got {len(shapes)}, {len(tokens)} and {len(losses)}."
+            f"Expected as many shapes as tokens and losses; got {len(shapes)}, {len(tokens)}, {len(losses)}."
         )
     found = []
     for convention in CONVENTIONS:
@@ -218,15 +218,16 @@ def exponents(
 def optimum_exponent(
     surface: Surface,
     shapes: Sequence[Shape],
-    budgets: np.ndarray,
+    budgets: Floats,
     *,
     true: Convention = "all",
     counted: Convention = "no_embedding",
 ) -> float:
     """The exponent of N* against C that a study would find if it counted otherwise than the law does.
 
-    The law holds in the convention `true`. For each budget in the counted FLOPs, 6 · counted N · D, the best of a
-    ladder of models is looked for, between its rungs by interpolation; the exponent is the slope of log N* on log C.
+    The law holds in the convention `true`. For each budget in the counted FLOPs, 6 · counted N · D, the best
+    of a ladder of models is looked for, between its rungs by interpolation; the exponent is the slope of log
+    N* on log C.
 
     Args:
         surface: one law.
@@ -245,7 +246,9 @@ def optimum_exponent(
     for budget in np.asarray(budgets, dtype=np.float64):
         at = int(np.argmin(surface.loss(N, budget / 6 / np.exp(fine))))
         if at in (0, len(fine) - 1):
-            raise InputError(f"The best model for {budget:.3g} FLOPs is outside the ladder: give it more rungs.")
+            raise InputError(
+                f"The best model for {budget:.3g} FLOPs is outside the ladder: give it more rungs."
+            )
         best.append(fine[at])
     return float(np.polyfit(np.log(budgets), best, 1)[0])
 
@@ -282,4 +285,6 @@ def _norm(shape: Shape) -> int:
 
 def _whole(name: str, value: object, *, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"Expected {name.replace('_', ' ')} to be a whole number of at least {least}; got {value!r}.")
+        raise InputError(
+            f"Expected {name.replace('_', ' ')} to be a whole number of at least {least}; got {value!r}."
+        )

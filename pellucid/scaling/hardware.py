@@ -1,9 +1,9 @@
 """Accelerators: what they compute and hold at most, and what an hour of one costs, each with date and source.
 
 Peaks are dense: what a data sheet prints "with sparsity" is halved, since no training or serving counted here
-multiplies by stored zeros. Quotes are on demand, in dollars for one chip and hour; those of 2025 are from archived
-price lists as collected by Epoch AI (training-cost-trends), those of 2026 second hand from price lists read on
-2026-10-05. A price is stale on the day it is printed: pass your own. The module knows no model.
+multiplies by stored zeros. Quotes are on demand, in dollars for one chip and hour; those of 2025 are from
+archived price lists as collected by Epoch AI (training-cost-trends), those of 2026 second hand from price
+lists read on 2026-10-05. A price is stale on the day it is printed: pass your own. The module knows no model.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class Accelerator:
             InputError: when there is none.
         """
         if not self.quotes:
-            raise InputError(f"There is no price for {self.name!r}: give one, in dollars per hour, with its date.")
+            raise InputError(
+                f"There is no price for {self.name!r}: give one, in dollars per hour, with its date."
+            )
         return self.quotes[0]
 
     def priced(self, dollars_per_hour: float, date: str, source: str = "given by the caller") -> Accelerator:
@@ -148,7 +150,9 @@ def accelerator(name: str | Path) -> Accelerator:
         if isinstance(error, InputError):
             raise
         wanted = ", ".join(f.name for f in dataclasses.fields(Accelerator))
-        raise InputError(f"{str(name)!r} is no accelerator ({error}). Expected the fields {wanted}.") from error
+        raise InputError(
+            f"{str(name)!r} is no accelerator ({error}). Expected the fields {wanted}."
+        ) from error
 
 
 def _above_zero(what: str, value: float) -> None:

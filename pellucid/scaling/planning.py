@@ -1,16 +1,17 @@
 """What to train: the parameters N and tokens D that cost least for a loss, or lose least for a cost.
 
-Every plan here pays  cost(N, D) = N · (training · D + serving).  In FLOPs training is 6 and serving 2 for each
-token read or written; in dollars each part is priced by the machine it runs on and how well it uses it. With
-t = serving / training, serving costs as much as training on t more tokens would, and t is all that moves the
-optimum:
+Every plan here pays  cost(N, D) = N · (training · D + serving).  In FLOPs training is 6 and serving 2 for
+each token read or written; in dollars each part is priced by the machine it runs on and how well it uses it.
+With t = serving / training, serving costs as much as training on t more tokens would, and t is all that moves
+the optimum:
 
     for a loss L      beta·B·(1 + t/D)·D^-beta + alpha·B·D^-beta = alpha·(L - E)            falls in D
     for a cost C      alpha·A·(training·(D + t)/C)^alpha / (D + t) = beta·B·D^(-beta-1)     one crossing
 
-Without serving both have the closed form of Hoffmann et al. 2022 (arXiv 2203.15556, eq. 4). The first equation is
-that of Sardana et al. 2023 (arXiv 2401.00448, section 3). A limit on N (what fits into memory, what answers in
-time) moves the optimum to the limit, since the cost falls towards the optimum from either side.
+Without serving both have the closed form of Hoffmann et al. 2022 (arXiv 2203.15556, eq. 4). The first
+equation is that of Sardana et al. 2023 (arXiv 2401.00448, section 3). A limit on N (what fits into memory,
+what answers in time) moves the optimum to the limit, since the cost falls towards the optimum from either
+side.
 
 Everything broadcasts over the K laws of a surface. What no N and D can reach is infinite or not a number.
 """
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.surface import Surface
+from pellucid.scaling.surface import Floats, Surface
 
 TRAINING_FLOPS = 6.0
 """FLOPs per parameter and token of training: 2 forwards, 4 backwards (Kaplan et al. 2020, section 2.1)."""
@@ -80,7 +81,7 @@ class Costs:
         """The training tokens t that cost as much as serving does."""
         return self.serving / self.training
 
-    def of(self, N: np.ndarray | float, D: np.ndarray | float) -> np.ndarray:
+    def of(self, N: Floats | float, D: Floats | float) -> Floats:
         """What N parameters and D tokens cost, training and serving together."""
         return np.asarray(N * (self.training * np.asarray(D) + self.serving))
 
@@ -89,15 +90,15 @@ class Costs:
 class Allocation:
     """N and D, chosen under each of K laws, with what they lose and cost; arrays [K]."""
 
-    N: np.ndarray
-    D: np.ndarray
-    loss: np.ndarray
-    cost: np.ndarray
+    N: Floats
+    D: Floats
+    loss: Floats
+    cost: Floats
     """In the unit of the costs that were planned with."""
 
 
 def for_loss(
-    surface: Surface, loss: np.ndarray | float, costs: Costs, *, most_parameters: float = math.inf
+    surface: Surface, loss: Floats | float, costs: Costs, *, most_parameters: float = math.inf
 ) -> Allocation:
     """The cheapest N and D that reach a loss.
 
@@ -120,7 +121,7 @@ def for_loss(
     if costs.serving:
         t = costs.equivalent_tokens
 
-        def excess(log_D: np.ndarray) -> np.ndarray:
+        def excess(log_D: Floats) -> Floats:
             return np.log(surface.B * (b * (1 + t * np.exp(-log_D)) + a)) - b * log_D - np.log(a * safe)
 
         D = np.exp(_falling_root(excess, np.log(D), np.log1p(b * t / ((a + b) * D)) / b))
@@ -132,9 +133,7 @@ def for_loss(
     return Allocation(N, D, np.where(np.isfinite(D), loss, np.nan), costs.of(N, D))
 
 
-def for_cost(
-    surface: Surface, cost: float, costs: Costs, *, most_parameters: float = math.inf
-) -> Allocation:
+def for_cost(surface: Surface, cost: float, costs: Costs, *, most_parameters: float = math.inf) -> Allocation:
     """The N and D that lose least for a cost.
 
     Args:
@@ -156,11 +155,12 @@ def for_cost(
     log_D = (a * math.log(product) - log_ratio) / (a + b)
     if costs.serving:
 
-        def excess(log_D: np.ndarray) -> np.ndarray:
+        def excess(log_D: Floats) -> Floats:
             whole = np.logaddexp(log_D, math.log(t))
             return -(log_ratio - a * math.log(product) + (a - 1) * whole + (b + 1) * log_D)
 
-        # Serving moves the balance by (alpha - 1)·log(1 + t/D), which the slope, at least b + min(a, 1), makes up for.
+        # Serving moves the balance by (alpha - 1)·log(1 + t/D), which the slope, at least b + min(a, 1),
+        # makes up for.
         span = np.abs(a - 1) / (b + np.minimum(a, 1)) * np.log1p(t * np.exp(-log_D))
         log_D = _falling_root(excess, log_D - span, 2 * span)
     D = np.exp(log_D)
@@ -182,7 +182,7 @@ def at_ratio(surface: Surface, cost: float, costs: Costs, ratio: float = RULE_OF
     return Allocation(N * whole, D * whole, surface.loss(N, D), costs.of(N, D) * whole)
 
 
-def regret(surface: Surface, N: float, D: float, costs: Costs) -> np.ndarray:
+def regret(surface: Surface, N: float, D: float, costs: Costs) -> Floats:
     """What a plan wastes, should each of the laws be the true one.
 
     Args:
@@ -204,9 +204,7 @@ def _check_limit(most_parameters: float) -> None:
         raise InputError(f"Expected a limit on parameters above 0; got {most_parameters!r}.")
 
 
-def _falling_root(
-    function: Callable[[np.ndarray], np.ndarray], start: np.ndarray, span: np.ndarray
-) -> np.ndarray:
+def _falling_root(function: Callable[[Floats], Floats], start: Floats, span: Floats) -> Floats:
     """The roots of K functions that fall in x, by bisection from start to start + span, [K]."""
     low, high = start, start + span
     for _ in range(64):

@@ -1,12 +1,12 @@
 """What tokens cost: training spread over a model's lifetime tokens, prompts and answers priced apart.
 
-    dollars per FLOP       an hour of a chip / (3600 · dense peak · utilisation)
+    dollars per FLOP          an hour of a chip / (3600 · dense peak · utilisation)
     a million tokens read     2e6 · N · (dollars per FLOP of prefill)
     a million tokens written  2e6 · N · (dollars per FLOP of decode)
     training, amortised       6e6 · N · D · (dollars per FLOP of training) / lifetime tokens
 
-as in Sardana et al. 2023 (arXiv 2401.00448, section 4). Cost alone: no margin, no staff, no idle fleet beyond what
-utilisation says. Arrays are [K], one entry for each law of the surface that was planned with.
+as in Sardana et al. 2023 (arXiv 2401.00448, section 4). Cost alone: no margin, no staff, no idle fleet beyond
+what utilisation says. Arrays are [K], one entry for each law of the surface that was planned with.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pellucid.core.errors import InputError
 from pellucid.scaling import planning
 from pellucid.scaling.hardware import Use
 from pellucid.scaling.planning import SERVING_FLOPS, TRAINING_FLOPS, Allocation, Costs, Demand
-from pellucid.scaling.surface import Surface
+from pellucid.scaling.surface import Floats, Surface
 
 MILLION = 1e6
 
@@ -44,11 +44,11 @@ class Tariff:
         serving = demand.read * self.prefill.dollars_per_flop + demand.written * self.decode.dollars_per_flop
         return Costs(TRAINING_FLOPS * self.training.dollars_per_flop, SERVING_FLOPS * serving, "dollar")
 
-    def training_dollars(self, N: np.ndarray | float, D: np.ndarray | float) -> np.ndarray:
+    def training_dollars(self, N: Floats | float, D: Floats | float) -> Floats:
         """What training costs."""
         return np.asarray(TRAINING_FLOPS * self.training.dollars_per_flop * np.asarray(N) * D)
 
-    def training_days(self, N: np.ndarray | float, D: np.ndarray | float, chips: int) -> np.ndarray:
+    def training_days(self, N: Floats | float, D: Floats | float, chips: int) -> Floats:
         """How long training takes on so many chips."""
         if chips < 1:
             raise InputError(f"Expected at least one chip; got {chips}.")
@@ -59,19 +59,19 @@ class Tariff:
 class Price:
     """Dollars per million tokens; arrays [K]."""
 
-    read: np.ndarray
+    read: Floats
     """A million tokens of prompts."""
-    written: np.ndarray
+    written: Floats
     """A million tokens of answers."""
-    training: np.ndarray
+    training: Floats
     """The part of training that a million tokens of either kind carry; infinite without any."""
-    blended: np.ndarray
+    blended: Floats
     """A million tokens of the demand's mix, training included."""
     dates: tuple[str, ...]
     """The dates of the prices of chips behind it, oldest first."""
 
 
-def price(N: np.ndarray | float, D: np.ndarray | float, tariff: Tariff, demand: Demand) -> Price:
+def price(N: Floats | float, D: Floats | float, tariff: Tariff, demand: Demand) -> Price:
     """What a model's tokens cost.
 
     Args:
@@ -88,27 +88,27 @@ def price(N: np.ndarray | float, D: np.ndarray | float, tariff: Tariff, demand: 
         return Price(read, written, endless, endless, tariff.dates)
     training = MILLION * tariff.training_dollars(N, D) / demand.tokens
     share = demand.read / demand.tokens
-    return Price(
-        read, written, training, training + share * read + (1 - share) * written, tariff.dates
-    )
+    return Price(read, written, training, training + share * read + (1 - share) * written, tariff.dates)
 
 
 def break_even(
-    first: tuple[np.ndarray | float, np.ndarray | float],
-    second: tuple[np.ndarray | float, np.ndarray | float],
+    first: tuple[Floats | float, Floats | float],
+    second: tuple[Floats | float, Floats | float],
     tariff: Tariff,
     demand: Demand,
-) -> np.ndarray:
+) -> Floats:
     """The lifetime tokens at which two models have cost the same.
 
     Args:
         first: N and D of one model, which is cheaper to train, such as a big one trained briefly.
-        second: N and D of the other, which is cheaper to serve, such as a small one of the same loss trained long.
+        second: N and D of the other, which is cheaper to serve, such as a small one of the same loss trained
+            long.
         tariff: what the work is done on.
         demand: its mix of tokens read and written; how many does not matter.
 
     Returns:
-        [K]: beyond so many tokens the second is cheaper. Infinite where it never is, 0 where it always is.
+        [K]: beyond so many tokens the second is cheaper. Infinite where it never is, 0 where it always is,
+        not a number where the roles are swapped: the second is cheaper to train and dearer to serve.
 
     Raises:
         InputError: when the demand has no tokens, and so no mix.
@@ -119,12 +119,10 @@ def break_even(
     dearer_training = tariff.training_dollars(*second) - tariff.training_dollars(*first)
     cheaper_serving = per_token * (np.asarray(first[0]) - np.asarray(second[0]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        volume = np.maximum(dearer_training, 0.0) / cheaper_serving
+        volume = np.where(dearer_training > 0, dearer_training / cheaper_serving, 0.0)
     never = (cheaper_serving <= 0) & (dearer_training >= 0)
-    always = dearer_training <= 0
-    # A second model that is cheaper to train and dearer to serve is ahead up to a volume, not beyond one.
-    ahead_at_first = (cheaper_serving < 0) & (dearer_training < 0)
-    return np.where(ahead_at_first, np.nan, np.where(never, np.inf, np.where(always, 0.0, volume)))
+    swapped = (cheaper_serving < 0) & (dearer_training < 0)
+    return np.where(swapped, np.nan, np.where(never, np.inf, volume))
 
 
 @dataclass(frozen=True)
@@ -133,9 +131,9 @@ class Gain:
 
     gain: float
     """0.2 for 20 % more tokens."""
-    as_planned: np.ndarray
+    as_planned: Floats
     """Saved over the model's life, the model staying as it was planned."""
-    replanned: np.ndarray
+    replanned: Floats
     """Saved when the model is planned anew for the cheaper serving: at least as much."""
     plan: Allocation
     """The new plan."""
@@ -174,11 +172,11 @@ class PricePoint:
     """One point of a price curve; arrays [K] in dollars per million tokens."""
 
     tokens: float
-    planned: np.ndarray
+    planned: Floats
     """By the model that is planned for so many tokens."""
-    training_only: np.ndarray
+    training_only: Floats
     """By the model of the same loss that is cheapest to train: the baseline."""
-    N: np.ndarray
+    N: Floats
     """Parameters of the planned model."""
 
 
@@ -187,7 +185,7 @@ def price_curve(
     loss: float,
     tariff: Tariff,
     demand: Demand,
-    tokens: Sequence[float] | np.ndarray,
+    tokens: Sequence[float] | Floats,
     *,
     most_parameters: float = math.inf,
 ) -> list[PricePoint]:

@@ -1,11 +1,11 @@
-"""Planning where text runs out: what tokens are worth when they are read again, and parameters in excess of them.
+"""Planning where text runs out: what tokens are worth when read again, and parameters beyond what they feed.
 
     L(N, D) = E + A / N'^alpha + B / D'^beta
-    D' = U + U · r · (1 - exp(-R / r)),     R = max(0, D/U - 1),     r = 15.39
-    N' = V + V · s · (1 - exp(-S / s)),     S = max(0, N/V - 1),     s = 5.31,   V = min(N, what is optimal for U)
+    D' = U + U · r · (1 - exp(-R / r))      R = max(0, D/U - 1), r = 15.39, U = min(D, the stock)
+    N' = V + V · s · (1 - exp(-S / s))      S = max(0, N/V - 1), s = 5.31,  V = min(N, what is optimal for U)
 
-Muennighoff et al. 2023 (arXiv 2305.16264, section 3 and appendix A), with their constants, which came without an
-interval. U is the number of different tokens there are. As U grows the law becomes the plain one.
+Muennighoff et al. 2023 (arXiv 2305.16264, section 3 and appendix A), with their constants, which came without
+an interval. As the stock grows the law becomes the plain one.
 
 The best N and D have no closed form here, and a loss may have two valleys along D, so each plan looks along a
 whole grid of D first and narrows the best cell down. Costs, limits and axis letters as in `planning`.
@@ -21,7 +21,7 @@ import numpy as np
 
 from pellucid.core.errors import InputError
 from pellucid.scaling.planning import Allocation, Costs
-from pellucid.scaling.surface import Surface
+from pellucid.scaling.surface import Floats, Surface
 
 GRID = 400
 """Points of the grid along log D. A cell of it is under a tenth of a doubling wide on any plan."""
@@ -45,26 +45,26 @@ class Repetition:
             if not value > 0 or math.isnan(value):
                 raise InputError(f"Expected {name.replace('_', ' ')} above 0; got {value!r}.")
 
-    def effective_tokens(self, D: np.ndarray | float) -> np.ndarray:
+    def effective_tokens(self, D: Floats | float) -> Floats:
         """D': the new tokens that D tokens are worth; at most U · (1 + r)."""
         U = np.minimum(D, self.unique_tokens)
         again = np.maximum(np.asarray(D) / self.unique_tokens - 1, 0)
         return np.asarray(U - U * self.tokens_constant * np.expm1(-again / self.tokens_constant))
 
-    def useful_parameters(self, surface: Surface) -> np.ndarray:
+    def useful_parameters(self, surface: Surface) -> Floats:
         """V: the parameters that are optimal for U tokens read once, [K]."""
         a, b = surface.alpha, surface.beta
         with np.errstate(over="ignore"):
             ratio = a * surface.A / (b * surface.B)
             return np.asarray(np.power(ratio, 1 / a) * np.power(self.unique_tokens, b / a))
 
-    def effective_parameters(self, N: np.ndarray | float, useful: np.ndarray) -> np.ndarray:
+    def effective_parameters(self, N: Floats | float, useful: Floats) -> Floats:
         """N': what N parameters are worth; at most V · (1 + s)."""
         V = np.minimum(N, useful)
         excess = np.maximum(np.asarray(N) / useful - 1, 0)
         return np.asarray(V - V * self.parameters_constant * np.expm1(-excess / self.parameters_constant))
 
-    def parameters_behind(self, effective: np.ndarray, useful: np.ndarray) -> np.ndarray:
+    def parameters_behind(self, effective: Floats, useful: Floats) -> Floats:
         """The N whose worth is N'; infinite beyond the most that any N is worth."""
         s = self.parameters_constant
         excess = np.maximum(effective / useful - 1, 0) / s
@@ -72,7 +72,7 @@ class Repetition:
             more = useful * (1 - s * np.log1p(-np.minimum(excess, 1)))
         return np.where(excess > 0, more, effective)
 
-    def loss(self, surface: Surface, N: np.ndarray | float, D: np.ndarray | float) -> np.ndarray:
+    def loss(self, surface: Surface, N: Floats | float, D: Floats | float) -> Floats:
         """The loss at N parameters and D tokens, some of them read again; N and D broadcast against [K]."""
         return surface.loss(
             self.effective_parameters(N, self.useful_parameters(surface)), self.effective_tokens(D)
@@ -96,7 +96,7 @@ def for_cost(
         raise InputError(f"Expected a budget above 0; got {cost!r}.")
     product, t = cost / costs.training, costs.equivalent_tokens
 
-    def loss(log_D: np.ndarray) -> np.ndarray:
+    def loss(log_D: Floats) -> Floats:
         D = np.exp(log_D)
         N = product / (D + t)
         return np.where(most_parameters >= N, repetition.loss(surface, N, D), np.inf)
@@ -110,7 +110,7 @@ def for_cost(
 
 def for_loss(
     surface: Surface,
-    loss: np.ndarray | float,
+    loss: Floats | float,
     costs: Costs,
     repetition: Repetition,
     *,
@@ -122,12 +122,12 @@ def for_loss(
     """
     useful = repetition.useful_parameters(surface)
 
-    def parameters(D: np.ndarray) -> np.ndarray:
+    def parameters(D: Floats) -> Floats:
         needed = surface.parameters_for(repetition.effective_tokens(D), loss)
         N = repetition.parameters_behind(needed, useful)
         return np.where(most_parameters >= N, N, np.inf)
 
-    def log_cost(log_D: np.ndarray) -> np.ndarray:
+    def log_cost(log_D: Floats) -> Floats:
         D = np.exp(log_D)
         return np.log(costs.of(parameters(D), D))
 
@@ -141,9 +141,7 @@ def for_loss(
     return Allocation(N, D, np.where(found, loss, np.nan), costs.of(N, D))
 
 
-def _lowest(
-    function: Callable[[np.ndarray], np.ndarray], low: float, high: float, count: int
-) -> np.ndarray:
+def _lowest(function: Callable[[Floats], Floats], low: float, high: float, count: int) -> Floats:
     """Where each of `count` functions is lowest between low and high, [K]."""
     grid = np.linspace(low, high, GRID)
     best = np.full(count, np.inf)

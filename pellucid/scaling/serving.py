@@ -2,12 +2,13 @@
 
 A model of N weights, each of so many bytes, on a group of chips that share it:
 
-    memory        N · bytes  ≤  chips · memory · (1 - what is kept for the cache)
-    a token       N · bytes  /  (chips · bandwidth · utilisation)  ≤  seconds per token: every weight is read once
-    first token   2 · N · prompt / (chips · peak · utilisation)  ≤  seconds to the first token
+    memory         N · bytes  ≤  chips · memory · (1 - what is kept for the cache)
+    a token        N · bytes  ≤  chips · bandwidth · utilisation · seconds per token     all weights read once
+    first token    2 · N · prompt  ≤  chips · peak · utilisation · seconds to the first token
 
-The first two are floors (Pope et al. 2022, arXiv 2211.05102, section 2): the cache of a long context, and talk between
-chips, take more. N is every weight held; a mixture of experts reads fewer and should be given its own limits.
+All are floors (Pope et al. 2022, arXiv 2211.05102, section 2): the cache of a long context, and
+talk between chips, take more. N is every weight held; a mixture of experts reads fewer and should be given
+its own limits.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Deployment:
     def __post_init__(self) -> None:
         if self.chips < 1 or self.prompt_tokens < 1:
             raise InputError(
-                f"Expected at least one chip and one token of prompt; got {self.chips} and {self.prompt_tokens}."
+                f"Expected at least one chip and one token of prompt; got {self.chips}, {self.prompt_tokens}."
             )
         if not 0 <= self.kept_share < 1 or not 0 < self.bandwidth_utilisation <= 1:
             raise InputError(
-                "Expected a kept share from 0 to below 1 and a bandwidth utilisation above 0 and at most 1; got "
+                "Expected a kept share from 0 to below 1, a bandwidth utilisation above 0 and at most 1; got "
                 f"{self.kept_share} and {self.bandwidth_utilisation}."
             )
         for name in ("seconds_per_token", "seconds_to_first_token"):

@@ -1,11 +1,11 @@
-"""A law as the planner sees it: the loss over parameters N and training tokens D, and draws of what it may be.
+"""A law as the planner sees it: the loss over parameters N and tokens D, and draws of what it may be.
 
-    L(N, D) = E + A / N^alpha + B / D^beta                        Hoffmann et al. 2022 (arXiv 2203.15556), eq. 2
+    L(N, D) = E + A / N^alpha + B / D^beta              Hoffmann et al. 2022 (arXiv 2203.15556), eq. 2
 
 A `Surface` holds K such laws at once, along the first axis. A `Law` is the fitted one with S draws from its
-uncertainty; its surface has K = 1 + S, the fitted one first. Whatever is computed from that surface is an array
-[K], and `estimate` reads a value with its interval off it: so the same draws flow through every quantity of a
-plan. The module does not know how a law was fitted.
+uncertainty; its surface has K = 1 + S, the fitted one first. Whatever is computed from that surface is an
+array [K], and `estimate` reads a value with its interval off it: so the same draws flow through every
+quantity of a plan. The module does not know how a law was fitted.
 
 Axis letters: K laws, S draws. N counts as the runs of the fit counted; D in tokens; loss in nats per token.
 """
@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
+
+Floats = NDArray[np.float64]
 
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
 
@@ -28,21 +31,22 @@ PARAMETERS = ("E", "A", "B", "alpha", "beta")
 class Surface:
     """K loss surfaces; every field is an array [K]."""
 
-    E: np.ndarray
-    A: np.ndarray
-    B: np.ndarray
-    alpha: np.ndarray
-    beta: np.ndarray
+    E: Floats
+    A: Floats
+    B: Floats
+    alpha: Floats
+    beta: Floats
 
     @classmethod
-    def of(cls, values: np.ndarray | Sequence[float] | Sequence[Sequence[float]]) -> Surface:
+    def of(cls, values: Floats | Sequence[float] | Sequence[Sequence[float]]) -> Surface:
         """Read laws from rows.
 
         Args:
             values: [K, 5] or [5], in the order E, A, B, alpha, beta.
 
         Raises:
-            InputError: when the shape is another, or a row is no law: E below 0, or A, B, alpha, beta not above 0.
+            InputError: when the shape is another, or a row is no law: E below 0, or A, B, alpha, beta not
+                above 0.
         """
         try:
             rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
@@ -57,36 +61,36 @@ class Surface:
             worst = int(np.flatnonzero(~sound)[0])
             raise InputError(
                 f"Row {worst} is no law: expected E at least 0 and A, B, alpha, beta above 0; got "
-                f"{dict(zip(PARAMETERS, rows[worst].tolist(), strict=True))}. Leave such draws out, or fit again."
+                f"{dict(zip(PARAMETERS, rows[worst].tolist(), strict=True))}. Leave such draws out."
             )
         return cls(*rows.T)
 
     @property
-    def rows(self) -> np.ndarray:
+    def rows(self) -> Floats:
         """The laws as rows [K, 5]."""
         return np.stack([self.E, self.A, self.B, self.alpha, self.beta], axis=1)
 
     @property
-    def exponent(self) -> np.ndarray:
+    def exponent(self) -> Floats:
         """The exponent a of N* = G · (C/6)^a, [K]: beta / (alpha + beta)."""
         return self.beta / (self.alpha + self.beta)
 
-    def loss(self, N: np.ndarray | float, D: np.ndarray | float) -> np.ndarray:
+    def loss(self, N: Floats | float, D: Floats | float) -> Floats:
         """The loss at N parameters and D tokens, which broadcast against [K]."""
         return np.asarray(self.E + self.A * np.power(N, -self.alpha) + self.B * np.power(D, -self.beta))
 
-    def tokens_for(self, N: np.ndarray | float, loss: np.ndarray | float) -> np.ndarray:
+    def tokens_for(self, N: Floats | float, loss: Floats | float) -> Floats:
         """The tokens D that bring N parameters to a loss, [K]; infinite where no number of them does."""
         left = np.asarray(loss - self.E - self.A * np.power(N, -self.alpha))
         return _inverse(left, self.B, self.beta)
 
-    def parameters_for(self, D: np.ndarray | float, loss: np.ndarray | float) -> np.ndarray:
+    def parameters_for(self, D: Floats | float, loss: Floats | float) -> Floats:
         """The parameters N that D tokens bring to a loss, [K]; infinite where no number of them does."""
         left = np.asarray(loss - self.E - self.B * np.power(D, -self.beta))
         return _inverse(left, self.A, self.alpha)
 
 
-def _inverse(left: np.ndarray, scale: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+def _inverse(left: Floats, scale: Floats, exponent: Floats) -> Floats:
     """Solve scale · x^-exponent = left for x."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found = np.power(scale / left, 1 / exponent)
@@ -100,7 +104,7 @@ class Law:
     name: str
     values: tuple[float, float, float, float, float]
     """E, A, B, alpha, beta."""
-    draws: np.ndarray | None = None
+    draws: Floats | None = None
     """[S, 5] in the same order, such as bootstrap refits; None when the law came without its uncertainty."""
 
     def __post_init__(self) -> None:
@@ -130,7 +134,7 @@ class Law:
         if missing:
             raise InputError(
                 f"The law {name!r} needs {', '.join(PARAMETERS)}; {', '.join(missing)} not among "
-                f"{', '.join(map(str, values)) or 'nothing'}. Only the form E + A/N^alpha + B/D^beta can be planned with."
+                f"{', '.join(map(str, values)) or 'nothing'}. Plans need the form E + A/N^alpha + B/D^beta."
             )
         five = [values[p] for p in PARAMETERS]
         for parameter, value in zip(PARAMETERS, five, strict=True):
@@ -149,7 +153,7 @@ class Estimate:
     high: float | None
     """None without draws."""
     share: float
-    """The share of draws under which the quantity exists at all (a loss may be out of reach); 1 without draws."""
+    """The share of draws under which it exists at all: a loss may be out of reach; 1 without draws."""
 
     def to_json(self) -> dict[str, float | None]:
         """As JSON values; a value that does not exist is None."""
@@ -161,7 +165,7 @@ class Estimate:
         }
 
 
-def estimate(values: np.ndarray, *, level: float = 0.9) -> Estimate:
+def estimate(values: Floats, *, level: float = 0.9) -> Estimate:
     """Read a value and its interval off an array [1 + S] that was computed from a law's surface.
 
     The interval is between quantiles of the draws under which the quantity is finite.
