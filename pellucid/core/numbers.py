@@ -1,12 +1,13 @@
-"""Counts as people write them: 25M, 4k, 1_000."""
+"""Counts and amounts as people write them: 25M, 4k, 1_000; 70B, 1.4T, 5.76e23."""
 
 from __future__ import annotations
 
+import math
 import re
 
 from pellucid.core.errors import InputError
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
 
 def parse_count(text: str | int) -> int:
@@ -22,3 +23,18 @@ def parse_count(text: str | int) -> int:
     if value < 1:
         raise InputError(f"Expected a count such as 4096, 500k or 25M; got {text!r}.")
     return value
+
+
+def parse_amount(text: str | float) -> float:
+    """Read a number above 0 with an optional unit k, M, B or T, or in powers of ten.
+
+    Raises:
+        InputError: when it is not one.
+    """
+    match = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)([kKmMbBgGtT]?)", str(text).strip())
+    if match:
+        number = float(match[1].replace("_", "").replace(",", ""))
+        value = number * _UNITS[match[2].lower()]
+        if 0 < value < math.inf:
+            return value
+    raise InputError(f"Expected an amount above 0 such as 70B, 1.4T or 5.76e23; got {text!r}.")

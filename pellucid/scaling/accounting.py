@@ -6,7 +6,7 @@ Laws differ in what they call N, and their exponents with it. A `Shape` is a dec
     all             every weight; a head tied to the embedding counts once           Hoffmann et al. 2022
     active          of those, what one token uses: all but the experts it does not visit
     no_embedding    active, without embeddings, positions and head                   Kaplan et al. 2020
-    with_head       the same with the head, tied or not: the weights that are multiplied by    Porian et al. 2024
+    with_head       the same with the head, tied or not: what is multiplied by       Porian et al. 2024
 
 `training_flops` counts multiplications and additions, backward pass twice the forward. It counts attention to
 the average number of earlier tokens; "full" counts all of the context, as Hoffmann et al. do. Sources: Kaplan

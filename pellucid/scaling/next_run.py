@@ -26,6 +26,9 @@ from pellucid.core.errors import InputError
 from pellucid.scaling.planning import TRAINING_FLOPS
 from pellucid.scaling.surface import Floats, Surface
 
+LEAST = 0.05
+"""The share of a forecast's variance that a run should remove to be worth the trouble."""
+
 Predict = Callable[[Floats, Floats], Floats]
 """Takes N and D, arrays [n], and gives the loss under every draw, [S, n]."""
 
@@ -133,10 +136,29 @@ def grid(
         if TRAINING_FLOPS * n * d <= most_flops * (1 + 1e-9)
     ]
     if not found:
+        least = TRAINING_FLOPS * N[0] * D[0]
         raise InputError(
-            f"No run of at least {N[0]:.3g} parameters and {D[0]:.3g} tokens costs {most_flops:.3g} FLOPs or less."
+            f"{N[0]:.3g} parameters on {D[0]:.3g} tokens, the smallest run, cost {least:.3g} FLOPs; expected at "
+            f"most {most_flops:.3g}."
         )
     return found
+
+
+def best_per_flop(proposals: Sequence[Proposal], *, least: float = LEAST) -> Proposal:
+    """Of the runs that shrink the variance by at least a share, the one that does most for each FLOP.
+
+    Without the share the smallest run there is would win, though it tells next to nothing.
+
+    Raises:
+        InputError: when none shrinks it so much.
+    """
+    worth = [p for p in proposals if p.shrinkage >= least]
+    if not worth:
+        most = max((p.shrinkage for p in proposals), default=0.0)
+        raise InputError(
+            f"No proposed run shrinks the variance by {100 * least:.1f} %; the most is {100 * most:.1f} %."
+        )
+    return max(worth, key=lambda p: p.per_flop)
 
 
 def best_within(proposals: Sequence[Proposal], flops: float) -> Proposal:

@@ -142,14 +142,11 @@ def for_loss(
 
 
 def _lowest(function: Callable[[Floats], Floats], low: float, high: float, count: int) -> Floats:
-    """Where each of `count` functions is lowest between low and high, [K]."""
+    """Where each of `count` functions, which take [..., K], is lowest between low and high, [K]."""
     grid = np.linspace(low, high, GRID)
-    best = np.full(count, np.inf)
-    at = np.full(count, grid[-1])
-    for x in grid:
-        here = function(np.full(count, x))
-        better = here < best
-        best, at = np.where(better, here, best), np.where(better, x, at)
+    values = function(np.repeat(grid[:, None], count, axis=1))
+    first = values.argmin(axis=0)
+    best, at = values[first, np.arange(count)], grid[first]
     width = (high - low) / (GRID - 1)
     left, right = np.maximum(at - width, low), np.minimum(at + width, high)
     golden = (math.sqrt(5) - 1) / 2
@@ -158,4 +155,4 @@ def _lowest(function: Callable[[Floats], Floats], low: float, high: float, count
         down = function(inner) < function(outer)
         left, right = np.where(down, left, inner), np.where(down, outer, right)
     middle = (left + right) / 2
-    return np.where(function(middle) <= best, middle, at)
+    return np.asarray(np.where(function(middle) <= best, middle, at))

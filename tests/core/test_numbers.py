@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.core.errors import InputError
-from pellucid.core.numbers import parse_count
+from pellucid.core.numbers import parse_amount, parse_count
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,25 @@ def test_a_count_reads_back_exactly(count: int) -> None:
 def test_what_is_no_count_is_refused_and_shown(text: str | int) -> None:
     with pytest.raises(InputError, match=r"such as 4096, 500k or 25M; got "):
         parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("70B", 70e9),
+        ("1.4T", 1.4e12),
+        ("5.76e23", 5.76e23),
+        ("1e3k", 1e6),
+        ("1_000", 1e3),
+        (2.5, 2.5),
+        ("0.5", 0.5),
+    ],
+)
+def test_amounts_are_read_as_people_write_them(text: str | float, amount: float) -> None:
+    assert parse_amount(text) == pytest.approx(amount, rel=1e-15)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1e400", "nan", "inf", "many", "5 k", "T", "1e", 0, -2.0])
+def test_what_is_no_amount_is_refused_and_shown(text: str | float) -> None:
+    with pytest.raises(InputError, match=r"such as 70B, 1.4T or 5.76e23; got "):
+        parse_amount(text)
