@@ -31,7 +31,7 @@ def parse_amount(text: str | float) -> float:
     Raises:
         InputError: when it is not one.
     """
-    match = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)([kKmMbBgGtT]?)", str(text).strip())
+    match = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+)([kKmMbBgGtT]?)", str(text).strip())
     if match:
         number = float(match[1].replace("_", "").replace(",", ""))
         value = number * _UNITS[match[2].lower()]

@@ -178,8 +178,8 @@ ACCELERATORS = {
             700.0,
             "NVIDIA H100 data sheet (1,979 and 3,958 with sparsity) and architecture paper",
             (
-                Quote(2.99, "2025-03-03", _RUNPOD),
                 Quote(3.99, "2026-10-05", _LAMBDA_2026),
+                Quote(2.99, "2025-03-03", _RUNPOD),
                 Quote(3.29, "2025-02-28", _LAMBDA_2025),
                 Quote(11.06, "2025-03-17", "Google Cloud price list, web.archive.org 20250317151647"),
                 Quote(12.29, "2025-03-17", _AWS_MID),

@@ -138,8 +138,8 @@ def grid(
     if not found:
         least = TRAINING_FLOPS * N[0] * D[0]
         raise InputError(
-            f"{N[0]:.3g} parameters on {D[0]:.3g} tokens, the smallest run, cost {least:.3g} FLOPs; expected at "
-            f"most {most_flops:.3g}."
+            f"{N[0]:.3g} parameters on {D[0]:.3g} tokens, the smallest run, cost {least:.3g} FLOPs; "
+            f"expected at most {most_flops:.3g}."
         )
     return found
 

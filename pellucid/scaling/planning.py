@@ -171,32 +171,24 @@ def for_cost(surface: Surface, cost: float, costs: Costs, *, most_parameters: fl
     return Allocation(N, D, surface.loss(N, D), costs.of(N, D))
 
 
-def at_ratio(surface: Surface, cost: float, costs: Costs, ratio: float = RULE_OF_THUMB) -> Allocation:
-    """The plan of a rule of thumb: the whole cost at a fixed number of tokens per parameter."""
-    t = costs.equivalent_tokens
-    # ratio·N² + t·N = cost / training
-    product = cost / costs.training
-    N = 2 * product / (t + math.sqrt(t * t + 4 * ratio * product))
-    D = ratio * N
-    whole = np.ones_like(surface.E)
-    return Allocation(N * whole, D * whole, surface.loss(N, D), costs.of(N, D) * whole)
-
-
-def regret(surface: Surface, N: float, D: float, costs: Costs) -> Floats:
-    """What a plan wastes, should each of the laws be the true one.
+def at_ratio(
+    loss_at: Callable[[Floats, Floats], Floats], loss: Floats, costs: Costs, ratio: float = RULE_OF_THUMB
+) -> Allocation:
+    """The model that reaches a loss at a fixed number of tokens per parameter, as a rule of thumb has it.
 
     Args:
-        surface: K laws.
-        N: the plan's parameters.
-        D: its training tokens.
+        loss_at: the loss at N and D, each [K], which falls in both.
+        loss: the loss to reach, [K].
         costs: what training and serving cost.
+        ratio: tokens per parameter.
 
     Returns:
-        [K]: the plan's cost less the least cost that reaches the same loss under that law; at least 0. With
-        costs in FLOPs these are its deadweight FLOPs.
+        N, D and cost are infinite under laws where no model reaches the loss at this ratio.
     """
-    best = for_loss(surface, surface.loss(N, D), costs)
-    return np.maximum(costs.of(N, D) - best.cost, 0.0)
+    low, high = np.zeros_like(loss), np.full_like(loss, math.log(1e18))
+    log_N = _falling_root(lambda log_N: loss_at(np.exp(log_N), ratio * np.exp(log_N)) - loss, low, high)
+    N = np.where(log_N < high[0] - 1e-6, np.exp(log_N), np.inf)
+    return Allocation(N, ratio * N, np.where(np.isfinite(N), loss, np.nan), costs.of(N, ratio * N))
 
 
 def _check_limit(most_parameters: float) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from pellucid.core import files
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.scaling.surface import PARAMETERS, Law
 
@@ -47,12 +49,18 @@ def published(name: str) -> PublishedLaw:
 
 
 def law(name: str) -> Law:
-    """A law to plan with. It has no draws: nobody published any, so its plans have no intervals.
+    """A law to plan with, by the name it was published under or from a file with a fit.
+
+    A published law has no draws: nobody published any, so its plans have no intervals. The file is JSON with
+    `parameters` (E, A, B, alpha and beta by name) and, if it has them, `draws` (rows of the five in that
+    order).
 
     Raises:
-        UnknownNameError: when there is none.
-        InputError: when it has another form.
+        UnknownNameError: when the name is none of the registry.
+        InputError: when the law has another form, or the file is no law.
     """
+    if name.endswith(".json"):
+        return _from_file(Path(name))
     found = published(name)
     if not found.can_plan:
         usable = ", ".join(each.name for each in LAWS.values() if each.can_plan)
@@ -60,6 +68,15 @@ def law(name: str) -> Law:
             f"{name!r} has the form {found.form}, which plans are not made with. Usable: {usable}."
         )
     return Law.from_mapping(name, {p: found.parameters[p] for p in PARAMETERS})
+
+
+def _from_file(path: Path) -> Law:
+    value = files.read_json(path)
+    if not isinstance(value, dict) or not isinstance(value.get("parameters"), dict):
+        raise InputError(
+            f"{str(path)!r} is no law. Expected JSON with parameters ({', '.join(PARAMETERS)} by name)."
+        )
+    return Law.from_mapping(path.name, value["parameters"], value.get("draws"))
 
 
 LAWS = {

@@ -48,6 +48,7 @@ def test_what_is_no_count_is_refused_and_shown(text: str | int) -> None:
         ("1_000", 1e3),
         (2.5, 2.5),
         ("0.5", 0.5),
+        (".4T", 0.4e12),
     ],
 )
 def test_amounts_are_read_as_people_write_them(text: str | float, amount: float) -> None:

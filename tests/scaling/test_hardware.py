@@ -46,7 +46,7 @@ def test_every_format_has_its_bytes() -> None:
 def test_an_hour_pays_for_an_hour_of_operations() -> None:
     use = Use(accelerator("h100-sxm"), "bf16", 0.4)
     assert use.flops_per_second == pytest.approx(989.4e12 * 0.4)
-    assert use.dollars_per_flop * use.flops_per_second * 3600 == pytest.approx(2.99)
+    assert use.dollars_per_flop * use.flops_per_second * 3600 == pytest.approx(3.99)
 
 
 def test_a_price_of_ones_own_comes_first() -> None:

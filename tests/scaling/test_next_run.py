@@ -73,7 +73,7 @@ def test_the_variance_left_is_that_of_the_covariance_updated_by_the_jacobian() -
 
 
 def test_the_proposal_agrees_with_making_the_run_and_fitting_again() -> None:
-    """Brute force: simulate the runs with and without the candidate, fit each set, see how forecasts scatter."""
+    """Brute force: simulate all runs with and without the candidate, fit each set, see forecasts scatter."""
     rng = np.random.default_rng(1)
     count = 1000
     target = np.array([TARGET[0]]), np.array([TARGET[1]])
@@ -114,7 +114,7 @@ def test_the_proposal_agrees_with_making_the_run_and_fitting_again() -> None:
 
 
 def test_the_proposal_agrees_with_weighting_the_draws_by_simulated_outcomes() -> None:
-    """Brute force without a refit: the expected variance of the forecast given the outcome, by Bayes' rule."""
+    """Brute force without a refit: the forecast's variance expected after the outcome, by Bayes' rule."""
     draws = posterior(4000, 3)
     surface = Surface.of(natural(draws))
     forecast = np.log(surface.loss(*TARGET))
@@ -184,7 +184,7 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         grid((5e7, 1e9), (1e9, 1e10), most_flops=1e10)
     with pytest.raises(InputError, match="Expected D from a number above 0"):
         grid((5e7, 1e9), (1e10, 1e9), most_flops=1e20)
-    with pytest.raises(InputError, match="No proposed run shrinks the variance by 100.0 %; the most is"):
+    with pytest.raises(InputError, match=r"shrinks the variance by 100\.0 %; the most is"):
         best_per_flop(propose(predict, TARGET, CANDIDATES, noise=NOISE), least=1.0)
     with pytest.raises(InputError, match="No proposed run costs at most"):
         best_within(propose(predict, TARGET, CANDIDATES, noise=NOISE), 1e10)

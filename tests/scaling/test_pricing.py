@@ -21,14 +21,14 @@ DEMAND = Demand(read=8e12, written=2e12)
 def test_prices_follow_from_chip_hours() -> None:
     """How long a chip is busy with a million tokens, and what the time costs."""
     found = price(7e9, 2e12, TARIFF, DEMAND)
-    per_second = 2.99 / 3600
+    per_second = 3.99 / 3600
     assert found.read == pytest.approx(1e6 * 2 * 7e9 / (1978.9e12 * 0.5) * per_second)
     assert found.written == pytest.approx(1e6 * 2 * 7e9 / (1978.9e12 * 0.1) * per_second)
     training = 6 * 7e9 * 2e12 / (989.4e12 * 0.4) * per_second
     assert TARIFF.training_dollars(7e9, 2e12) == pytest.approx(training)
     assert found.training == pytest.approx(training / 10e12 * 1e6)
     assert found.blended == pytest.approx(0.8 * found.read + 0.2 * found.written + found.training)
-    assert found.dates == ("2025-03-03",)
+    assert found.dates == ("2026-10-05",)
 
 
 def test_what_all_tokens_pay_is_what_the_plan_costs() -> None:

@@ -1,0 +1,133 @@
+"""What the verbs that plan share: the options of chips and demand, and amounts as people write them."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pellucid.scaling.hardware import Accelerator
+    from pellucid.scaling.planning import Demand
+    from pellucid.scaling.pricing import Tariff
+    from pellucid.scaling.surface import Estimate, Floats
+
+_STALE_DAYS = 90
+_LETTERS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+@dataclass(frozen=True)
+class Chips:
+    """What the work is done on, and what it costs."""
+
+    accelerator: str = "h100-sxm"
+    """the chip for training: a name of the table, or a .json file with one's own."""
+    training_format: str = "bf16"
+    """the number format of training."""
+    training_utilisation: float = 0.4
+    """the share of the dense peak that training reaches."""
+    dollars_per_hour: float | None = None
+    """what an hour of the training chip costs; by default its first quote."""
+    serving_accelerator: str | None = None
+    """the chip for serving; by default that of training."""
+    serving_format: str | None = None
+    """the number format of serving; by default fp8 if the chip has it, else int8, else that of training."""
+    prefill_utilisation: float = 0.4
+    """the share of the dense peak reached while prompts are read."""
+    decode_utilisation: float = 0.1
+    """the share reached while answers are written."""
+    serving_dollars_per_hour: float | None = None
+    """what an hour of the serving chip costs."""
+
+    def tariff(self) -> Tariff:
+        """The tariff these options stand for."""
+        from pellucid.scaling.hardware import Use, accelerator
+        from pellucid.scaling.pricing import Tariff
+
+        training = _priced(accelerator(self.accelerator), self.dollars_per_hour)
+        serving = accelerator(self.serving_accelerator or self.accelerator)
+        if self.serving_dollars_per_hour is not None or self.serving_accelerator is not None:
+            serving = _priced(serving, self.serving_dollars_per_hour)
+        else:
+            serving = training
+        narrow = next((f for f in ("fp8", "int8") if f in serving.peak), self.training_format)
+        number_format = self.serving_format or narrow
+        return Tariff(
+            Use(training, self.training_format, self.training_utilisation),
+            Use(serving, number_format, self.prefill_utilisation),
+            Use(serving, number_format, self.decode_utilisation),
+        )
+
+
+@dataclass(frozen=True)
+class Served:
+    """The tokens a model serves over its life."""
+
+    read: str | None = None
+    """tokens of prompts over the model's life, such as 8T."""
+    written: str | None = None
+    """tokens of answers over the model's life, such as 2T."""
+
+    def demand(self) -> Demand:
+        """The demand these options stand for."""
+        from pellucid.scaling.planning import Demand
+
+        return Demand(amount(self.read) or 0.0, amount(self.written) or 0.0)
+
+
+CHIPS = Chips()
+SERVED = Served()
+
+
+def amount(text: str | None) -> float | None:
+    """Read an amount, if there is one."""
+    from pellucid.core.numbers import parse_amount
+
+    return None if text is None else parse_amount(text)
+
+
+def shown(value: float, *, dollars: bool = False) -> str:
+    """An amount in three digits: 24.2B, 2.66T, $315k, 4.82e23."""
+    sign = "$" if dollars else ""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e3:
+        return f"{sign}{value:.3g}"
+    for unit, letter in _LETTERS:
+        if unit <= abs(value) * (1 + 5e-4) and abs(value) < 9.995e14:
+            return f"{sign}{value / unit:.3g}{letter}"
+    return f"{sign}{value:.2e}".replace("e+", "e")
+
+
+def interval(found: Estimate, *, dollars: bool = False) -> str:
+    """The interval of an estimate, or nothing without draws."""
+    if found.low is None or found.high is None:
+        return ""
+    return f"{shown(found.low, dollars=dollars)} – {shown(found.high, dollars=dollars)}"
+
+
+def price_notes(tariff: Tariff) -> list[str]:
+    """Whose prices were used, of what day, and how old they are."""
+    notes = []
+    for role, use in (("training", tariff.training), ("serving", tariff.decode)):
+        quote, chip = use.accelerator.quote, use.accelerator
+        age = quote.age_days(datetime.date.today())
+        old = f", {age:,} days old: give your own with --dollars-per-hour" if age > _STALE_DAYS else ""
+        notes.append(
+            f"{role}: {chip.name} at ${quote.dollars_per_hour:.2f} an hour, {use.number_format}, dense peak "
+            f"{chip.operations(use.number_format) / 1e12:,.0f} TFLOP/s ({quote.source}, {quote.date}{old})"
+        )
+    return notes
+
+
+def as_estimate(values: Floats, level: float) -> dict[str, float | None]:
+    """An estimate as JSON values."""
+    from pellucid.scaling.surface import estimate
+
+    return estimate(values, level=level).to_json()
+
+
+def _priced(chip: Accelerator, dollars: float | None) -> Accelerator:
+    today = str(datetime.date.today())
+    return chip if dollars is None else chip.priced(dollars, today, "given on the command line")

@@ -1,0 +1,264 @@
+"""`pellucid scale plan`: what to train for a loss or a budget, what it will cost, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from pellucid.cli.scale_options import CHIPS, SERVED, Chips, Served
+
+if TYPE_CHECKING:
+    from pellucid.scaling.distillation import Comparison
+    from pellucid.scaling.plans import Option, Plan
+    from pellucid.scaling.serving import Deployment
+
+app = App(name="plan", help_format="plaintext")
+
+
+@app.default
+def plan(
+    *,
+    law: str,
+    loss: float | None = None,
+    dollars: str | None = None,
+    flops: str | None = None,
+    least: Literal["dollars", "flops"] = "dollars",
+    served: Annotated[Served, Parameter(name="*")] = SERVED,
+    chips: Annotated[Chips, Parameter(name="*")] = CHIPS,
+    unique_tokens: str | None = None,
+    most_parameters: str | None = None,
+    chips_per_copy: int | None = None,
+    seconds_per_token: float | None = None,
+    seconds_to_first_token: float | None = None,
+    prompt_tokens: int = 1000,
+    training_chips: int | None = None,
+    teacher_parameters: str | None = None,
+    teacher_tokens: str | None = None,
+    teacher_share: float = 0.0,
+    level: float = 0.9,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Say what to train for a loss at the least cost, or for a budget at the least loss.
+
+    A budget pays for training and for serving the tokens read and written. Beside the plan stand the model of
+    the same loss that is cheapest to train and the one with 20 tokens per parameter. Intervals come from the
+    draws of the law; what a plan wastes is its cost beyond the least for the loss it would have, should a
+    draw be the true law.
+
+    Args:
+        law: a published law (see pellucid scale laws), or a .json file with a fit.
+        loss: the loss to reach.
+        dollars: a budget, such as 2M.
+        flops: a budget, such as 5.76e23.
+        served: the tokens the model serves.
+        chips: what the work is done on.
+        least: what a plan for a loss spends least of.
+        unique_tokens: how much different text there is, such as 500B; more is read again, at falling value.
+        most_parameters: a limit on the model, such as 70B.
+        chips_per_copy: how many chips share one served model, so that it fits their memory.
+        seconds_per_token: the longest an answer's token may take; needs chips_per_copy.
+        seconds_to_first_token: the longest a prompt may take; needs chips_per_copy.
+        prompt_tokens: the length of that prompt.
+        training_chips: how many chips train, to say how many days.
+        teacher_parameters: also compare with distilling from a teacher of this size.
+        teacher_tokens: what the teacher was, or would be, trained on.
+        teacher_share: the share of the teacher's training that this model pays: 0 for a teacher that exists.
+        level: the share of draws inside an interval.
+        json: print JSON.
+    """
+    from pellucid.cli import printing
+    from pellucid.cli.scale_options import amount, as_estimate, price_notes
+    from pellucid.core.errors import InputError
+    from pellucid.scaling import plans, registry
+    from pellucid.scaling.repetition import Repetition
+
+    if dollars is not None and flops is not None:
+        raise InputError("Expected a budget in --dollars or in --flops, not both.")
+    unit = least if loss is not None else "flops" if flops is not None else "dollars"
+    goal = plans.Goal(loss, amount(dollars if flops is None else flops), unit)
+    tariff, demand = chips.tariff(), served.demand()
+    deployment = _deployment(
+        tariff.prefill, chips_per_copy, seconds_per_token, seconds_to_first_token, prompt_tokens
+    )
+    asked = amount(most_parameters) or math.inf
+    most = min(asked, deployment.most_parameters if deployment else math.inf)
+    unique = amount(unique_tokens)
+    stock = None if unique is None else Repetition(unique)
+    found = plans.plan(
+        registry.law(law), goal, tariff=tariff, demand=demand, most_parameters=most, stock=stock
+    )
+    comparison = _distilled(found, teacher_parameters, teacher_tokens, teacher_share)
+    best = found.options[0]
+    days = None if training_chips is None else tariff.training_days(best.N, best.D, training_chips)
+    notes = [
+        *_notes(found, asked, deployment),
+        *price_notes(tariff),
+        *(_told(comparison) if comparison else []),
+    ]
+    if json:
+        value: dict[str, Any] = {
+            "law": found.law.name,
+            "level": level,
+            "loss": as_estimate(found.loss, level),
+            "options": {
+                o.name: {k: as_estimate(v, level) for k, v in _values(o).items()} for o in found.options
+            },
+            "training_days": None if days is None else as_estimate(days, level),
+            "most_parameters": most if math.isfinite(most) else None,
+            "limit_holds": found.bound,
+            "distillation": vars(comparison) if comparison else None,
+            "price_dates": found.dates,
+            "notes": notes,
+        }
+        return printing.as_json(_without_infinities(value))
+    _print(found, level, days)
+    for note in notes:
+        printing.note(note)
+    return None
+
+
+def _values(option: Option) -> dict[str, Any]:
+    """The quantities of an option, by the name they have in JSON."""
+    values = {
+        "parameters": option.N,
+        "tokens": option.D,
+        "tokens_per_parameter": option.D / option.N if math.isfinite(option.N[0]) else option.N,
+        "training_flops": option.training_flops,
+        "training_dollars": option.training_dollars,
+        "lifetime_dollars": option.lifetime_dollars,
+        "wasted_share": option.wasted,
+    }
+    return values if option.price is None else {**values, "dollars_per_million": option.price}
+
+
+_LABELS = {
+    "parameters": "parameters",
+    "tokens": "tokens",
+    "tokens_per_parameter": "tokens per parameter",
+    "training_flops": "training FLOPs",
+    "training_dollars": "training",
+    "lifetime_dollars": "training and serving",
+    "dollars_per_million": "a million tokens served",
+    "wasted_share": "wasted, on average over the draws",
+}
+
+
+def _print(found: Plan, level: float, days: Any) -> None:
+    from pellucid.cli import printing
+    from pellucid.cli.scale_options import interval, shown
+    from pellucid.scaling.surface import estimate
+
+    planned, *others = [(o, _values(o)) for o in found.options]
+    drawn = found.law.draws is not None
+    rows = []
+    loss = estimate(found.loss, level=level)
+    extra = [[interval(loss)]] if drawn else [[]]
+    rows.append(["loss", f"{loss.value:.4g}", *extra[0], *[f"{loss.value:.4g}"] * len(others)])
+    for key, label in _LABELS.items():
+        if key not in planned[1]:
+            continue
+        if key == "wasted_share":
+            if drawn:
+                cells = [_share(values[key][1:]) for _, values in (planned, *others)]
+                rows.append([label, cells[0], "", *cells[1:]])
+            continue
+        dollars = "dollars" in key
+        told = estimate(planned[1][key], level=level)
+        rows.append(
+            [
+                label,
+                shown(told.value, dollars=dollars),
+                *([interval(told, dollars=dollars)] if drawn else []),
+                *(shown(float(values[key][0]), dollars=dollars) for _, values in others),
+            ]
+        )
+        if key == "tokens" and found.stock is not None:
+            epochs = estimate(planned[1][key] / found.stock.unique_tokens, level=level)
+            cells = [shown(float(values[key][0]) / found.stock.unique_tokens) for _, values in others]
+            rows.append(["epochs", shown(epochs.value), *([interval(epochs)] if drawn else []), *cells])
+    if days is not None:
+        told = estimate(days, level=level)
+        rows.append(
+            ["days of training", shown(told.value), *([interval(told)] if drawn else []), *[""] * len(others)]
+        )
+    headers = ["", "planned", *([f"{level:.0%} of draws"] if drawn else []), *(o.name for o, _ in others)]
+    printing.table(headers, rows, title=f"Plan by {found.law.name}")
+
+
+def _share(values: Any) -> str:
+    import numpy as np
+
+    finite = values[np.isfinite(values)]
+    return f"{float(finite.mean()):.1%}" if len(finite) else "–"
+
+
+def _notes(found: Plan, asked: float, deployment: Deployment | None) -> list[str]:
+    from pellucid.scaling.surface import estimate
+
+    notes = []
+    if found.bound:
+        held = deployment is not None and deployment.most_parameters < asked
+        by = deployment.tightest if deployment is not None and held else "the limit that was given"
+        notes.append(f"The plan is held back by {by}: without it the model would be larger.")
+    if found.law.draws is None:
+        notes.append("The law has no draws, so the plan has no intervals: fit your own runs to get them.")
+    share = estimate(found.options[0].N).share
+    if share < 1:
+        notes.append(
+            f"Under {1 - share:.1%} of the draws the loss is out of reach; intervals leave them out."
+        )
+    if found.stock is not None:
+        notes.append(
+            f"Text read again: after {found.stock.half_value_epochs:.1f} epochs another reading adds half of "
+            "the first (Muennighoff et al. 2023; their constants came without an interval)."
+        )
+    return notes
+
+
+def _deployment(
+    prefill: Any, chips: int | None, token_s: float | None, first_s: float | None, prompt: int
+) -> Deployment | None:
+    from pellucid.core.errors import InputError
+    from pellucid.scaling.serving import Deployment
+
+    if chips is None:
+        if token_s is not None or first_s is not None:
+            raise InputError(
+                "A limit in seconds depends on the chips that share a model: give --chips-per-copy."
+            )
+        return None
+    return Deployment(
+        prefill, chips, prompt_tokens=prompt, seconds_per_token=token_s, seconds_to_first_token=first_s
+    )
+
+
+def _distilled(found: Plan, size: str | None, tokens: str | None, share: float) -> Comparison | None:
+    from pellucid.cli.scale_options import amount
+    from pellucid.core.errors import InputError
+    from pellucid.scaling.distillation import Teacher, compare
+
+    if size is None and tokens is None:
+        return None
+    N, D = amount(size), amount(tokens)
+    if N is None or D is None:
+        raise InputError("A teacher has a size and tokens: give --teacher-parameters and --teacher-tokens.")
+    best = found.options[0]
+    return compare(float(best.N[0]), float(best.training_flops[0]), Teacher(N, D, share))
+
+
+def _told(found: Comparison) -> list[str]:
+    verdict = "distilling comes out lower" if found.better == "distil" else "training comes out lower"
+    return [
+        f"With the same FLOPs the planned model reaches {found.supervised_loss:.4f} by training on text, "
+        f"{found.distilled_loss:.4f} by distilling from a teacher at {found.teacher_loss:.4f}: {verdict} "
+        "(Busbridge et al. 2025, fitted on C4: compare the two with one another, not with the loss above; the "
+        "coefficients were not checked against the paper)."
+    ]
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
