@@ -18,14 +18,20 @@ app = App(
     help_format="plaintext",
 )
 
-_FITTING = {
+# Each has a file of its own, imported when it is called.
+_VERBS = {
     "fit": "Fit a law to training runs, and say how sure each parameter is.",
     "forecast": "Forecast runs that were not made, with intervals calibrated by backtests inside the data.",
     "check": "Look for reasons not to rely on a law; ends with status 3 when an alarm fires.",
+    "plan": "Say what to train: parameters and tokens for a loss or a budget.",
+    "price": "Say what a model's tokens cost, with training spread over its life.",
+    "next": "Propose the run that would sharpen a forecast most for its cost.",
+    "laws": "List published laws, and whether this engine finds their figures again.",
+    "count": "Count parameters and FLOPs, or fit runs, under each convention.",
     "bench": "Score forms, the last value and the ensemble on held-out runs of one curve or of many.",
 }
 
-for _verb, _help in _FITTING.items():
+for _verb, _help in _VERBS.items():
     app.command(f"pellucid.cli.scale_{_verb}:app", name=_verb, help=_help)
 
 Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")]
@@ -91,10 +97,3 @@ def tell_notes(runs: Runs) -> None:
 
     for note in runs.notes:
         printing.note(note)
-
-
-# The verbs that plan are in a file of their own, imported when one of them is called: name, and its help.
-_PLANNING: dict[str, str] = {}
-
-for _verb, _help in _PLANNING.items():
-    app.command(f"pellucid.cli.scale_plan:{_verb}", name=_verb, help=_help)

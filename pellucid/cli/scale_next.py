@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+
+from pellucid.cli.scale import Reading
+from pellucid.cli.scale_options import READING, SOURCE, Source
 
 app = App(name="next", help_format="plaintext")
 
 
 @app.default
 def next_run(
+    runs: Path | None = None,
+    /,
     *,
-    law: str,
+    source: Source = SOURCE,
+    reading: Reading = READING,
     parameters: str,
     tokens: str,
     smallest: str = "50M",
@@ -29,7 +36,9 @@ def next_run(
     least share of the variance is left out, however cheap. Needs a law with draws.
 
     Args:
-        law: a .json file with a fit and its draws.
+        runs: a file with a row per run, which the law is fitted to.
+        source: where the law is from.
+        reading: how the file is read.
         parameters: the size whose loss is forecast, such as 70B.
         tokens: its training tokens, such as 1.4T.
         smallest: the smallest model that could be trained.
@@ -45,11 +54,10 @@ def next_run(
     from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_amount
     from pellucid.scaling import next_run as proposing
-    from pellucid.scaling import registry
     from pellucid.scaling.planning import TRAINING_FLOPS
     from pellucid.scaling.surface import Surface
 
-    known = registry.law(law)
+    known = source.read(runs, reading)
     if known.draws is None:
         raise InputError(
             f"The law {known.name!r} has no draws, so no run can be weighed: give a fit with draws."

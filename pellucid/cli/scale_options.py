@@ -5,18 +5,48 @@ from __future__ import annotations
 import datetime
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cyclopts import Parameter
+
+from pellucid.cli.scale import Reading
 
 if TYPE_CHECKING:
     from pellucid.scaling.hardware import Accelerator
     from pellucid.scaling.planning import Demand
     from pellucid.scaling.pricing import Tariff
-    from pellucid.scaling.surface import Estimate, Floats
+    from pellucid.scaling.surface import Estimate, Floats, Law
 
 _STALE_DAYS = 90
-_LETTERS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Source:
+    """Where the law is from."""
+
+    law: str | None = None
+    """instead of runs: a published law (see pellucid scale laws), or a .json file with a fit."""
+    form: Literal["chinchilla", "tied"] = "chinchilla"
+    """the form that is fitted to runs; tied where they cannot tell two exponents apart."""
+    draws: int = 1000
+    """bootstrap draws, from which all intervals come."""
+
+    def read(self, runs: Path | None, reading: Reading) -> Law:
+        """The law these options stand for."""
+        from pellucid.core.errors import InputError
+        from pellucid.scaling import registry
+        from pellucid.scaling.fitted_law import law_of
+
+        if runs is not None and self.law is None:
+            return law_of(reading.read(runs), self.form, draws=self.draws, name=runs.name)
+        if self.law is None or runs is not None:
+            raise InputError("Expected a file of runs or --law, one of both.")
+        return registry.law(self.law)
+
+
+@Parameter(name="*")
 @dataclass(frozen=True)
 class Chips:
     """What the work is done on, and what it costs."""
@@ -60,6 +90,7 @@ class Chips:
         )
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class Served:
     """The tokens a model serves over its life."""
@@ -76,6 +107,8 @@ class Served:
         return Demand(amount(self.read) or 0.0, amount(self.written) or 0.0)
 
 
+SOURCE = Source()
+READING = Reading()
 CHIPS = Chips()
 SERVED = Served()
 
@@ -89,34 +122,35 @@ def amount(text: str | None) -> float | None:
 
 def shown(value: float, *, dollars: bool = False) -> str:
     """An amount in three digits: 24.2B, 2.66T, $315k, 4.82e23."""
-    sign = "$" if dollars else ""
-    if not math.isfinite(value):
-        return "–"
-    if value == 0 or 1e-3 <= abs(value) < 1e3:
-        return f"{sign}{value:.3g}"
-    for unit, letter in _LETTERS:
-        if unit <= abs(value) * (1 + 5e-4) and abs(value) < 9.995e14:
-            return f"{sign}{value / unit:.3g}{letter}"
-    return f"{sign}{value:.2e}".replace("e+", "e")
+    from pellucid.core.numbers import short_amount
+
+    told = short_amount(value)
+    return f"${told}" if dollars and math.isfinite(value) else told
 
 
 def interval(found: Estimate, *, dollars: bool = False) -> str:
     """The interval of an estimate, or nothing without draws."""
-    if found.low is None or found.high is None:
+    if found.low is None or found.high is None or found.high - found.low <= 1e-12 * abs(found.high):
         return ""
     return f"{shown(found.low, dollars=dollars)} – {shown(found.high, dollars=dollars)}"
 
 
 def price_notes(tariff: Tariff) -> list[str]:
     """Whose prices were used, of what day, and how old they are."""
-    notes = []
-    for role, use in (("training", tariff.training), ("serving", tariff.decode)):
-        quote, chip = use.accelerator.quote, use.accelerator
+    uses = {"training": tariff.training, "serving": tariff.decode}
+    same = tariff.training.accelerator == tariff.decode.accelerator
+    notes = [
+        f"{role}: {use.accelerator.name}, {use.number_format}, dense peak "
+        f"{use.accelerator.operations(use.number_format) / 1e12:,.0f} TFLOP/s"
+        for role, use in uses.items()
+    ]
+    for role, use in list(uses.items())[: 1 if same else 2]:
+        quote = use.accelerator.quote
         age = quote.age_days(datetime.date.today())
-        old = f", {age:,} days old: give your own with --dollars-per-hour" if age > _STALE_DAYS else ""
+        old = f", {age:,} days ago: give today's with --dollars-per-hour" if age > _STALE_DAYS else ""
         notes.append(
-            f"{role}: {chip.name} at ${quote.dollars_per_hour:.2f} an hour, {use.number_format}, dense peak "
-            f"{chip.operations(use.number_format) / 1e12:,.0f} TFLOP/s ({quote.source}, {quote.date}{old})"
+            f"{'training and serving' if same else role} at ${quote.dollars_per_hour:.2f} for a chip and "
+            f"hour ({quote.source}; {quote.date}{old})"
         )
     return notes
 

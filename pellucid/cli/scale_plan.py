@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from pellucid.cli.scale_options import CHIPS, SERVED, Chips, Served
+from pellucid.cli.scale import Reading
+from pellucid.cli.scale_options import CHIPS, READING, SERVED, SOURCE, Chips, Served, Source
 
 if TYPE_CHECKING:
     from pellucid.scaling.distillation import Comparison
@@ -19,14 +21,17 @@ app = App(name="plan", help_format="plaintext")
 
 @app.default
 def plan(
+    runs: Path | None = None,
+    /,
     *,
-    law: str,
+    source: Source = SOURCE,
+    reading: Reading = READING,
     loss: float | None = None,
     dollars: str | None = None,
     flops: str | None = None,
     least: Literal["dollars", "flops"] = "dollars",
-    served: Annotated[Served, Parameter(name="*")] = SERVED,
-    chips: Annotated[Chips, Parameter(name="*")] = CHIPS,
+    served: Served = SERVED,
+    chips: Chips = CHIPS,
     unique_tokens: str | None = None,
     most_parameters: str | None = None,
     chips_per_copy: int | None = None,
@@ -38,6 +43,7 @@ def plan(
     teacher_tokens: str | None = None,
     teacher_share: float = 0.0,
     level: float = 0.9,
+    page: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Say what to train for a loss at the least cost, or for a budget at the least loss.
@@ -48,7 +54,9 @@ def plan(
     draw be the true law.
 
     Args:
-        law: a published law (see pellucid scale laws), or a .json file with a fit.
+        runs: a file with a row per run, which the law is fitted to.
+        source: where the law is from.
+        reading: how the file is read.
         loss: the loss to reach.
         dollars: a budget, such as 2M.
         flops: a budget, such as 5.76e23.
@@ -66,12 +74,13 @@ def plan(
         teacher_tokens: what the teacher was, or would be, trained on.
         teacher_share: the share of the teacher's training that this model pays: 0 for a teacher that exists.
         level: the share of draws inside an interval.
+        page: write the plots to this .html file, or to this .png file.
         json: print JSON.
     """
     from pellucid.cli import printing
     from pellucid.cli.scale_options import amount, as_estimate, price_notes
     from pellucid.core.errors import InputError
-    from pellucid.scaling import plans, registry
+    from pellucid.scaling import plans
     from pellucid.scaling.repetition import Repetition
 
     if dollars is not None and flops is not None:
@@ -87,24 +96,30 @@ def plan(
     unique = amount(unique_tokens)
     stock = None if unique is None else Repetition(unique)
     found = plans.plan(
-        registry.law(law), goal, tariff=tariff, demand=demand, most_parameters=most, stock=stock
+        source.read(runs, reading), goal, tariff=tariff, demand=demand, most_parameters=most, stock=stock
     )
     comparison = _distilled(found, teacher_parameters, teacher_tokens, teacher_share)
     best = found.options[0]
     days = None if training_chips is None else tariff.training_days(best.N, best.D, training_chips)
     notes = [
+        *found.law.notes,
         *_notes(found, asked, deployment),
         *price_notes(tariff),
         *(_told(comparison) if comparison else []),
     ]
+    headers, rows = _rows(found, level, days)
+    if page is not None:
+        from pellucid.scaling import page as pages
+        from pellucid.scaling.plan_page import of_plan
+
+        told = of_plan(found, tariff, demand, level=level, headers=headers, rows=rows, notes=tuple(notes))
+        pages.write(page, told)
     if json:
         value: dict[str, Any] = {
             "law": found.law.name,
             "level": level,
             "loss": as_estimate(found.loss, level),
-            "options": {
-                o.name: {k: as_estimate(v, level) for k, v in _values(o).items()} for o in found.options
-            },
+            "options": {o.name: _as_json(o, level) for o in found.options},
             "training_days": None if days is None else as_estimate(days, level),
             "most_parameters": most if math.isfinite(most) else None,
             "limit_holds": found.bound,
@@ -113,7 +128,7 @@ def plan(
             "notes": notes,
         }
         return printing.as_json(_without_infinities(value))
-    _print(found, level, days)
+    printing.table(headers, rows, title=f"Plan by {found.law.name}")
     for note in notes:
         printing.note(note)
     return None
@@ -128,9 +143,19 @@ def _values(option: Option) -> dict[str, Any]:
         "training_flops": option.training_flops,
         "training_dollars": option.training_dollars,
         "lifetime_dollars": option.lifetime_dollars,
-        "wasted_share": option.wasted,
     }
     return values if option.price is None else {**values, "dollars_per_million": option.price}
+
+
+def _as_json(option: Option, level: float) -> dict[str, Any]:
+    """An option's estimates, and the mean share of its cost that it wastes over the draws."""
+    import numpy as np
+
+    from pellucid.cli.scale_options import as_estimate
+
+    wasted = option.wasted[1:][np.isfinite(option.wasted[1:])]
+    values = {key: as_estimate(value, level) for key, value in _values(option).items()}
+    return {**values, "wasted_share": float(wasted.mean()) if len(wasted) else None}
 
 
 _LABELS = {
@@ -141,12 +166,11 @@ _LABELS = {
     "training_dollars": "training",
     "lifetime_dollars": "training and serving",
     "dollars_per_million": "a million tokens served",
-    "wasted_share": "wasted, on average over the draws",
 }
 
 
-def _print(found: Plan, level: float, days: Any) -> None:
-    from pellucid.cli import printing
+def _rows(found: Plan, level: float, days: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """The table of a plan: headers and rows."""
     from pellucid.cli.scale_options import interval, shown
     from pellucid.scaling.surface import estimate
 
@@ -158,11 +182,6 @@ def _print(found: Plan, level: float, days: Any) -> None:
     rows.append(["loss", f"{loss.value:.4g}", *extra[0], *[f"{loss.value:.4g}"] * len(others)])
     for key, label in _LABELS.items():
         if key not in planned[1]:
-            continue
-        if key == "wasted_share":
-            if drawn:
-                cells = [_share(values[key][1:]) for _, values in (planned, *others)]
-                rows.append([label, cells[0], "", *cells[1:]])
             continue
         dollars = "dollars" in key
         told = estimate(planned[1][key], level=level)
@@ -178,13 +197,16 @@ def _print(found: Plan, level: float, days: Any) -> None:
             epochs = estimate(planned[1][key] / found.stock.unique_tokens, level=level)
             cells = [shown(float(values[key][0]) / found.stock.unique_tokens) for _, values in others]
             rows.append(["epochs", shown(epochs.value), *([interval(epochs)] if drawn else []), *cells])
+    if drawn:
+        wasted = [_share(option.wasted[1:]) for option in found.options]
+        rows.append(["wasted, on average over the draws", wasted[0], "", *wasted[1:]])
     if days is not None:
         told = estimate(days, level=level)
         rows.append(
             ["days of training", shown(told.value), *([interval(told)] if drawn else []), *[""] * len(others)]
         )
     headers = ["", "planned", *([f"{level:.0%} of draws"] if drawn else []), *(o.name for o, _ in others)]
-    printing.table(headers, rows, title=f"Plan by {found.law.name}")
+    return tuple(headers), tuple(tuple(row) for row in rows)
 
 
 def _share(values: Any) -> str:
@@ -253,8 +275,8 @@ def _told(found: Comparison) -> list[str]:
     return [
         f"With the same FLOPs the planned model reaches {found.supervised_loss:.4f} by training on text, "
         f"{found.distilled_loss:.4f} by distilling from a teacher at {found.teacher_loss:.4f}: {verdict} "
-        "(Busbridge et al. 2025, fitted on C4: compare the two with one another, not with the loss above; the "
-        "coefficients were not checked against the paper)."
+        "(Busbridge et al. 2025, fitted on C4: compare the two with one another, not with the loss above; "
+        "the coefficients were not checked against the paper)."
     ]
 
 

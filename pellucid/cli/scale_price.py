@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from pellucid.cli.scale_options import CHIPS, SERVED, Chips, Served
+from pellucid.cli.scale import Reading
+from pellucid.cli.scale_options import CHIPS, READING, SERVED, SOURCE, Chips, Served, Source
 
 if TYPE_CHECKING:
     from pellucid.scaling.planning import Demand
@@ -25,13 +26,17 @@ _CURVE = 13  # points of the curve, over four decades about the demand
 
 @app.default
 def price(
+    runs: Path | None = None,
+    /,
     *,
-    law: str,
+    source: Source = SOURCE,
+    reading: Reading = READING,
     loss: float,
-    served: Annotated[Served, Parameter(name="*")] = SERVED,
-    chips: Annotated[Chips, Parameter(name="*")] = CHIPS,
+    served: Served = SERVED,
+    chips: Chips = CHIPS,
     price_table: Path | None = None,
     level: float = 0.9,
+    page: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Price the tokens of the model that is cheapest over its life for a loss.
@@ -41,23 +46,26 @@ def price(
     same chips is worth.
 
     Args:
-        law: a published law (see pellucid scale laws), or a .json file with a fit.
+        runs: a file with a row per run, which the law is fitted to.
+        source: where the law is from.
+        reading: how the file is read.
         loss: the loss the model is to reach.
         served: the tokens the model serves.
         chips: what the work is done on.
         price_table: a table of chip prices in time, with the columns of Epoch AI's, to say how prices fall.
         level: the share of draws inside an interval.
+        page: write the plots to this .html file, or to this .png file.
         json: print JSON.
     """
     from pellucid.cli import printing
     from pellucid.cli.scale_options import as_estimate, price_notes
     from pellucid.core.errors import InputError
-    from pellucid.scaling import plans, pricing, registry
+    from pellucid.scaling import plans, pricing
 
     demand = served.demand()
     if not demand.tokens:
         raise InputError("A price depends on what is served: give --read and --written.")
-    tariff, known = chips.tariff(), registry.law(law)
+    tariff, known = chips.tariff(), source.read(runs, reading)
     found = plans.plan(known, plans.Goal(loss), tariff=tariff, demand=demand)
     planned, plain = (found.option(name) for name in ("planned", "training only"))
     prices = {o.name: pricing.price(o.N, o.D, tariff, demand) for o in (planned, plain)}
@@ -65,9 +73,14 @@ def price(
     gains = pricing.worth_of_gains(known.surface, loss, tariff, demand)
     curve = curve_of(found, tariff, demand)
     trend = _trend(price_table)
-    notes = [*price_notes(tariff), *(_told(trend, tariff) if trend else [])]
+    notes = [*known.notes, *price_notes(tariff), *(_told(trend, tariff) if trend else [])]
     if known.draws is None:
         notes.insert(0, "The law has no draws, so the prices have no intervals: fit your own runs.")
+    if page is not None:
+        from pellucid.scaling import page as pages
+        from pellucid.scaling.plan_page import of_plan
+
+        pages.write(page, of_plan(found, tariff, demand, level=level, notes=tuple(notes)))
     if json:
         return printing.as_json(
             {
@@ -211,7 +224,7 @@ def _told(found: Trend, tariff: Tariff) -> list[str]:
     now = found.carried(quote.dollars_per_hour, quote.date, today)
     return [
         f"The price of a chip at a vendor changed by {factor - 1:+.1%} a year ({low - 1:+.1%} to "
-        f"{high - 1:+.1%}, 90 %) over {found.points:,} quotes of {found.groups:,} pairs of chip and vendor, {found.first} to "
-        f"{found.last}. Carried on, the ${quote.dollars_per_hour:.2f} of {quote.date} would be ${now[0]:.2f} "
-        f"(${now[1]:.2f} to ${now[2]:.2f}) today."
+        f"{high - 1:+.1%}, 90 %) over {found.points:,} quotes of {found.groups:,} pairs of chip and vendor, "
+        f"{found.first} to {found.last}. Carried on, the ${quote.dollars_per_hour:.2f} of {quote.date} would "
+        f"be ${now[0]:.2f} (${now[1]:.2f} to ${now[2]:.2f}) today."
     ]

@@ -38,3 +38,16 @@ def parse_amount(text: str | float) -> float:
         if 0 < value < math.inf:
             return value
     raise InputError(f"Expected an amount above 0 such as 70B, 1.4T or 5.76e23; got {text!r}.")
+
+
+def short_amount(value: float) -> str:
+    """Write an amount in three digits, as `parse_amount` reads it: 0.485, 24.2B, 4.82e23; – if none."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 999.5:
+        return f"{value:.3g}"
+    for letter in "TBMk":
+        unit = _UNITS[letter.lower()]
+        if unit * 0.9995 <= abs(value) < 999.5 * unit:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:.3g}".replace("e+", "e")

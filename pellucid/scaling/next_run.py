@@ -29,6 +29,9 @@ from pellucid.scaling.surface import Floats, Surface
 LEAST = 0.05
 """The share of a forecast's variance that a run should remove to be worth the trouble."""
 
+RATIOS = (2.0, 1000.0)
+"""The fewest and the most tokens per parameter of a run that is proposed."""
+
 Predict = Callable[[Floats, Floats], Floats]
 """Takes N and D, arrays [n], and gives the loss under every draw, [S, n]."""
 
@@ -111,7 +114,12 @@ def surface_predict(surface: Surface) -> Predict:
 
 
 def grid(
-    N: tuple[float, float], D: tuple[float, float], *, most_flops: float, steps: int = 12
+    N: tuple[float, float],
+    D: tuple[float, float],
+    *,
+    most_flops: float,
+    ratios: tuple[float, float] = RATIOS,
+    steps: int = 20,
 ) -> list[tuple[float, float]]:
     """Candidate runs, evenly spaced in log N and log D, none dearer than a budget.
 
@@ -119,12 +127,13 @@ def grid(
         N: the smallest and the largest model that could be trained.
         D: the fewest and the most tokens.
         most_flops: what a run may cost.
+        ratios: the fewest and the most tokens per parameter.
         steps: points along each axis.
 
     Raises:
         InputError: when a range is empty or no run fits the budget.
     """
-    for name, (low, high) in (("N", N), ("D", D)):
+    for name, (low, high) in (("N", N), ("D", D), ("tokens per parameter", ratios)):
         if not 0 < low <= high < math.inf:
             raise InputError(
                 f"Expected {name} from a number above 0 to one at least as large; got {low!r} to {high!r}."
@@ -133,13 +142,12 @@ def grid(
         (float(n), float(d))
         for n in np.geomspace(*N, steps)
         for d in np.geomspace(*D, steps)
-        if TRAINING_FLOPS * n * d <= most_flops * (1 + 1e-9)
+        if TRAINING_FLOPS * n * d <= most_flops * (1 + 1e-9) and ratios[0] <= d / n <= ratios[1]
     ]
     if not found:
-        least = TRAINING_FLOPS * N[0] * D[0]
         raise InputError(
-            f"{N[0]:.3g} parameters on {D[0]:.3g} tokens, the smallest run, cost {least:.3g} FLOPs; "
-            f"expected at most {most_flops:.3g}."
+            f"No run from {N[0]:.3g} parameters and {D[0]:.3g} tokens on costs at most {most_flops:.3g} "
+            f"FLOPs with {ratios[0]:g} to {ratios[1]:g} tokens per parameter. Allow smaller runs or more."
         )
     return found
 

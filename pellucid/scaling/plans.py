@@ -76,8 +76,10 @@ class Plan:
     """The loss that all options reach, [1 + S]."""
     options: tuple[Option, ...]
     """Planned, training only, rule of thumb."""
+    most_parameters: float
+    """The limit on the planned option's N; infinite for none."""
     bound: bool
-    """Whether the limit on parameters holds the planned option back."""
+    """Whether that limit holds the planned option back."""
     stock: Repetition | None
     """The text there is, where it is short."""
     dates: tuple[str, ...]
@@ -120,7 +122,7 @@ def plan(
     loss = found.loss if goal.loss is None else np.full_like(found.cost, goal.loss)
     free = _allocate(surface, goal, costs, stock, math.inf)
     cheapest = _for_loss(surface, loss, Costs(costs.training), stock)
-    rule = planning.at_ratio(_loss_at(surface, stock), loss, costs)
+    rule = planning.at_ratio(loss_at(surface, stock), loss, costs)
     named: tuple[tuple[OptionName, Allocation], ...] = (
         ("planned", found),
         ("training only", cheapest),
@@ -128,12 +130,12 @@ def plan(
     )
     options = [_option(name, surface, each, costs, tariff, demand, stock) for name, each in named]
     bound = bool(free.N[0] > found.N[0] * (1 + 1e-9))
-    return Plan(law, goal, loss, tuple(options), bound, stock, tariff.dates)
+    return Plan(law, goal, loss, tuple(options), most_parameters, bound, stock, tariff.dates)
 
 
 def waste(surface: Surface, N: float, D: float, costs: Costs, stock: Repetition | None = None) -> Floats:
     """What N and D cost beyond the least that reaches their loss, should each law be the true one, [K]."""
-    loss = _loss_at(surface, stock)(np.asarray(N), np.asarray(D))
+    loss = loss_at(surface, stock)(np.asarray(N), np.asarray(D))
     return np.maximum(costs.of(N, D) - _for_loss(surface, loss, costs, stock).cost, 0.0)
 
 
@@ -185,7 +187,8 @@ def _for_loss(
     return repetition.for_loss(surface, loss, costs, stock, most_parameters=most)
 
 
-def _loss_at(surface: Surface, stock: Repetition | None) -> Callable[[Floats, Floats], Floats]:
+def loss_at(surface: Surface, stock: Repetition | None) -> Callable[[Floats, Floats], Floats]:
+    """The loss of N and D under each law, with text short or not."""
     return surface.loss if stock is None else lambda N, D: stock.loss(surface, N, D)
 
 

@@ -197,14 +197,14 @@ def price_curve(
         tariff: what the work is done on.
         demand: its mix of tokens read and written.
         tokens: the lifetime tokens at which to price.
-        most_parameters: a limit on N.
+        most_parameters: a limit on the planned model's N; the baseline does not keep to it.
 
     Raises:
         InputError: when the demand has no tokens, and so no mix.
     """
     if not demand.tokens:
         raise InputError("Expected a demand with tokens read or written: a price depends on their mix.")
-    plain = planning.for_loss(surface, loss, tariff.costs(Demand()), most_parameters=most_parameters)
+    plain = planning.for_loss(surface, loss, tariff.costs(Demand()))
     found = []
     for volume in tokens:
         scale = float(volume) / demand.tokens

@@ -106,6 +106,8 @@ class Law:
     """E, A, B, alpha, beta."""
     draws: Floats | None = None
     """[S, 5] in the same order, such as bootstrap refits; None when the law came without its uncertainty."""
+    notes: tuple[str, ...] = ()
+    """What whoever plans with it should be told."""
 
     def __post_init__(self) -> None:
         Surface.of(self.values)
@@ -124,7 +126,8 @@ class Law:
 
         Args:
             name: what to call it.
-            values: E, A, B, alpha and beta by name; others are not looked at.
+            values: E, A, B, alpha and beta by name, each a number or a mapping with its `value`. Others are
+                not looked at.
             draws: rows of the five in that order, or None.
 
         Raises:
@@ -136,7 +139,8 @@ class Law:
                 f"The law {name!r} needs {', '.join(PARAMETERS)}; {', '.join(missing)} not among "
                 f"{', '.join(map(str, values)) or 'nothing'}. Plans need the form E + A/N^alpha + B/D^beta."
             )
-        five = [values[p] for p in PARAMETERS]
+        told = [values[p] for p in PARAMETERS]
+        five = [value.get("value") if isinstance(value, Mapping) else value for value in told]
         for parameter, value in zip(PARAMETERS, five, strict=True):
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise InputError(f"{parameter} of the law {name!r} must be a number; got {value!r}.")
