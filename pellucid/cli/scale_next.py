@@ -25,7 +25,7 @@ def next_run(
     smallest: str = "50M",
     fewest_tokens: str = "1B",
     budget: str = "1e21",
-    noise: float = 0.005,
+    noise: float | None = None,
     least: float = 0.05,
     shown: int = 8,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -44,7 +44,8 @@ def next_run(
         smallest: the smallest model that could be trained.
         fewest_tokens: the fewest tokens.
         budget: what the run may cost, in FLOPs.
-        noise: how far log loss scatters about the law from run to run, such as 0.005 for half a per cent.
+        noise: how far log loss scatters about the law from run to run, such as 0.005 for half a per cent; by
+            default as far as the runs do.
         least: the share of the forecast's variance a run must remove.
         shown: how many runs to list.
         json: print JSON.
@@ -62,6 +63,9 @@ def next_run(
         raise InputError(
             f"The law {known.name!r} has no draws, so no run can be weighed: give a fit with draws."
         )
+    scatter = known.noise if noise is None else noise
+    if scatter is None:
+        raise InputError("A law from a file does not say how far runs scatter about it: give --noise.")
     most, small, few = (parse_amount(text) for text in (budget, smallest, fewest_tokens))
     candidates = proposing.grid(
         (small, max(small, most / TRAINING_FLOPS / few)),
@@ -70,7 +74,7 @@ def next_run(
     )
     predict = proposing.surface_predict(Surface.of(known.draws))
     target = parse_amount(parameters), parse_amount(tokens)
-    found = proposing.propose(predict, target, candidates, noise=noise)
+    found = proposing.propose(predict, target, candidates, noise=scatter)
     per_flop = proposing.best_per_flop(found, least=least)
     largest = proposing.best_within(found, most)
     listed = [p for p in found if p.shrinkage >= least][:shown]
@@ -79,6 +83,7 @@ def next_run(
             "law": known.name,
             "target": {"parameters": target[0], "tokens": target[1]},
             "before": found[0].before,
+            "noise": scatter,
             "best_per_flop": vars(per_flop),
             "best_within_budget": vars(largest),
             "runs": [vars(p) for p in listed],
@@ -100,6 +105,9 @@ def next_run(
         rows,
         title=f"Runs for the forecast at {told(target[0])} parameters and {told(target[1])} tokens",
     )
+    for note in known.notes:
+        printing.note(note)
+    printing.note(f"Runs scatter about the law by {scatter:.2%}.")
     printing.note(f"Without them the forecast stands at ±{found[0].before:.2%}, one standard deviation.")
     printing.note(
         f"Of all runs in the budget, {told(largest.N)} parameters on {told(largest.D)} tokens remove most: "

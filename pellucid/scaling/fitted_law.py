@@ -46,7 +46,7 @@ def law_of(runs: Runs, form: str = "chinchilla", *, draws: int = DRAWS, name: st
     E, A, B, alpha, beta = rows[0].tolist()
     left = draws - len(kept)
     notes = (f"{left:,} of {draws:,} draws had a term at zero and are left out.",) if left else ()
-    return Law(name, (E, A, B, alpha, beta), kept, (*runs.notes, *notes))
+    return Law(name, (E, A, B, alpha, beta), kept, fitted.scale, (*runs.notes, *notes))
 
 
 def _rows(natural: Floats) -> Floats:

@@ -106,6 +106,8 @@ class Law:
     """E, A, B, alpha, beta."""
     draws: Floats | None = None
     """[S, 5] in the same order, such as bootstrap refits; None when the law came without its uncertainty."""
+    noise: float | None = None
+    """How far log loss scatters about the law from run to run, if it was measured."""
     notes: tuple[str, ...] = ()
     """What whoever plans with it should be told."""
 

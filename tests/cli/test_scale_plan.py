@@ -203,6 +203,7 @@ def test_the_next_run_is_proposed(runs: Path, capsys: pytest.CaptureFixture[str]
     words = ("next", runs, "--parameters", "70B", "--tokens", "1.4T", "--budget", "3e20", "--draws", 100)
     found = answer(capsys, *words)
     assert found["runs"]
+    assert found["noise"] == pytest.approx(0.005, rel=0.5)
     assert all(
         r["flops"] <= 3.01e20 and r["shrinkage"] >= 0.05 and r["after"] < r["before"] for r in found["runs"]
     )
@@ -246,6 +247,9 @@ def test_a_fit_in_a_file_is_planned_with(tmp_path: Path, capsys: pytest.CaptureF
         json.dumps({"parameters": five, "draws": [[1.7, 420, 900, 0.34, b] for b in (0.31, 0.33)]})
     )
     drawn = answer(capsys, "plan", "--law", path, "--loss", 2.1)
+    aim = ("next", "--law", path, "--parameters", "7B", "--tokens", "1T")
+    assert "give --noise" in complaint(capsys, *aim)
+    assert "at least 20 draws" in complaint(capsys, *aim, "--noise", 0.005)
     first, second = (f["options"]["planned"]["tokens"] for f in (plain, drawn))
     assert first["value"] == second["value"]
     assert first["low"] is None
