@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -14,23 +15,24 @@ def laws(
     name: str | None = None,
     /,
     *,
+    data: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """List published laws, or show one with its parameters and claims.
 
     Whether a law is reproduced is computed on the spot: figures its authors print are computed from its
-    parameters and compared to the digits they print. What needs their training runs is left to the
-    benchmarks.
+    parameters and compared to the digits they print. With the runs at hand, the law is fitted again.
 
     Args:
         name: a law of the list.
+        data: a folder with public training runs (chinchilla_epoch_svg.csv of Epoch AI), to fit laws again.
         json: print JSON.
     """
     from pellucid.cli import printing
     from pellucid.scaling import claims, registry
 
     chosen = list(registry.LAWS.values()) if name is None else [registry.published(name)]
-    checked = {law.name: claims.check(law.name) for law in chosen}
+    checked = {law.name: claims.check(law.name, data) for law in chosen}
     if json:
         return printing.as_json(
             [

@@ -28,6 +28,8 @@ from pellucid.scaling.surface import Floats, Surface
 
 Convention = Literal["all", "active", "no_embedding", "with_head"]
 Attention = Literal["causal", "full"]
+RUN_COLUMNS = ("layers", "width", "heads", "ffn", "vocabulary")
+MORE_COLUMNS = ("kv_heads", "head_width", "positions", "experts", "active_experts", "shared_experts")
 MODEL_TYPES = ("gpt2", "llama", "mistral", "mixtral")
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
@@ -75,6 +77,22 @@ class Shape:
             )
         if self.active_experts > self.experts:
             raise InputError(f"{self.active_experts} active experts are more than all {self.experts}.")
+
+    @classmethod
+    def from_run(cls, values: Mapping[str, float], *, gated: bool = True, tied: bool = False) -> Shape:
+        """Read the columns of a run: those of `RUN_COLUMNS`, and any of `MORE_COLUMNS`.
+
+        Raises:
+            InputError: when one is missing or no whole number.
+        """
+        missing = [name for name in RUN_COLUMNS if name not in values]
+        if missing:
+            raise InputError(
+                f"To count a run it needs {', '.join(RUN_COLUMNS)}; there is no {', '.join(missing)}."
+            )
+        told = {name: values[name] for name in (*RUN_COLUMNS, *MORE_COLUMNS) if name in values}
+        whole = {name: int(value) if float(value).is_integer() else value for name, value in told.items()}
+        return cls(**whole, gated=gated, tied=tied)  # type: ignore[arg-type]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Shape:

@@ -12,6 +12,7 @@ import pytest
 
 from pellucid import cli
 from pellucid.cli.scale_options import shown
+from pellucid.scaling.accounting import Shape, parameters
 from pellucid.scaling.surface import Surface
 
 SERVED = ("--read", "1.6T", "--written", "0.4T")
@@ -236,6 +237,25 @@ def test_a_configuration_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told["no_embedding"] == 134_515_008 - 49152 * 576
     assert run("scale", "count", tmp_path / "config.json") == 0
     assert "134,515,008" in capsys.readouterr().out
+
+
+def test_runs_are_fitted_under_each_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = []
+    for n in range(4, 14):
+        shape = Shape(n, 64 * n, n, 256 * n, 50257, gated=False, tied=True)
+        for tokens in np.geomspace(1e9, 1e11, 4):
+            loss = Surface.of((1.7, 420.0, 900.0, 0.34, 0.32)).loss(parameters(shape), tokens)[0]
+            rows.append(f"{n},{64 * n},{n},{256 * n},50257,{tokens:.9g},{loss:.9g}\n")
+    path = tmp_path / "runs.csv"
+    path.write_text("layers,width,heads,ffn,vocabulary,tokens,loss\n" + "".join(rows))
+    found = {row["convention"]: row for row in answer(capsys, "count", path, "--tied", "--ungated")}
+    assert found["all"]["exponent"] == pytest.approx(0.32 / 0.66, abs=1e-4)
+    assert found["all"]["parameters"]["alpha"] == pytest.approx(0.34, abs=1e-4)
+    assert found["no_embedding"]["exponent"] > found["all"]["exponent"] + 0.03
+    assert run("scale", "count", path, "--tied", "--ungated") == 0
+    assert "a of N* ~ C^a" in capsys.readouterr().out
+    path.write_text("layers,width,tokens,loss\n2,64,1e9,3.0\n2,128,2e9,2.9\n")
+    assert "there is no heads, ffn, vocabulary" in complaint(capsys, "count", path)
 
 
 def test_a_fit_in_a_file_is_planned_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pellucid.core.errors import InputError, UnknownNameError
@@ -52,6 +54,19 @@ def test_the_state_of_a_law_follows_from_its_claims() -> None:
     assert claims.status([]) == "nothing to compute"
     assert claims.check("kaplan_2020") == []
     assert {c.law for c in CLAIMS} <= set(registry.LAWS)
+
+
+def test_a_law_is_fitted_again_where_its_runs_are(tmp_path: Path) -> None:
+    assert claims.check("besiroglu_2024", tmp_path) == claims.check("besiroglu_2024")
+    N = np.repeat(np.geomspace(5e7, 1e10, 9), 5)
+    D = N * np.tile([3.0, 10.0, 20.0, 60.0, 200.0], 9)
+    loss = registry.law("besiroglu_2024").surface.loss(N, D)
+    outliers = "".join(f"{1e8},{1e9},{9 + k}\n" for k in range(5))
+    rows = "".join(f"{n:.12g},{d:.12g},{y:.12g}\n" for n, d, y in zip(N, D, loss, strict=True))
+    (tmp_path / "chinchilla_epoch_svg.csv").write_text("N,D,loss\n" + rows + outliers)
+    found = claims.check("besiroglu_2024", tmp_path)
+    assert len(found) == 6
+    assert claims.status(found) == "reproduced", [o for o in found if not o.agrees]
 
 
 def test_the_coefficients_of_distillation_stand_in_one_place() -> None:
