@@ -144,7 +144,11 @@ def _values(option: Option) -> dict[str, Any]:
         "training_dollars": option.training_dollars,
         "lifetime_dollars": option.lifetime_dollars,
     }
-    return values if option.price is None else {**values, "dollars_per_million": option.price}
+    if option.price is not None:
+        values["dollars_per_million"] = option.price
+    if option.training_kwh is not None:
+        values["training_kwh"] = option.training_kwh
+    return values
 
 
 def _as_json(option: Option, level: float) -> dict[str, Any]:
@@ -166,6 +170,7 @@ _LABELS = {
     "training_dollars": "training",
     "lifetime_dollars": "training and serving",
     "dollars_per_million": "a million tokens served",
+    "training_kwh": "kWh of training, chips at full power",
 }
 
 

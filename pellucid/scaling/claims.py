@@ -1,8 +1,8 @@
 """Does this engine find again what the authors of a law published? Each claim is computed and compared.
 
 A claim is a figure that its source prints, with the digits it prints, and the computation by this engine that
-should give it. A statement without a figure counts 1 where it holds. Most follow from the parameters;
-with the runs at hand, which are not shipped, those are fitted again. A law is `reproduced` when all its claims
+should give it. A statement without a figure counts 1 where it holds. Most follow from the parameters; with
+the runs at hand, which are not shipped, those are fitted again. A law is `reproduced` when all its claims
 are, `differs` when one is not, and `nothing to compute` when it has none.
 """
 

@@ -63,7 +63,6 @@ class Costs:
     """For each parameter and training token."""
     serving: float = 0.0
     """For each parameter, over the model's life."""
-    unit: str = "FLOP"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.training) and self.training > 0):

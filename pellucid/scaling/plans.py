@@ -60,6 +60,8 @@ class Option:
     training_dollars: Floats
     lifetime_dollars: Floats
     """Training and serving."""
+    training_kwh: Floats | None
+    """Energy of the training chips at full power; None where their power is not known."""
     price: Floats | None
     """Dollars for a million tokens of the demand's mix, training included; None without demand."""
     wasted: Floats
@@ -163,6 +165,7 @@ def _option(
             training_flops=TRAINING_FLOPS * N * D,
             training_dollars=tariff.training_dollars(N, D),
             lifetime_dollars=tariff.costs(demand).of(N, D),
+            training_kwh=tariff.training_energy_kwh(N, D),
             price=price(N, D, tariff, demand).blended if demand.tokens else None,
             wasted=wasted,
         )

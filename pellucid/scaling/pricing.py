@@ -42,7 +42,7 @@ class Tariff:
     def costs(self, demand: Demand) -> Costs:
         """What a plan pays, in dollars."""
         serving = demand.read * self.prefill.dollars_per_flop + demand.written * self.decode.dollars_per_flop
-        return Costs(TRAINING_FLOPS * self.training.dollars_per_flop, SERVING_FLOPS * serving, "dollar")
+        return Costs(TRAINING_FLOPS * self.training.dollars_per_flop, SERVING_FLOPS * serving)
 
     def training_dollars(self, N: Floats | float, D: Floats | float) -> Floats:
         """What training costs."""
@@ -53,6 +53,14 @@ class Tariff:
         if chips < 1:
             raise InputError(f"Expected at least one chip; got {chips}.")
         return np.asarray(TRAINING_FLOPS * np.asarray(N) * D / self.training.flops_per_second / chips / 86400)
+
+    def training_energy_kwh(self, N: Floats | float, D: Floats | float) -> Floats | None:
+        """What the training chips draw at full power, in kWh, without cooling; None where that is unknown."""
+        power = self.training.accelerator.power_w
+        if power is None:
+            return None
+        seconds = TRAINING_FLOPS * np.asarray(N) * D / self.training.flops_per_second
+        return np.asarray(seconds * power / 3.6e6)
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,7 @@ def worth_of_gains(
     for gain in gains:
         if not (math.isfinite(gain) and gain > 0):
             raise InputError(f"Expected a gain above 0, such as 0.2 for 20 %; got {gain!r}.")
-        cheaper = Costs(costs.training, costs.serving / (1 + gain), costs.unit)
+        cheaper = Costs(costs.training, costs.serving / (1 + gain))
         plan = planning.for_loss(surface, loss, cheaper)
         with np.errstate(invalid="ignore"):
             found.append(Gain(gain, now.cost - cheaper.of(now.N, now.D), now.cost - plan.cost, plan))

@@ -1,6 +1,6 @@
 """How a price, or what a dollar buys, changes in time: a straight line through its log, with an interval.
 
-    log10 y = level of the group + rate · (year - reference)
+    log10 y = level of the group + rate · years
 
 Groups, such as models of chip, share the rate and have a level each. The interval is a bootstrap over groups,
 or over points where there is one group; two quotes of one chip are not two chips. Prices of chips come from
@@ -42,9 +42,6 @@ class Trend:
     first: str
     last: str
     """The dates between which it was measured."""
-    typical: float
-    """The median of y at the reference, over groups."""
-    reference: str
 
     @property
     def yearly(self) -> tuple[float, float, float]:
@@ -62,7 +59,7 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class PricePoint:
+class PastQuote:
     """A quote of the table."""
 
     date: str
@@ -114,21 +111,10 @@ def trend(
     low, high = np.quantile(rates[:, 1] / rates[:, 0], [0.05, 0.95])
     whole = moments.sum(0)
     rate = float(whole[1] / whole[0])
-    levels = [np.mean((np.log10(y) - rate * years)[member == k]) for k in range(len(kinds))]
-    return Trend(
-        rate,
-        float(low),
-        float(high),
-        len(y),
-        len(kinds),
-        min(dates),
-        last,
-        float(10 ** np.median(levels)),
-        last,
-    )
+    return Trend(rate, float(low), float(high), len(y), len(kinds), min(dates), last)
 
 
-def read_prices(path: Path) -> list[PricePoint]:
+def read_prices(path: Path) -> list[PastQuote]:
     """Read the on-demand quotes of Epoch AI's table of hardware prices.
 
     Rows without such a quote, such as purchases, are left out.
@@ -158,7 +144,7 @@ def read_prices(path: Path) -> list[PricePoint]:
             if not (math.isfinite(dollars) and dollars > 0):
                 raise InputError(f"{where}: expected dollars per hour above 0; got {cost!r}.")
             _day(date, where)
-            found.append(PricePoint(date, model, vendor, dollars))
+            found.append(PastQuote(date, model, vendor, dollars))
     return found
 
 

@@ -43,6 +43,10 @@ def test_training_days_are_work_over_speed() -> None:
     assert TARIFF.training_days(7e9, 2e12, 1000) == pytest.approx(
         6 * 7e9 * 2e12 / (1000 * 989.4e12 * 0.4) / 86400
     )
+    seconds = TARIFF.training_days(7e9, 2e12, 1) * 86400
+    assert TARIFF.training_energy_kwh(7e9, 2e12) == pytest.approx(seconds * 700 / 3.6e6)
+    unknown = Tariff(Use(accelerator("tpu-v5e"), "bf16", 0.4), TARIFF.prefill, TARIFF.decode)
+    assert unknown.training_energy_kwh(7e9, 2e12) is None
     with pytest.raises(InputError, match="at least one chip"):
         TARIFF.training_days(7e9, 2e12, 0)
 
