@@ -58,7 +58,7 @@ def next_run(
     from pellucid.scaling.planning import TRAINING_FLOPS
     from pellucid.scaling.surface import Surface
 
-    known = source.read(runs, reading)
+    known, _ = source.read(runs, reading)
     if known.draws is None:
         raise InputError(
             f"The law {known.name!r} has no draws, so no run can be weighed: give a fit with draws."

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pellucid.scaling.hardware import Accelerator
     from pellucid.scaling.planning import Demand
     from pellucid.scaling.pricing import Tariff
+    from pellucid.scaling.runs import Runs
     from pellucid.scaling.surface import Estimate, Floats, Law
 
 _STALE_DAYS = 90
@@ -33,17 +34,18 @@ class Source:
     draws: int = 1000
     """bootstrap draws, from which all intervals come."""
 
-    def read(self, runs: Path | None, reading: Reading) -> Law:
-        """The law these options stand for."""
+    def read(self, path: Path | None, reading: Reading) -> tuple[Law, Runs | None]:
+        """The law these options stand for, and the runs it was fitted to, if it was."""
         from pellucid.core.errors import InputError
         from pellucid.scaling import registry
         from pellucid.scaling.fitted_law import law_of
 
-        if runs is not None and self.law is None:
-            return law_of(reading.read(runs), self.form, draws=self.draws, name=runs.name)
-        if self.law is None or runs is not None:
+        if path is not None and self.law is None:
+            runs = reading.read(path)
+            return law_of(runs, self.form, draws=self.draws, name=path.name), runs
+        if self.law is None or path is not None:
             raise InputError("Expected a file of runs or --law, one of both.")
-        return registry.law(self.law)
+        return registry.law(self.law), None
 
 
 @Parameter(name="*")
@@ -152,6 +154,26 @@ def price_notes(tariff: Tariff) -> list[str]:
             f"{'training and serving' if same else role} at ${quote.dollars_per_hour:.2f} for a chip and "
             f"hour ({quote.source}; {quote.date}{old})"
         )
+    return notes
+
+
+def law_notes(law: Law, runs: Runs | None, N: float, D: float) -> list[str]:
+    """What to know of a law before its plan is believed: cuts, missing draws, how far beyond its runs it is."""
+    import numpy as np
+
+    from pellucid.scaling.alarms import hull
+
+    notes = list(law.notes)
+    if law.draws is None:
+        notes.append("The law has no draws, so nothing here has an interval: fit your own runs to get them.")
+    if runs is not None:
+        aim = {"N": np.array([N]), "D": np.array([D]), "C": np.array([6 * N * D])}
+        beyond = [alarm.message.replace(" of target 1", "") for alarm in hull(runs, aim)]
+        if beyond:
+            notes.append(
+                f"Outside the runs: {' '.join(beyond)} Intervals say what the runs leave open if the form "
+                "holds there; pellucid scale check looks for reasons that it may not."
+            )
     return notes
 
 

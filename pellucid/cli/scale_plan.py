@@ -78,7 +78,7 @@ def plan(
         json: print JSON.
     """
     from pellucid.cli import printing
-    from pellucid.cli.scale_options import amount, as_estimate, price_notes
+    from pellucid.cli.scale_options import amount, as_estimate, law_notes, price_notes
     from pellucid.core.errors import InputError
     from pellucid.scaling import plans
     from pellucid.scaling.repetition import Repetition
@@ -95,14 +95,13 @@ def plan(
     most = min(asked, deployment.most_parameters if deployment else math.inf)
     unique = amount(unique_tokens)
     stock = None if unique is None else Repetition(unique)
-    found = plans.plan(
-        source.read(runs, reading), goal, tariff=tariff, demand=demand, most_parameters=most, stock=stock
-    )
+    law, fitted = source.read(runs, reading)
+    found = plans.plan(law, goal, tariff=tariff, demand=demand, most_parameters=most, stock=stock)
     comparison = _distilled(found, teacher_parameters, teacher_tokens, teacher_share)
     best = found.options[0]
     days = None if training_chips is None else tariff.training_days(best.N, best.D, training_chips)
     notes = [
-        *found.law.notes,
+        *law_notes(law, fitted, float(best.N[0]), float(best.D[0])),
         *_notes(found, asked, deployment),
         *price_notes(tariff),
         *(_told(comparison) if comparison else []),
@@ -229,8 +228,6 @@ def _notes(found: Plan, asked: float, deployment: Deployment | None) -> list[str
         held = deployment is not None and deployment.most_parameters < asked
         by = deployment.tightest if deployment is not None and held else "the limit that was given"
         notes.append(f"The plan is held back by {by}: without it the model would be larger.")
-    if found.law.draws is None:
-        notes.append("The law has no draws, so the plan has no intervals: fit your own runs to get them.")
     share = estimate(found.options[0].N).share
     if share < 1:
         notes.append(

@@ -58,24 +58,27 @@ def price(
         json: print JSON.
     """
     from pellucid.cli import printing
-    from pellucid.cli.scale_options import as_estimate, price_notes
+    from pellucid.cli.scale_options import as_estimate, law_notes, price_notes
     from pellucid.core.errors import InputError
     from pellucid.scaling import plans, pricing
 
     demand = served.demand()
     if not demand.tokens:
         raise InputError("A price depends on what is served: give --read and --written.")
-    tariff, known = chips.tariff(), source.read(runs, reading)
+    tariff = chips.tariff()
+    known, fitted = source.read(runs, reading)
     found = plans.plan(known, plans.Goal(loss), tariff=tariff, demand=demand)
     planned, plain = (found.option(name) for name in ("planned", "training only"))
     prices = {o.name: pricing.price(o.N, o.D, tariff, demand) for o in (planned, plain)}
     volume = pricing.break_even((plain.N, plain.D), (planned.N, planned.D), tariff, demand)
     gains = pricing.worth_of_gains(known.surface, loss, tariff, demand)
-    curve = curve_of(found, tariff, demand)
+    curve = _curve_of(found, tariff, demand)
     trend = _trend(price_table)
-    notes = [*known.notes, *price_notes(tariff), *(_told(trend, tariff) if trend else [])]
-    if known.draws is None:
-        notes.insert(0, "The law has no draws, so the prices have no intervals: fit your own runs.")
+    notes = [
+        *law_notes(known, fitted, float(planned.N[0]), float(planned.D[0])),
+        *price_notes(tariff),
+        *(_told(trend, tariff) if trend else []),
+    ]
     if page is not None:
         from pellucid.scaling import page as pages
         from pellucid.scaling.plan_page import of_plan
@@ -120,7 +123,7 @@ def price(
     return None
 
 
-def curve_of(found: Plan, tariff: Tariff, demand: Demand) -> list[PricePoint]:
+def _curve_of(found: Plan, tariff: Tariff, demand: Demand) -> list[PricePoint]:
     """The price against lifetime tokens, two decades to either side of the demand."""
     import numpy as np
 

@@ -110,7 +110,7 @@ def for_loss(
     Returns:
         Under laws where the loss is out of reach, N, D and cost are infinite.
     """
-    _check_limit(most_parameters)
+    check_limit(most_parameters)
     left = np.asarray(loss) - surface.E
     reachable = left > 0
     safe = np.where(reachable, left, 1.0)
@@ -144,7 +144,7 @@ def for_cost(surface: Surface, cost: float, costs: Costs, *, most_parameters: fl
     Raises:
         InputError: when the cost is not above 0.
     """
-    _check_limit(most_parameters)
+    check_limit(most_parameters)
     if not (math.isfinite(cost) and cost > 0):
         raise InputError(f"Expected a budget above 0; got {cost!r}.")
     a, b, t = surface.alpha, surface.beta, costs.equivalent_tokens
@@ -190,7 +190,12 @@ def at_ratio(
     return Allocation(N, ratio * N, np.where(np.isfinite(N), loss, np.nan), costs.of(N, ratio * N))
 
 
-def _check_limit(most_parameters: float) -> None:
+def check_limit(most_parameters: float) -> None:
+    """Refuse a limit that allows nothing.
+
+    Raises:
+        InputError: when it is not above 0.
+    """
     if not most_parameters > 0:
         raise InputError(f"Expected a limit on parameters above 0; got {most_parameters!r}.")
 

@@ -130,15 +130,39 @@ def plan(
         ("training only", cheapest),
         ("rule of thumb", rule),
     )
-    options = [_option(name, surface, each, costs, tariff, demand, stock) for name, each in named]
+    # The baselines do not keep to the limit, so nor does the least that they are held against.
+    options = [
+        _option(
+            name, surface, each, costs, tariff, demand, stock, most_parameters if each is found else math.inf
+        )
+        for name, each in named
+    ]
     bound = bool(free.N[0] > found.N[0] * (1 + 1e-9))
     return Plan(law, goal, loss, tuple(options), most_parameters, bound, stock, tariff.dates)
 
 
-def waste(surface: Surface, N: float, D: float, costs: Costs, stock: Repetition | None = None) -> Floats:
-    """What N and D cost beyond the least that reaches their loss, should each law be the true one, [K]."""
+def waste(
+    surface: Surface,
+    N: float,
+    D: float,
+    costs: Costs,
+    *,
+    stock: Repetition | None = None,
+    most_parameters: float = math.inf,
+) -> Floats:
+    """What N and D cost beyond the least that reaches their loss, should each law be the true one, [K].
+
+    Args:
+        surface: K laws.
+        N: the parameters that were chosen.
+        D: their training tokens.
+        costs: what training and serving cost.
+        stock: the different text there is.
+        most_parameters: a limit that the least keeps to as well.
+    """
     loss = loss_at(surface, stock)(np.asarray(N), np.asarray(D))
-    return np.maximum(costs.of(N, D) - _for_loss(surface, loss, costs, stock).cost, 0.0)
+    least = _for_loss(surface, loss, costs, stock, most_parameters).cost
+    return np.maximum(costs.of(N, D) - least, 0.0)
 
 
 def _option(
@@ -149,12 +173,13 @@ def _option(
     tariff: Tariff,
     demand: Demand,
     stock: Repetition | None,
+    most: float,
 ) -> Option:
     N, D = found.N, found.D
     chosen = float(N[0]), float(D[0])
     with np.errstate(invalid="ignore"):
         wasted = (
-            waste(surface, *chosen, costs, stock) / costs.of(*chosen)
+            waste(surface, *chosen, costs, stock=stock, most_parameters=most) / costs.of(*chosen)
             if math.isfinite(chosen[0])
             else np.full_like(N, np.nan)
         )

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.planning import Allocation, Costs
+from pellucid.scaling.planning import Allocation, Costs, check_limit
 from pellucid.scaling.surface import Floats, Surface
 
 GRID = 400
-"""Points of the grid along log D. A cell of it is under a tenth of a doubling wide on any plan."""
+"""Points of the grid along log D. A cell of it is a fifth of a doubling or narrower."""
 NARROWING = 40
 """Golden-section steps inside the best two cells: they shrink them by a factor of 2e8."""
 
@@ -92,6 +92,7 @@ def for_cost(
     Raises:
         InputError: when the cost is not above 0.
     """
+    check_limit(most_parameters)
     if not (math.isfinite(cost) and cost > 0):
         raise InputError(f"Expected a budget above 0; got {cost!r}.")
     product, t = cost / costs.training, costs.equivalent_tokens
@@ -120,6 +121,7 @@ def for_loss(
 
     Reading again may not reach a loss that new text would: N, D and cost are infinite under such laws.
     """
+    check_limit(most_parameters)
     useful = repetition.useful_parameters(surface)
 
     def parameters(D: Floats) -> Floats:

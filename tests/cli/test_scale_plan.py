@@ -84,6 +84,10 @@ def test_a_plan_from_runs_has_intervals_baselines_and_dates(
     assert set(found["options"]) == {"planned", "training only", "rule of thumb"}
     assert found["price_dates"] == ["2026-10-05"]
     assert found["training_days"]["value"] > 0
+    near = answer(capsys, "plan", runs, "--loss", 2.3, "--draws", 30)
+    assert not any("Outside the runs" in note for note in near["notes"])
+    far = answer(capsys, "plan", runs, "--loss", 1.8, "--draws", 30)
+    assert any("Outside the runs: N is" in note and "decades above" in note for note in far["notes"])
     assert run("scale", *words) == 0
     printed = capsys.readouterr()
     for heading in (

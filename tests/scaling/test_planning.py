@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.core.errors import InputError
+from pellucid.scaling import repetition
 from pellucid.scaling.planning import (
     RULE_OF_THUMB,
     Allocation,
@@ -21,6 +22,7 @@ from pellucid.scaling.surface import Surface
 
 SARDANA = (1.69, 406.4, 410.7, 0.336, 0.283)
 TRAINING = Costs.in_flops()
+STOCK = repetition.Repetition(1e11)
 
 
 def laws() -> st.SearchStrategy[tuple[float, ...]]:
@@ -198,6 +200,8 @@ def test_a_limit_is_above_zero(value: float) -> None:
     for plan in (
         lambda: for_cost(Surface.of(SARDANA), 1e20, TRAINING, most_parameters=value),
         lambda: for_loss(Surface.of(SARDANA), 2.0, TRAINING, most_parameters=value),
+        lambda: repetition.for_loss(Surface.of(SARDANA), 2.0, TRAINING, STOCK, most_parameters=value),
+        lambda: repetition.for_cost(Surface.of(SARDANA), 1e20, TRAINING, STOCK, most_parameters=value),
     ):
         with pytest.raises(InputError, match="limit on parameters above 0"):
             plan()

@@ -106,6 +106,7 @@ def test_a_limit_holds_the_plan_back_and_says_so() -> None:
     assert not free.bound
     assert not plan(LAW, Goal(loss=2.0), tariff=TARIFF, demand=DEMAND, most_parameters=N * 2).bound
     assert held.option("planned").N[0] == pytest.approx(N / 2)
+    assert held.option("planned").wasted[0] == pytest.approx(0, abs=1e-9)
     assert held.option("training only").N[0] == free.option("training only").N[0]
 
 
