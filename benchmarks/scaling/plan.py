@@ -23,7 +23,7 @@ import numpy as np
 from sets import bar, chinchilla
 
 from pellucid.scaling import claims, planning, plans, registry
-from pellucid.scaling.accounting import CONVENTIONS, Shape, optimum_exponent
+from pellucid.scaling.accounting import CONVENTIONS, Transformer, optimum_exponent
 from pellucid.scaling.fitted_law import law_of
 from pellucid.scaling.hardware import Use, accelerator
 from pellucid.scaling.planning import Costs, Demand
@@ -36,7 +36,7 @@ KAPLAN = 0.73
 BUDGET = 5.76e23  # of Chinchilla itself
 # GPT-2's proportions: 64 wide for each layer, heads of 64, up to a hundred billion parameters.
 LADDER = [
-    Shape(n, 64 * n, n, 256 * n, 50257, gated=False, tied=True, positions=1024, biases=True)
+    Transformer(n, 64 * n, n, 256 * n, 50257, gated=False, tied=True, positions=1024, biases=True)
     for n in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 ]
 
@@ -72,7 +72,7 @@ def with_data(data: Path) -> None:
     law = law_of(chinchilla(data), draws=4000)
     surface = law.surface
     best = planning.for_cost(surface, BUDGET, Costs.in_flops())
-    ratio, size = estimate(best.D / best.N, level=0.8), estimate(best.N, level=0.8)
+    ratio, size = estimate(best.D / best.N, nominal=0.8), estimate(best.N, nominal=0.8)
     print(f"optimum at {BUDGET:.3g} FLOPs, fitted law with {len(surface.E) - 1:,} draws:")
     for what, told, beside in (
         ("tokens per parameter", ratio, "rule 20"),

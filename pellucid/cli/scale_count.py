@@ -51,9 +51,9 @@ def count(
     value = files.read_json(source / "config.json" if source.is_dir() else source)
     if not isinstance(value, dict):
         raise InputError(f"{str(source)!r} holds no configuration: expected a JSON object; got {value!r}.")
-    shape, trained = accounting.Shape.from_config(value), parse_amount(tokens)
-    exact = accounting.training_flops(shape, trained, context=context)
-    found = accounting.counts(shape, trained, context=context)
+    model, trained = accounting.Transformer.from_config(value), parse_amount(tokens)
+    exact = accounting.training_flops(model, trained, context=context)
+    found = accounting.counts(model, trained, context=context)
     if json:
         facts = {"tokens": trained, "context": context, "training_flops": exact}
         return printing.as_json({**facts, "counts": [vars(row) for row in found]})
@@ -84,8 +84,8 @@ def _of_runs(path: Path, tied: bool, ungated: bool, json: bool) -> None:
             f"{str(path)!r} has no column of tokens, so its runs cannot be fitted under each count."
         )
     columns = {name: runs.values[name] for name in wanted if name in runs.values}
-    shapes = [
-        accounting.Shape.from_run(
+    models = [
+        accounting.Transformer.from_run(
             {name: float(column[i]) for name, column in columns.items()}, gated=not ungated, tied=tied
         )
         for i in range(len(runs))
@@ -94,7 +94,7 @@ def _of_runs(path: Path, tied: bool, ungated: bool, json: bool) -> None:
     def fitted(N: Floats, D: Floats, losses: Floats) -> Surface:
         return Surface.of(fit(Runs.of({"N": N, "D": D}, losses)).parameters)
 
-    found = accounting.exponents(shapes, runs.values["D"].tolist(), np.asarray(runs.y).tolist(), fitted)
+    found = accounting.exponents(models, runs.values["D"].tolist(), np.asarray(runs.y).tolist(), fitted)
     if json:
         return printing.as_json([_as_json(row) for row in found])
     rows = [

@@ -158,7 +158,7 @@ def price_notes(tariff: Tariff) -> list[str]:
 
 
 def law_notes(law: Law, runs: Runs | None, N: float, D: float) -> list[str]:
-    """What to know of a law before its plan is believed: cuts, missing draws, how far beyond its runs it is."""
+    """What to know of a law before its plan is believed: cuts, missing draws, how far beyond its runs."""
     import numpy as np
 
     from pellucid.scaling.alarms import hull
@@ -177,11 +177,11 @@ def law_notes(law: Law, runs: Runs | None, N: float, D: float) -> list[str]:
     return notes
 
 
-def as_estimate(values: Floats, level: float) -> dict[str, float | None]:
+def as_estimate(values: Floats, nominal: float) -> dict[str, float | None]:
     """An estimate as JSON values."""
     from pellucid.scaling.surface import estimate
 
-    return estimate(values, level=level).to_json()
+    return estimate(values, nominal=nominal).to_json()
 
 
 def _priced(chip: Accelerator, dollars: float | None) -> Accelerator:

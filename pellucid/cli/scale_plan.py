@@ -42,7 +42,7 @@ def plan(
     teacher_parameters: str | None = None,
     teacher_tokens: str | None = None,
     teacher_share: float = 0.0,
-    level: float = 0.9,
+    nominal: float = 0.9,
     page: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -73,7 +73,7 @@ def plan(
         teacher_parameters: also compare with distilling from a teacher of this size.
         teacher_tokens: what the teacher was, or would be, trained on.
         teacher_share: the share of the teacher's training that this model pays: 0 for a teacher that exists.
-        level: the share of draws inside an interval.
+        nominal: the share of draws inside an interval.
         page: write the plots to this .html file, or to this .png file.
         json: print JSON.
     """
@@ -106,20 +106,20 @@ def plan(
         *price_notes(tariff),
         *(_told(comparison) if comparison else []),
     ]
-    headers, rows = _rows(found, level, days)
+    headers, rows = _rows(found, nominal, days)
     if page is not None:
         from pellucid.scaling import page as pages
         from pellucid.scaling.plan_page import of_plan
 
-        told = of_plan(found, tariff, demand, level=level, headers=headers, rows=rows, notes=tuple(notes))
+        told = of_plan(found, tariff, demand, nominal=nominal, headers=headers, rows=rows, notes=tuple(notes))
         pages.write(page, told)
     if json:
         value: dict[str, Any] = {
             "law": found.law.name,
-            "level": level,
-            "loss": as_estimate(found.loss, level),
-            "options": {o.name: _as_json(o, level) for o in found.options},
-            "training_days": None if days is None else as_estimate(days, level),
+            "nominal": nominal,
+            "loss": as_estimate(found.loss, nominal),
+            "options": {o.name: _as_json(o, nominal) for o in found.options},
+            "training_days": None if days is None else as_estimate(days, nominal),
             "most_parameters": most if math.isfinite(most) else None,
             "limit_holds": found.bound,
             "distillation": vars(comparison) if comparison else None,
@@ -135,10 +135,14 @@ def plan(
 
 def _values(option: Option) -> dict[str, Any]:
     """The quantities of an option, by the name they have in JSON."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # where a loss is out of reach both are infinite
+        ratio = option.D / option.N
     values = {
         "parameters": option.N,
         "tokens": option.D,
-        "tokens_per_parameter": option.D / option.N if math.isfinite(option.N[0]) else option.N,
+        "tokens_per_parameter": ratio,
         "training_flops": option.training_flops,
         "training_dollars": option.training_dollars,
         "lifetime_dollars": option.lifetime_dollars,
@@ -150,14 +154,14 @@ def _values(option: Option) -> dict[str, Any]:
     return values
 
 
-def _as_json(option: Option, level: float) -> dict[str, Any]:
+def _as_json(option: Option, nominal: float) -> dict[str, Any]:
     """An option's estimates, and the mean share of its cost that it wastes over the draws."""
     import numpy as np
 
     from pellucid.cli.scale_options import as_estimate
 
     wasted = option.wasted[1:][np.isfinite(option.wasted[1:])]
-    values = {key: as_estimate(value, level) for key, value in _values(option).items()}
+    values = {key: as_estimate(value, nominal) for key, value in _values(option).items()}
     return {**values, "wasted_share": float(wasted.mean()) if len(wasted) else None}
 
 
@@ -173,7 +177,7 @@ _LABELS = {
 }
 
 
-def _rows(found: Plan, level: float, days: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _rows(found: Plan, nominal: float, days: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """The table of a plan: headers and rows."""
     from pellucid.cli.scale_options import interval, shown
     from pellucid.scaling.surface import estimate
@@ -181,14 +185,14 @@ def _rows(found: Plan, level: float, days: Any) -> tuple[tuple[str, ...], tuple[
     planned, *others = [(o, _values(o)) for o in found.options]
     drawn = found.law.draws is not None
     rows = []
-    loss = estimate(found.loss, level=level)
+    loss = estimate(found.loss, nominal=nominal)
     extra = [[interval(loss)]] if drawn else [[]]
     rows.append(["loss", f"{loss.value:.4g}", *extra[0], *[f"{loss.value:.4g}"] * len(others)])
     for key, label in _LABELS.items():
         if key not in planned[1]:
             continue
         dollars = "dollars" in key
-        told = estimate(planned[1][key], level=level)
+        told = estimate(planned[1][key], nominal=nominal)
         rows.append(
             [
                 label,
@@ -198,18 +202,18 @@ def _rows(found: Plan, level: float, days: Any) -> tuple[tuple[str, ...], tuple[
             ]
         )
         if key == "tokens" and found.stock is not None:
-            epochs = estimate(planned[1][key] / found.stock.unique_tokens, level=level)
+            epochs = estimate(planned[1][key] / found.stock.unique_tokens, nominal=nominal)
             cells = [shown(float(values[key][0]) / found.stock.unique_tokens) for _, values in others]
             rows.append(["epochs", shown(epochs.value), *([interval(epochs)] if drawn else []), *cells])
     if drawn:
         wasted = [_share(option.wasted[1:]) for option in found.options]
         rows.append(["wasted, on average over the draws", wasted[0], "", *wasted[1:]])
     if days is not None:
-        told = estimate(days, level=level)
+        told = estimate(days, nominal=nominal)
         rows.append(
             ["days of training", shown(told.value), *([interval(told)] if drawn else []), *[""] * len(others)]
         )
-    headers = ["", "planned", *([f"{level:.0%} of draws"] if drawn else []), *(o.name for o, _ in others)]
+    headers = ["", "planned", *([f"{nominal:.0%} of draws"] if drawn else []), *(o.name for o, _ in others)]
     return tuple(headers), tuple(tuple(row) for row in rows)
 
 

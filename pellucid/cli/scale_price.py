@@ -35,7 +35,7 @@ def price(
     served: Served = SERVED,
     chips: Chips = CHIPS,
     price_table: Path | None = None,
-    level: float = 0.9,
+    nominal: float = 0.9,
     page: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -53,7 +53,7 @@ def price(
         served: the tokens the model serves.
         chips: what the work is done on.
         price_table: a table of chip prices in time, with the columns of Epoch AI's, to say how prices fall.
-        level: the share of draws inside an interval.
+        nominal: the share of draws inside an interval.
         page: write the plots to this .html file, or to this .png file.
         json: print JSON.
     """
@@ -83,32 +83,32 @@ def price(
         from pellucid.scaling import page as pages
         from pellucid.scaling.plan_page import of_plan
 
-        pages.write(page, of_plan(found, tariff, demand, level=level, notes=tuple(notes)))
+        pages.write(page, of_plan(found, tariff, demand, nominal=nominal, notes=tuple(notes)))
     if json:
         return printing.as_json(
             {
                 "law": known.name,
                 "loss": loss,
-                "level": level,
+                "nominal": nominal,
                 "dollars_per_million": {
-                    name: {k: as_estimate(v, level) for k, v in _parts(p).items()}
+                    name: {k: as_estimate(v, nominal) for k, v in _parts(p).items()}
                     for name, p in prices.items()
                 },
-                "break_even_tokens": as_estimate(volume, level),
+                "break_even_tokens": as_estimate(volume, nominal),
                 "gains": [
                     {
                         "gain": g.gain,
-                        "dollars_as_planned": as_estimate(g.as_planned, level),
-                        "dollars_replanned": as_estimate(g.replanned, level),
+                        "dollars_as_planned": as_estimate(g.as_planned, nominal),
+                        "dollars_replanned": as_estimate(g.replanned, nominal),
                     }
                     for g in gains
                 ],
                 "curve": [
                     {
                         "tokens": p.tokens,
-                        "planned": as_estimate(p.planned, level),
-                        "training_only": as_estimate(p.training_only, level),
-                        "parameters": as_estimate(p.N, level),
+                        "planned": as_estimate(p.planned, nominal),
+                        "training_only": as_estimate(p.training_only, nominal),
+                        "parameters": as_estimate(p.N, nominal),
                     }
                     for p in curve
                 ],
@@ -117,7 +117,7 @@ def price(
                 "notes": notes,
             }
         )
-    _print(found, prices, volume, gains, curve, level)
+    _print(found, prices, volume, gains, curve, nominal)
     for note in notes:
         printing.note(note)
     return None
@@ -157,7 +157,7 @@ def _print(
     volume: Floats,
     gains: list[Gain],
     curve: list[PricePoint],
-    level: float,
+    nominal: float,
 ) -> None:
     from pellucid.cli import printing
     from pellucid.cli.scale_options import interval, shown
@@ -166,10 +166,10 @@ def _print(
     drawn = found.law.draws is not None
 
     def cells(values: Floats, *, dollars: bool = True) -> list[str]:
-        told = estimate(values, level=level)
+        told = estimate(values, nominal=nominal)
         return [shown(told.value, dollars=dollars), *([interval(told, dollars=dollars)] if drawn else [])]
 
-    over = [f"{level:.0%} of draws"] if drawn else []
+    over = [f"{nominal:.0%} of draws"] if drawn else []
     planned, plain = (found.option(name) for name in ("planned", "training only"))
     rows = [["parameters", *cells(planned.N, dollars=False), shown(float(plain.N[0]))]]
     for key, label in _LABELS.items():
@@ -181,7 +181,7 @@ def _print(
         rows,
         title=f"Prices for a loss of {found.goal.loss:g}, at chip prices of {dates}",
     )
-    told = estimate(volume, level=level)
+    told = estimate(volume, nominal=nominal)
     told_range = f" ({interval(told)})" if told.low is not None else ""
     if math.isfinite(told.value):
         printing.console().print(

@@ -1,6 +1,6 @@
 """What counts: parameters and training FLOPs of a transformer from its configuration, under each convention.
 
-Laws differ in what they call N, and their exponents with it. A `Shape` is a decoder-only transformer;
+Laws differ in what they call N, and their exponents with it. A `Transformer` is a decoder-only transformer;
 `parameters` gives its N under a convention:
 
     all             every weight; a head tied to the embedding counts once           Hoffmann et al. 2022
@@ -35,7 +35,7 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
 @dataclass(frozen=True)
-class Shape:
+class Transformer:
     """The configuration of a decoder-only transformer."""
 
     layers: int
@@ -79,7 +79,7 @@ class Shape:
             raise InputError(f"{self.active_experts} active experts are more than all {self.experts}.")
 
     @classmethod
-    def from_run(cls, values: Mapping[str, float], *, gated: bool = True, tied: bool = False) -> Shape:
+    def from_run(cls, values: Mapping[str, float], *, gated: bool = True, tied: bool = False) -> Transformer:
         """Read the columns of a run: those of `RUN_COLUMNS`, and any of `MORE_COLUMNS`.
 
         Raises:
@@ -95,7 +95,7 @@ class Shape:
         return cls(**whole, gated=gated, tied=tied)  # type: ignore[arg-type]
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Shape:
+    def from_config(cls, config: Mapping[str, Any]) -> Transformer:
         """Read the `config.json` of a Hugging Face model of a type in `MODEL_TYPES`.
 
         Raises:
@@ -135,7 +135,7 @@ class Shape:
             raise InputError(f"The configuration of a {kind} has no {error}. Is the file whole?") from error
 
 
-def parameters(shape: Shape, convention: Convention = "all") -> int:
+def parameters(model: Transformer, convention: Convention = "all") -> int:
     """N under a convention; see the head of the module.
 
     Raises:
@@ -143,21 +143,23 @@ def parameters(shape: Shape, convention: Convention = "all") -> int:
     """
     if convention not in CONVENTIONS:
         raise UnknownNameError("convention", convention, CONVENTIONS)
-    experts = shape.experts if convention == "all" else shape.active_experts
-    body = shape.layers * (_attention(shape) + _mlps(shape, experts) + 2 * _norm(shape)) + _norm(shape)
-    embedding = shape.vocabulary * shape.width
+    experts = model.experts if convention == "all" else model.active_experts
+    body = model.layers * (_attention(model) + _mlps(model, experts) + 2 * _norm(model)) + _norm(model)
+    embedding = model.vocabulary * model.width
     if convention == "no_embedding":
         return body
     if convention == "with_head":
         return body + embedding
-    return body + embedding * (1 if shape.tied else 2) + shape.positions * shape.width
+    return body + embedding * (1 if model.tied else 2) + model.positions * model.width
 
 
-def training_flops(shape: Shape, tokens: float, *, context: int, attention: Attention = "causal") -> float:
+def training_flops(
+    model: Transformer, tokens: float, *, context: int, attention: Attention = "causal"
+) -> float:
     """FLOPs of training, forward and backward.
 
     Args:
-        shape: the model.
+        model: the model.
         tokens: the tokens it is trained on.
         context: the length of a row in tokens.
         attention: whether a token attends to those before it and itself, or all of the context is counted.
@@ -166,10 +168,10 @@ def training_flops(shape: Shape, tokens: float, *, context: int, attention: Atte
     if attention not in get_args(Attention):
         raise UnknownNameError("count of attention", attention, get_args(Attention))
     attended = (context + 1) / 2 if attention == "causal" else float(context)
-    inner = shape.heads * _head_width(shape)
+    inner = model.heads * _head_width(model)
     # Each weight multiplies and adds once for a token; scores and the sum over values cost as much again.
-    weights = shape.layers * (_attention_weights(shape) + _mlps(shape, shape.active_experts, biases=False))
-    forward = 2 * (weights + shape.vocabulary * shape.width) + shape.layers * 4 * inner * attended
+    weights = model.layers * (_attention_weights(model) + _mlps(model, model.active_experts, biases=False))
+    forward = 2 * (weights + model.vocabulary * model.width) + model.layers * 4 * inner * attended
     return 3 * forward * tokens
 
 
@@ -184,12 +186,12 @@ class Count:
     """6ND as a share of the FLOPs counted one by one."""
 
 
-def counts(shape: Shape, tokens: float, *, context: int) -> list[Count]:
+def counts(model: Transformer, tokens: float, *, context: int) -> list[Count]:
     """N under every convention, and 6ND beside the exact FLOPs."""
-    exact = training_flops(shape, tokens, context=context)
+    exact = training_flops(model, tokens, context=context)
     found = []
     for convention in CONVENTIONS:
-        N = parameters(shape, convention)
+        N = parameters(model, convention)
         found.append(Count(convention, N, 6.0 * N * tokens, 6.0 * N * tokens / exact))
     return found
 
@@ -205,7 +207,7 @@ class CountedFit:
 
 
 def exponents(
-    shapes: Sequence[Shape],
+    models: Sequence[Transformer],
     tokens: Sequence[float],
     losses: Sequence[float],
     fit: Callable[[Floats, Floats, Floats], Surface],
@@ -213,7 +215,7 @@ def exponents(
     """Fit the same runs under every convention.
 
     Args:
-        shapes: the model of each run.
+        models: the model of each run.
         tokens: the tokens each was trained on.
         losses: the loss each reached.
         fit: takes N, D and losses, arrays [runs], and gives the fitted surface.
@@ -221,13 +223,13 @@ def exponents(
     Raises:
         InputError: when the three are not equally many.
     """
-    if not len(shapes) == len(tokens) == len(losses):
+    if not len(models) == len(tokens) == len(losses):
         raise InputError(
-            f"Expected as many shapes as tokens and losses; got {len(shapes)}, {len(tokens)}, {len(losses)}."
+            f"Expected as many models as tokens and losses; got {len(models)}, {len(tokens)}, {len(losses)}."
         )
     found = []
     for convention in CONVENTIONS:
-        N = np.array([parameters(shape, convention) for shape in shapes], dtype=np.float64)
+        N = np.array([parameters(model, convention) for model in models], dtype=np.float64)
         surface = fit(N, np.asarray(tokens, dtype=np.float64), np.asarray(losses, dtype=np.float64))
         found.append(CountedFit(convention, surface, float(surface.exponent[0])))
     return found
@@ -235,7 +237,7 @@ def exponents(
 
 def optimum_exponent(
     surface: Surface,
-    shapes: Sequence[Shape],
+    models: Sequence[Transformer],
     budgets: Floats,
     *,
     true: Convention = "all",
@@ -249,7 +251,7 @@ def optimum_exponent(
 
     Args:
         surface: one law.
-        shapes: a ladder of models, growing.
+        models: a ladder of models, growing.
         budgets: FLOPs as counted, [B].
         true: the N of the law.
         counted: the N of the study.
@@ -257,7 +259,7 @@ def optimum_exponent(
     Raises:
         InputError: when the best of a budget is at an end of the ladder.
     """
-    logs = [np.log([parameters(s, c) for s in shapes]) for c in (counted, true)]
+    logs = [np.log([parameters(s, c) for s in models]) for c in (counted, true)]
     fine = np.linspace(logs[0][0], logs[0][-1], 4001)
     N = np.exp(np.interp(fine, logs[0], logs[1]))
     best = []
@@ -271,34 +273,34 @@ def optimum_exponent(
     return float(np.polyfit(np.log(budgets), best, 1)[0])
 
 
-def _head_width(shape: Shape) -> int:
-    return shape.head_width or shape.width // shape.heads
+def _head_width(model: Transformer) -> int:
+    return model.head_width or model.width // model.heads
 
 
-def _attention_weights(shape: Shape) -> int:
+def _attention_weights(model: Transformer) -> int:
     """Weights of queries, keys, values and output in a layer."""
-    inner = shape.heads * _head_width(shape)
-    kv = (shape.kv_heads or shape.heads) * _head_width(shape)
-    return 2 * shape.width * inner + 2 * shape.width * kv
+    inner = model.heads * _head_width(model)
+    kv = (model.kv_heads or model.heads) * _head_width(model)
+    return 2 * model.width * inner + 2 * model.width * kv
 
 
-def _attention(shape: Shape) -> int:
-    inner = shape.heads * _head_width(shape)
-    kv = (shape.kv_heads or shape.heads) * _head_width(shape)
-    return _attention_weights(shape) + (inner + 2 * kv + shape.width if shape.biases else 0)
+def _attention(model: Transformer) -> int:
+    inner = model.heads * _head_width(model)
+    kv = (model.kv_heads or model.heads) * _head_width(model)
+    return _attention_weights(model) + (inner + 2 * kv + model.width if model.biases else 0)
 
 
-def _mlps(shape: Shape, experts: int, *, biases: bool = True) -> int:
+def _mlps(model: Transformer, experts: int, *, biases: bool = True) -> int:
     """Parameters of a layer's MLPs, so many experts counted, the router with them."""
-    one = (3 if shape.gated else 2) * shape.width * shape.ffn
-    if biases and shape.biases:
-        one += (2 if shape.gated else 1) * shape.ffn + shape.width
-    router = shape.width * shape.experts if shape.experts > 1 else 0
-    return one * (experts + shape.shared_experts) + router
+    one = (3 if model.gated else 2) * model.width * model.ffn
+    if biases and model.biases:
+        one += (2 if model.gated else 1) * model.ffn + model.width
+    router = model.width * model.experts if model.experts > 1 else 0
+    return one * (experts + model.shared_experts) + router
 
 
-def _norm(shape: Shape) -> int:
-    return shape.width * (2 if shape.biases else 1)
+def _norm(model: Transformer) -> int:
+    return model.width * (2 if model.biases else 1)
 
 
 def _whole(name: str, value: object, *, least: int) -> None:

@@ -27,7 +27,7 @@ def of_plan(
     tariff: Tariff,
     demand: Demand,
     *,
-    level: float,
+    nominal: float,
     rows: tuple[tuple[str, ...], ...] = (),
     headers: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
@@ -38,7 +38,7 @@ def of_plan(
         found: the plan.
         tariff: what it was priced with.
         demand: what the model serves; without tokens there is no price curve.
-        level: the share of draws inside a band.
+        nominal: the share of draws inside a band.
         rows: a table to show below the plots.
         headers: its columns.
         notes: what to say below it.
@@ -51,8 +51,8 @@ def of_plan(
                 "Price of a million tokens",
                 "Training and serving, against the tokens served over the model's life. Each point of "
                 "the line is a model planned for that volume; the grey line is the model of the same loss "
-                f"that is cheapest to train. The band holds {level:.0%} of draws. Prices of chips: {dates}.",
-                lambda axes: _price_curve(axes, found, tariff, demand, level),
+                f"that is cheapest to train. The band holds {nominal:.0%} of draws. Chip prices: {dates}.",
+                lambda axes: _price_curve(axes, found, tariff, demand, nominal),
             )
         )
     panels.append(
@@ -60,7 +60,7 @@ def of_plan(
             "What other sizes would cost",
             "Each size trained until it reaches the loss of the plan, then served. The mark is the plan; "
             "flat ground around it is room to choose.",
-            lambda axes: _sizes(axes, found, tariff, demand, level),
+            lambda axes: _sizes(axes, found, tariff, demand, nominal),
         )
     )
     if found.law.draws is not None:
@@ -82,10 +82,10 @@ def of_plan(
     )
 
 
-def _band(axes: Any, x: Floats, values: Floats, level: float, *, top: float = math.inf) -> None:
+def _band(axes: Any, x: Floats, values: Floats, nominal: float, *, top: float = math.inf) -> None:
     """Fill between quantiles of draws, values [points, 1 + S]; what a draw cannot reach counts as `top`."""
     if values.shape[1] > 1:
-        ends = [(1 - level) / 2, (1 + level) / 2]
+        ends = [(1 - nominal) / 2, (1 + nominal) / 2]
         low, high = np.quantile(np.minimum(values[:, 1:], top), ends, axis=1, method="nearest")
         axes.fill_between(x, low, high, color=BAND, alpha=0.45, linewidth=0)
 
@@ -105,13 +105,13 @@ def _amounts(axes: Any, across: str, up: str) -> None:
         axis.set_label_text(label)
 
 
-def _price_curve(axes: Any, found: Plan, tariff: Tariff, demand: Demand, level: float) -> None:
+def _price_curve(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal: float) -> None:
     volumes = demand.tokens * np.geomspace(1e-2, 1e2, _VOLUMES)
     surface = found.law.surface
     points = pricing.price_curve(
         surface, float(found.loss[0]), tariff, demand, volumes, most_parameters=found.most_parameters
     )
-    _band(axes, volumes, np.array([p.planned for p in points]), level)
+    _band(axes, volumes, np.array([p.planned for p in points]), nominal)
     axes.plot(
         volumes, [p.training_only[0] for p in points], color=POINT, linewidth=1.4, label="cheapest to train"
     )
@@ -121,14 +121,14 @@ def _price_curve(axes: Any, found: Plan, tariff: Tariff, demand: Demand, level: 
     axes.legend(loc="upper right")
 
 
-def _sizes(axes: Any, found: Plan, tariff: Tariff, demand: Demand, level: float) -> None:
+def _sizes(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal: float) -> None:
     planned = found.option("planned")
     costs = tariff.costs(demand) if found.goal.unit == "dollars" else Costs.in_flops(demand)
     centre = float(planned.N[0])
     sizes = centre * np.geomspace(0.2, 6, _SIZES)
     many = np.array([_cost_of_size(found, N, costs) for N in sizes])
     lowest = float(np.min(many[:, 0]))
-    _band(axes, sizes, many, level, top=100 * lowest)
+    _band(axes, sizes, many, nominal, top=100 * lowest)
     axes.plot(sizes, np.where(np.isfinite(many[:, 0]), many[:, 0], np.nan), color=LINE, linewidth=1.8)
     axes.set_ylim(lowest / 2, 20 * lowest)
     colours = {"planned": INK, "training only": POINT, "rule of thumb": NEW}

@@ -171,23 +171,23 @@ class Estimate:
         }
 
 
-def estimate(values: Floats, *, level: float = 0.9) -> Estimate:
+def estimate(values: Floats, *, nominal: float = 0.9) -> Estimate:
     """Read a value and its interval off an array [1 + S] that was computed from a law's surface.
 
     The interval is between quantiles of the draws under which the quantity is finite.
 
     Args:
         values: the fitted law's value, then those of the draws.
-        level: the share of draws inside the interval.
+        nominal: the share of draws inside the interval.
 
     Raises:
-        InputError: when the level is not between 0 and 1.
+        InputError: when the share is not between 0 and 1.
     """
-    if not 0 < level < 1:
-        raise InputError(f"Expected a level between 0 and 1, such as 0.9; got {level!r}.")
+    if not 0 < nominal < 1:
+        raise InputError(f"Expected a nominal share between 0 and 1, such as 0.9; got {nominal!r}.")
     draws = values[1:]
     found = draws[np.isfinite(draws)]
     if not len(found):
         return Estimate(float(values[0]), None, None, 0.0 if len(draws) else 1.0)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(found, [(1 - nominal) / 2, (1 + nominal) / 2])
     return Estimate(float(values[0]), float(low), float(high), len(found) / len(draws))

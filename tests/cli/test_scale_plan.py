@@ -12,7 +12,7 @@ import pytest
 
 from pellucid import cli
 from pellucid.cli.scale_options import shown
-from pellucid.scaling.accounting import Shape, parameters
+from pellucid.scaling.accounting import Transformer, parameters
 from pellucid.scaling.surface import Surface
 
 SERVED = ("--read", "1.6T", "--written", "0.4T")
@@ -105,7 +105,8 @@ def test_a_plan_from_runs_has_intervals_baselines_and_dates(
 def test_the_level_widens_the_interval(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("plan", runs, "--loss", 2.1, "--draws", 100)
     wide, narrow = (
-        answer(capsys, *words, "--level", level)["options"]["planned"]["tokens"] for level in (0.95, 0.5)
+        answer(capsys, *words, "--nominal", nominal)["options"]["planned"]["tokens"]
+        for nominal in (0.95, 0.5)
     )
     assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
 
@@ -246,9 +247,9 @@ def test_a_configuration_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_runs_are_fitted_under_each_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = []
     for n in range(4, 14):
-        shape = Shape(n, 64 * n, n, 256 * n, 50257, gated=False, tied=True)
+        model = Transformer(n, 64 * n, n, 256 * n, 50257, gated=False, tied=True)
         for tokens in np.geomspace(1e9, 1e11, 4):
-            loss = Surface.of((1.7, 420.0, 900.0, 0.34, 0.32)).loss(parameters(shape), tokens)[0]
+            loss = Surface.of((1.7, 420.0, 900.0, 0.34, 0.32)).loss(parameters(model), tokens)[0]
             rows.append(f"{n},{64 * n},{n},{256 * n},50257,{tokens:.9g},{loss:.9g}\n")
     path = tmp_path / "runs.csv"
     path.write_text("layers,width,heads,ffn,vocabulary,tokens,loss\n" + "".join(rows))
@@ -313,7 +314,7 @@ def test_a_page_of_the_plan_is_written(
         (("plan", "--law", "hoffmann_2022", "--dollars", "1M", "--flops", "1e22"), "not both"),
         (("plan", "--law", "hoffmann_2022", "--dollars", "lots"), "such as 70B, 1.4T or 5.76e23; got 'lots'"),
         (("plan", "--law", "hoffmann_2022", "--loss", 1.5), "losses stay above E = 1.693"),
-        (("plan", "--law", "hoffmann_2022", "--loss", 2, "--level", 90), "level between 0 and 1"),
+        (("plan", "--law", "hoffmann_2022", "--loss", 2, "--nominal", 90), "share between 0 and 1"),
         (
             ("plan", "--law", "hoffmann_2022", "--loss", 2, "--seconds-per-token", 0.1),
             "give --chips-per-copy",

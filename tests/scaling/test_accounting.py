@@ -18,7 +18,7 @@ from transformers import (
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.scaling.accounting import (
     CONVENTIONS,
-    Shape,
+    Transformer,
     counts,
     exponents,
     optimum_exponent,
@@ -27,27 +27,27 @@ from pellucid.scaling.accounting import (
 )
 from pellucid.scaling.surface import Surface
 
-LLAMA_3_8B = Shape(32, 4096, 32, 14336, 128256, kv_heads=8)
-MIXTRAL = Shape(32, 4096, 32, 14336, 32000, kv_heads=8, experts=8, active_experts=2)
-GPT2 = Shape(12, 768, 12, 3072, 50257, gated=False, tied=True, positions=1024, biases=True)
+LLAMA_3_8B = Transformer(32, 4096, 32, 14336, 128256, kv_heads=8)
+MIXTRAL = Transformer(32, 4096, 32, 14336, 32000, kv_heads=8, experts=8, active_experts=2)
+GPT2 = Transformer(12, 768, 12, 3072, 50257, gated=False, tied=True, positions=1024, biases=True)
 
 
 @pytest.mark.parametrize(
-    ("shape", "published"),
+    ("model", "published"),
     [
         (GPT2, 124_439_808),
-        (Shape(30, 576, 9, 1536, 49152, kv_heads=3, tied=True), 134_515_008),  # SmolLM2-135M
+        (Transformer(30, 576, 9, 1536, 49152, kv_heads=3, tied=True), 134_515_008),  # SmolLM2-135M
         (LLAMA_3_8B, 8_030_261_248),
         (MIXTRAL, 46_702_792_704),
     ],
 )
-def test_models_have_the_parameters_their_files_have(shape: Shape, published: int) -> None:
-    assert parameters(shape) == published
+def test_models_have_the_parameters_their_files_have(model: Transformer, published: int) -> None:
+    assert parameters(model) == published
 
 
 def test_a_mixture_uses_part_of_its_parameters() -> None:
     assert parameters(MIXTRAL, "active") == pytest.approx(12.88e9, rel=1e-3)
-    dense = Shape(32, 4096, 32, 14336, 32000, kv_heads=8)
+    dense = Transformer(32, 4096, 32, 14336, 32000, kv_heads=8)
     assert parameters(dense, "active") == parameters(dense)
 
 
@@ -68,16 +68,16 @@ TINY = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 3, "num_attent
 )
 def test_a_configuration_counts_as_the_network_built_from_it(network: type, config: object) -> None:
     built = network(config)
-    shape = Shape.from_config(config.to_dict())  # type: ignore[attr-defined]
-    assert parameters(shape) == sum(p.numel() for p in built.parameters())
+    model = Transformer.from_config(config.to_dict())  # type: ignore[attr-defined]
+    assert parameters(model) == sum(p.numel() for p in built.parameters())
     no_embedding = sum(
         p.numel()
         for n, p in built.named_parameters()
         if not any(w in n for w in ("embed", "wte", "wpe", "lm_head"))
     )
-    if shape.experts == 1:
-        assert parameters(shape, "no_embedding") == no_embedding
-    assert parameters(shape, "with_head") == parameters(shape, "no_embedding") + 96 * 32
+    if model.experts == 1:
+        assert parameters(model, "no_embedding") == no_embedding
+    assert parameters(model, "with_head") == parameters(model, "no_embedding") + 96 * 32
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
@@ -90,22 +90,22 @@ def test_flops_are_those_that_torch_counts(kv_heads: int) -> None:
         network(torch.zeros(2, context, dtype=torch.long)).logits.sum().backward()
     # Rotary angles are a small product of their own, which no count of a transformer has.
     rotary = 2 * (config.hidden_size // 8) * context
-    shape = Shape.from_config(config.to_dict())
-    counted = training_flops(shape, 2 * context, context=context, attention="full")
+    model = Transformer.from_config(config.to_dict())
+    counted = training_flops(model, 2 * context, context=context, attention="full")
     assert counter.get_total_flops() == pytest.approx(counted, abs=3 * rotary)
 
 
 def test_attention_to_the_tokens_before_is_counted_one_by_one() -> None:
-    shape, context = Shape(2, 64, 4, 128, 100), 37
+    model, context = Transformer(2, 64, 4, 128, 100), 37
     inner = 64
     weights = 2 * (4 * 64 * 64 + 3 * 64 * 128) + 100 * 64
     by_hand = sum(2 * weights + 2 * 4 * inner * seen for seen in range(1, context + 1))
-    assert training_flops(shape, context, context=context) == pytest.approx(3 * by_hand, rel=1e-12)
+    assert training_flops(model, context, context=context) == pytest.approx(3 * by_hand, rel=1e-12)
 
 
 def test_6nd_is_exact_but_for_attention_with_the_head_counted() -> None:
-    for shape in (LLAMA_3_8B, MIXTRAL):
-        rows = {row.convention: row for row in counts(shape, 1e12, context=2)}
+    for model in (LLAMA_3_8B, MIXTRAL):
+        rows = {row.convention: row for row in counts(model, 1e12, context=2)}
         assert rows["with_head"].share == pytest.approx(1, abs=2e-4)
         assert rows["no_embedding"].share < 1
         assert rows["with_head"].flops_6nd == 6 * rows["with_head"].N * 1e12
@@ -115,11 +115,11 @@ def test_6nd_is_exact_but_for_attention_with_the_head_counted() -> None:
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(8, 64), st.integers(1, 4000), st.integers(1, 8192))
 def test_counts_are_in_order(layers: int, heads: int, head: int, vocabulary: int, context: int) -> None:
     width = heads * head
-    shape = Shape(layers, width, heads, 4 * width, vocabulary, gated=False, tied=True)
-    N = {c: parameters(shape, c) for c in CONVENTIONS}
+    model = Transformer(layers, width, heads, 4 * width, vocabulary, gated=False, tied=True)
+    N = {c: parameters(model, c) for c in CONVENTIONS}
     assert N["no_embedding"] < N["with_head"] == N["active"] == N["all"]
-    causal = training_flops(shape, 1e6, context=context)
-    full = training_flops(shape, 1e6, context=context, attention="full")
+    causal = training_flops(model, 1e6, context=context)
+    full = training_flops(model, 1e6, context=context, attention="full")
     assert causal <= full
     assert (causal == full) == (context == 1)
 
@@ -141,18 +141,18 @@ def fitted(N: np.ndarray, D: np.ndarray, losses: np.ndarray) -> Surface:
 
 
 LADDER = [
-    Shape(n, 64 * n, n, 256 * n, 50257, gated=False, tied=True, positions=1024, biases=True)
+    Transformer(n, 64 * n, n, 256 * n, 50257, gated=False, tied=True, positions=1024, biases=True)
     for n in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 ]
 HOFFMANN = (1.6933737, 406.40102, 410.72283, 0.33917084, 0.2849083)
 
 
 def test_a_fit_under_each_count_gives_the_law_back_where_it_holds() -> None:
-    shapes = [s for s in LADDER[3:13] for _ in range(4)]
+    models = [s for s in LADDER[3:13] for _ in range(4)]
     tokens = np.tile(np.geomspace(1e9, 1e11, 4), 10)
-    N = np.array([parameters(s) for s in shapes], dtype=float)
+    N = np.array([parameters(s) for s in models], dtype=float)
     losses = Surface.of(HOFFMANN).loss(N, tokens)
-    rows = {row.convention: row for row in exponents(shapes, tokens.tolist(), losses.tolist(), fitted)}
+    rows = {row.convention: row for row in exponents(models, tokens.tolist(), losses.tolist(), fitted)}
     assert rows["all"].exponent == pytest.approx(0.4565, abs=2e-3)
     # Leaving embeddings out stretches log N where models are small: alpha falls, and a rises.
     assert rows["no_embedding"].surface.alpha < rows["all"].surface.alpha - 0.03
@@ -160,10 +160,10 @@ def test_a_fit_under_each_count_gives_the_law_back_where_it_holds() -> None:
 
 
 def test_without_embeddings_to_leave_out_all_counts_agree() -> None:
-    shapes = [Shape(n, 64 * n, n, 256 * n, 1, gated=False, tied=True) for n in range(2, 30)]
+    models = [Transformer(n, 64 * n, n, 256 * n, 1, gated=False, tied=True) for n in range(2, 30)]
     budgets = np.geomspace(1e18, 1e20, 5)
     surface = Surface.of(HOFFMANN)
-    slopes = [optimum_exponent(surface, shapes, budgets, counted=c) for c in CONVENTIONS]
+    slopes = [optimum_exponent(surface, models, budgets, counted=c) for c in CONVENTIONS]
     assert slopes == pytest.approx([slopes[0]] * 4, abs=1e-3)
 
 
@@ -198,19 +198,19 @@ def test_a_ladder_must_hold_the_best_model() -> None:
 def test_a_shape_is_whole_numbers(change: dict[str, object], complaint: str) -> None:
     fields: dict[str, object] = {"layers": 2, "width": 64, "heads": 4, "ffn": 128, "vocabulary": 100}
     with pytest.raises(InputError, match=complaint):
-        Shape(**{**fields, **change})  # type: ignore[arg-type]
+        Transformer(**{**fields, **change})  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_counted_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="type of model that can be counted 'mamba'"):
-        Shape.from_config({"model_type": "mamba"})
+        Transformer.from_config({"model_type": "mamba"})
     with pytest.raises(InputError, match="has no 'hidden_size'"):
-        Shape.from_config({"model_type": "llama", "num_hidden_layers": 2})
+        Transformer.from_config({"model_type": "llama", "num_hidden_layers": 2})
     with pytest.raises(UnknownNameError, match="convention"):
         parameters(GPT2, "some")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="attention"):
         training_flops(GPT2, 1.0, context=8, attention="half")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="context to be a whole number"):
         training_flops(GPT2, 1.0, context=0)
-    with pytest.raises(InputError, match="as many shapes as tokens"):
+    with pytest.raises(InputError, match="as many models as tokens"):
         exponents([GPT2], [1.0, 2.0], [3.0], fitted)

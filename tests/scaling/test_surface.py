@@ -75,7 +75,7 @@ def test_a_law_is_read_from_names() -> None:
 
 def test_an_estimate_is_the_first_value_between_quantiles_of_the_others() -> None:
     values = np.concatenate([[0.5], np.arange(101.0)])
-    found = estimate(values, level=0.8)
+    found = estimate(values, nominal=0.8)
     assert (found.value, found.low, found.high, found.share) == pytest.approx((0.5, 10.0, 90.0, 1.0))
 
 
@@ -88,7 +88,7 @@ def test_an_estimate_says_in_how_many_draws_it_exists() -> None:
     assert estimate(np.array([1.0, np.inf])).share == 0.0
 
 
-@pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 90.0, float("nan")])
-def test_a_level_is_a_share(level: float) -> None:
-    with pytest.raises(InputError, match="level between 0 and 1"):
-        estimate(np.array([1.0, 2.0]), level=level)
+@pytest.mark.parametrize("nominal", [0.0, 1.0, -1.0, 90.0, float("nan")])
+def test_what_an_interval_holds_is_a_share(nominal: float) -> None:
+    with pytest.raises(InputError, match="share between 0 and 1"):
+        estimate(np.array([1.0, 2.0]), nominal=nominal)
