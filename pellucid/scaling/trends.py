@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
-
-Floats = NDArray[np.float64]
+from pellucid.scaling.surface import Floats
 
 DRAWS = 2000
 _DAYS_PER_YEAR = 365.25
