@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
+
+from pellucid.cli.scale import Flag
 
 if TYPE_CHECKING:
     from pellucid.scaling.accounting import CountedFit
@@ -22,9 +24,9 @@ def count(
     *,
     tokens: str = "1T",
     context: int = 4096,
-    tied: Annotated[bool, Parameter(negative="")] = False,
-    ungated: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    tied: Flag = False,
+    ungated: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Count a model's parameters under each convention, or fit runs under each.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
+
+from pellucid.cli.scale import Flag
 
 app = App(name="laws", help_format="plaintext")
 
@@ -16,7 +17,7 @@ def laws(
     /,
     *,
     data: Path | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """List published laws, or show one with its parameters and claims.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from pellucid.cli.scale import Reading
-from pellucid.cli.scale_options import READING, SOURCE, Source
+from pellucid.cli.scale import AS_FOUND, Flag, Reading
+from pellucid.cli.scale_options import SOURCE, Source
 
 app = App(name="next", help_format="plaintext")
 
@@ -19,7 +18,7 @@ def next_run(
     /,
     *,
     source: Source = SOURCE,
-    reading: Reading = READING,
+    reading: Reading = AS_FOUND,
     parameters: str,
     tokens: str,
     smallest: str = "50M",
@@ -28,7 +27,7 @@ def next_run(
     noise: float | None = None,
     least: float = 0.05,
     shown: int = 8,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Propose the next run: what shrinks the variance of the forecast loss most for each FLOP.
 

@@ -110,7 +110,6 @@ class Served:
 
 
 SOURCE = Source()
-READING = Reading()
 CHIPS = Chips()
 SERVED = Served()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from pellucid.cli.scale import Reading
-from pellucid.cli.scale_options import CHIPS, READING, SERVED, SOURCE, Chips, Served, Source
+from pellucid.cli.scale import AS_FOUND, Flag, Reading
+from pellucid.cli.scale_options import CHIPS, SERVED, SOURCE, Chips, Served, Source
 
 if TYPE_CHECKING:
     from pellucid.scaling.distillation import Comparison
@@ -25,7 +25,7 @@ def plan(
     /,
     *,
     source: Source = SOURCE,
-    reading: Reading = READING,
+    reading: Reading = AS_FOUND,
     loss: float | None = None,
     dollars: str | None = None,
     flops: str | None = None,
@@ -44,7 +44,7 @@ def plan(
     teacher_share: float = 0.0,
     nominal: float = 0.9,
     page: Path | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Say what to train for a loss at the least cost, or for a budget at the least loss.
 

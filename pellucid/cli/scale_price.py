@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from pellucid.cli.scale import Reading
-from pellucid.cli.scale_options import CHIPS, READING, SERVED, SOURCE, Chips, Served, Source
+from pellucid.cli.scale import AS_FOUND, Flag, Reading
+from pellucid.cli.scale_options import CHIPS, SERVED, SOURCE, Chips, Served, Source
 
 if TYPE_CHECKING:
     from pellucid.scaling.planning import Demand
@@ -30,14 +30,14 @@ def price(
     /,
     *,
     source: Source = SOURCE,
-    reading: Reading = READING,
+    reading: Reading = AS_FOUND,
     loss: float,
     served: Served = SERVED,
     chips: Chips = CHIPS,
     price_table: Path | None = None,
     nominal: float = 0.9,
     page: Path | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Price the tokens of the model that is cheapest over its life for a loss.
 
