@@ -68,5 +68,6 @@ VERBS = {
     "steer": "Answer a prompt plainly and with features turned up or down, side by side.",
     "serve": "Serve a model to any chat client, with its features in every token.",
     "keys": "Make, list and remove the keys of a server.",
+    "scale": "From training runs to a law, a forecast, a plan and a price.",
     "demo": "The whole journey in a few minutes, with a page to keep.",
 }

@@ -1,12 +1,13 @@
-"""Counts as people write them: 25M, 4k, 1_000."""
+"""Counts and amounts as people write them: 25M, 4k, 1_000; 70B, 1.4T, 5.76e23."""
 
 from __future__ import annotations
 
+import math
 import re
 
 from pellucid.core.errors import InputError
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
 
 def parse_count(text: str | int) -> int:
@@ -22,3 +23,31 @@ def parse_count(text: str | int) -> int:
     if value < 1:
         raise InputError(f"Expected a count such as 4096, 500k or 25M; got {text!r}.")
     return value
+
+
+def parse_amount(text: str | float) -> float:
+    """Read a number above 0 with an optional unit k, M, B or T, or in powers of ten.
+
+    Raises:
+        InputError: when it is not one.
+    """
+    match = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+)([kKmMbBgGtT]?)", str(text).strip())
+    if match:
+        number = float(match[1].replace("_", "").replace(",", ""))
+        value = number * _UNITS[match[2].lower()]
+        if 0 < value < math.inf:
+            return value
+    raise InputError(f"Expected an amount above 0 such as 70B, 1.4T or 5.76e23; got {text!r}.")
+
+
+def short_amount(value: float) -> str:
+    """Write an amount in three digits, as `parse_amount` reads it: 0.485, 24.2B, 4.82e23; – if none."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 999.5:
+        return f"{value:.3g}"
+    for letter in "TBMk":
+        unit = _UNITS[letter.lower()]
+        if unit * 0.9995 <= abs(value) < 999.5 * unit:
+            return f"{value / unit:.3g}{letter}"
+    return f"{value:.3g}".replace("e+", "e")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.core.errors import InputError
-from pellucid.core.numbers import parse_count
+from pellucid.core.numbers import parse_amount, parse_count, short_amount
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,38 @@ def test_a_count_reads_back_exactly(count: int) -> None:
 def test_what_is_no_count_is_refused_and_shown(text: str | int) -> None:
     with pytest.raises(InputError, match=r"such as 4096, 500k or 25M; got "):
         parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("70B", 70e9),
+        ("1.4T", 1.4e12),
+        ("5.76e23", 5.76e23),
+        ("1e3k", 1e6),
+        ("1_000", 1e3),
+        (2.5, 2.5),
+        ("0.5", 0.5),
+        (".4T", 0.4e12),
+    ],
+)
+def test_amounts_are_read_as_people_write_them(text: str | float, amount: float) -> None:
+    assert parse_amount(text) == pytest.approx(amount, rel=1e-15)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1e400", "nan", "inf", "many", "5 k", "T", "1e", 0, -2.0])
+def test_what_is_no_amount_is_refused_and_shown(text: str | float) -> None:
+    with pytest.raises(InputError, match=r"such as 70B, 1.4T or 5.76e23; got "):
+        parse_amount(text)
+
+
+def test_amounts_are_shown_in_three_digits() -> None:
+    values = (0, 0.485, 99.2, 999.9, 1000, 24.2e9, 2.657e12, 999.99e12, 3.81e23, 1.2e-5, float("inf"))
+    assert [short_amount(x) for x in values] == [
+        "0", "0.485", "99.2", "1k", "1k", "24.2B", "2.66T", "1e15", "3.81e23", "1.2e-05", "–",
+    ]  # fmt: skip
+
+
+@given(st.floats(1e-30, 1e30))
+def test_an_amount_that_is_shown_reads_back_to_three_digits(value: float) -> None:
+    assert parse_amount(short_amount(value)) == pytest.approx(value, rel=5.1e-3)

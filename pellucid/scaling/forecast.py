@@ -1,0 +1,178 @@
+"""Forecasts with prediction intervals that are calibrated by backtests inside the data.
+
+A parameter bootstrap says how far the law could be off if the form were right; forecasts miss mostly because
+it is not. So the width comes from what forecasts made inside the data have missed by. From each origin
+(`backtest.py`), each later run gives a score
+
+    |log forecast − log truth| / (σ (1 + d))        σ the robust residual scale of that fit, d decades beyond
+    it
+
+and the half-width of a target at distance d is t · q · σ · (1 + d), with q the nominal quantile of the
+scores and t Student's quantile over the normal one for as many degrees of freedom as there were origins,
+since the scores of one origin err together. Split conformal prediction (Vovk et al. 2005; Lei et al. 2018,
+arXiv 1604.04173) gives the quantile; the scaling with distance was measured (docs/explanation/forecasts.md
+prints the coverage).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from pellucid.core.errors import InputError
+from pellucid.scaling.backtest import LAST, Member, Trial, fitted
+from pellucid.scaling.choice import ENSEMBLE, Choice, choose, ensemble
+from pellucid.scaling.forms import Floats, form_named
+from pellucid.scaling.runs import Runs
+
+NOMINAL = 0.9
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Forecasts for some targets."""
+
+    member: str
+    """The form, `last`, or `ensemble`."""
+    values: Floats
+    """The forecast of the metric, [m]."""
+    low: Floats | None
+    """Where the interval begins, [m]; None where the data allow no calibration."""
+    high: Floats | None
+    nominal: float
+    """The share of targets the interval is meant to cover."""
+    distance: Floats
+    """Decades beyond the largest run, [m]; 0 within the data."""
+    origins: int
+    """How many backtests calibrated it."""
+    targets: Mapping[str, Floats]
+    """The variables of the targets, with those that were derived."""
+    notes: tuple[str, ...]
+
+    def covers(self, y: Floats | Sequence[float]) -> np.ndarray:
+        """Which of some outcomes [m] lie in their intervals."""
+        assert self.low is not None
+        assert self.high is not None
+        return np.asarray((self.low <= y) & (np.asarray(y) <= self.high))
+
+
+def targets_of(runs: Runs, values: Mapping[str, Sequence[float] | Floats]) -> Runs:
+    """Targets as runs without an outcome: variables are derived as for runs, and `x` is what it is for them.
+
+    Raises:
+        InputError: when values are not finite and above zero, or lack a variable the runs are ordered by.
+    """
+    count = max(np.size(v) for v in values.values()) if values else 0
+    spread = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.items()}
+    keyed = [f"target {i + 1}" for i in range(count)]
+    made = Runs.of(spread, np.ones(count), run=keyed, labels=keyed)
+    if runs.x_is in made.values:
+        made = made.along(runs.x_is)
+    if runs.ordered_by not in made.values:
+        raise InputError(
+            f"A target needs {runs.ordered_by!r}, by which the runs are ordered; got "
+            f"{', '.join(values) or 'nothing'}."
+        )
+    return made
+
+
+def forecast(
+    runs: Runs,
+    values: Mapping[str, Sequence[float] | Floats],
+    *,
+    member: Member | str = ENSEMBLE,
+    nominal: float = NOMINAL,
+    choice: Choice | None = None,
+) -> Forecast:
+    """Forecast the metric of runs that were not made.
+
+    Args:
+        runs: what was made.
+        values: for each variable the targets' values [m].
+        member: a form's name, a `Member`, `last`, or `ensemble`.
+        nominal: the share of targets the interval is meant to cover.
+        choice: members ranked on these runs, where they have been ranked already.
+
+    Raises:
+        InputError: when the form cannot be fitted, targets lack a variable, or nominal is not between 0 and
+            1.
+    """
+    if not 0 < nominal < 1:
+        raise InputError(f"nominal must lie between 0 and 1; got {nominal!r}.")
+    targets = targets_of(runs, values)
+    notes: list[str] = []
+    if member == ENSEMBLE:
+        choice = (choice or choose(runs)).among(targets.values)
+        notes = [f"{name} is left out: {why}." for name, why in choice.left_out.items()]
+        made = ensemble(choice).combined(targets)
+        trials, at = choice.ensemble_trials(), list(choice.at)
+    else:
+        member = member if isinstance(member, Member) else Member(member)
+        if member.form != LAST:
+            form_named(member.form)
+        forecaster = fitted(member, runs)
+        made = Trial(forecaster.log_values(targets), forecaster.scale)
+        try:
+            choice = choice if choice and member in choice.trials else choose(runs, [member])
+            trials, at = choice.trials[member], list(choice.at)
+        except InputError:
+            trials, at = [], []
+    distance = np.maximum(targets.order_by(runs.ordered_by) - runs.order.max(), 0.0)
+    scored = [
+        (
+            np.abs(t.log_values - np.log(runs.y[~o.train])),
+            t.scale,
+            o.distance,
+            int(runs.kept(~o.train).trainings),
+        )
+        for t, o in zip(trials, at, strict=True)
+        if t is not None
+    ]
+    half = half_width(scored, nominal, made.scale, distance)
+    if half is None:
+        notes.append("Too few runs to backtest: there is no calibrated interval.")
+    centre = made.log_values
+    return Forecast(
+        str(member),
+        np.exp(centre),
+        None if half is None else np.exp(centre - half),
+        None if half is None else np.exp(centre + half),
+        nominal,
+        distance,
+        len(scored),
+        {k: v for k, v in targets.values.items() if k != "x"},
+        tuple(notes),
+    )
+
+
+def half_width(
+    scored: Sequence[tuple[Floats, float, Floats, int]], nominal: float, scale: float, distance: Floats
+) -> Floats | None:
+    """Half-widths in logs [m] of targets at distances [m], or None where nothing was scored.
+
+    Args:
+        scored: for each origin the absolute log errors, the scale of the fit, the distances, and how many
+            trainings the later rows belong to.
+        nominal: the share to be covered.
+        scale: the scale of the fit that forecasts; 0 where it has none, and errors then count as they are.
+        distance: of the targets.
+    """
+    if not scored:
+        return None
+    scores = np.concatenate([e / ((s or 1.0) * (1 + d)) for e, s, d, _ in scored])
+    count = sum(trainings for *_, trainings in scored)
+    q = float(np.quantile(scores, min(1.0, nominal * (1 + 1 / count))))
+    wide = student(0.5 + nominal / 2, len(scored)) / NormalDist().inv_cdf(0.5 + nominal / 2)
+    return np.asarray(wide * q * (scale or 1.0) * (1 + distance))
+
+
+def student(share: float, freedom: int) -> float:
+    """The quantile of Student's t, whose density in θ = arctan(t/√ν) is cos(θ)^(ν−1), by trapezia."""
+    angle = np.linspace(0.0, np.pi / 2, 20_001)
+    density = np.cos(angle) ** (freedom - 1)
+    below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    at = np.interp((2 * share - 1) * below[-1], below, angle)
+    return float(np.sqrt(freedom) * np.tan(at))

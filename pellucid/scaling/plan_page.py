@@ -1,0 +1,171 @@
+"""The page of a plan: its price curve, what other sizes would cost, and where the optimum may be.
+
+It is made of the panels of `page`, which writes them as HTML or PNG. Bands hold a share of the law's draws.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pellucid.core.numbers import short_amount
+from pellucid.scaling import pricing
+from pellucid.scaling.page import BAND, INK, LINE, NEW, POINT, Page, Panel
+from pellucid.scaling.planning import Costs, Demand
+from pellucid.scaling.plans import Plan, loss_at
+from pellucid.scaling.pricing import Tariff
+from pellucid.scaling.surface import Floats
+
+_VOLUMES = 41  # points of the price curve, over four decades about the demand
+_SIZES = 81  # sizes whose cost is drawn, over a decade and a half
+
+
+def of_plan(
+    found: Plan,
+    tariff: Tariff,
+    demand: Demand,
+    *,
+    nominal: float,
+    rows: tuple[tuple[str, ...], ...] = (),
+    headers: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Page:
+    """The page of a plan.
+
+    Args:
+        found: the plan.
+        tariff: what it was priced with.
+        demand: what the model serves; without tokens there is no price curve.
+        nominal: the share of draws inside a band.
+        rows: a table to show below the plots.
+        headers: its columns.
+        notes: what to say below it.
+    """
+    dates = " to ".join(dict.fromkeys((found.dates[0], found.dates[-1])))
+    panels = []
+    if demand.tokens and found.stock is None:
+        panels.append(
+            Panel(
+                "Price of a million tokens",
+                "Training and serving, against the tokens served over the model's life. Each point of "
+                "the line is a model planned for that volume; the grey line is the model of the same loss "
+                f"that is cheapest to train. The band holds {nominal:.0%} of draws. Chip prices: {dates}.",
+                lambda axes: _price_curve(axes, found, tariff, demand, nominal),
+            )
+        )
+    panels.append(
+        Panel(
+            "What other sizes would cost",
+            "Each size trained until it reaches the loss of the plan, then served. The mark is the plan; "
+            "flat ground around it is room to choose.",
+            lambda axes: _sizes(axes, found, tariff, demand, nominal),
+        )
+    )
+    if found.law.draws is not None:
+        panels.append(
+            Panel(
+                "Where the optimum may be",
+                "The planned parameters and tokens under each draw of the law, the plan and its baselines.",
+                lambda axes: _optima(axes, found),
+            )
+        )
+    loss = float(found.loss[0])
+    return Page(
+        f"Plan for a loss of {loss:.4g}",
+        f"Law {found.law.name}; least {found.goal.unit}; prices of chips {dates}.",
+        tuple(panels),
+        headers,
+        rows,
+        notes,
+    )
+
+
+def _band(axes: Any, x: Floats, values: Floats, nominal: float, *, top: float = math.inf) -> None:
+    """Fill between quantiles of draws, values [points, 1 + S]; what a draw cannot reach counts as `top`."""
+    if values.shape[1] > 1:
+        ends = [(1 - nominal) / 2, (1 + nominal) / 2]
+        low, high = np.quantile(np.minimum(values[:, 1:], top), ends, axis=1, method="nearest")
+        axes.fill_between(x, low, high, color=BAND, alpha=0.45, linewidth=0)
+
+
+def _amounts(axes: Any, across: str, up: str) -> None:
+    """Both axes in logs, labelled with amounts as people write them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis, label in ((axes.xaxis, across), (axes.yaxis, up)):
+        low, high = axis.get_view_interval()
+        near = high < 100 * low
+        axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if near else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short_amount(value)))
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_label_text(label)
+
+
+def _price_curve(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal: float) -> None:
+    volumes = demand.tokens * np.geomspace(1e-2, 1e2, _VOLUMES)
+    surface = found.law.surface
+    points = pricing.price_curve(
+        surface, float(found.loss[0]), tariff, demand, volumes, most_parameters=found.most_parameters
+    )
+    _band(axes, volumes, np.array([p.planned for p in points]), nominal)
+    axes.plot(
+        volumes, [p.training_only[0] for p in points], color=POINT, linewidth=1.4, label="cheapest to train"
+    )
+    axes.plot(volumes, [p.planned[0] for p in points], color=LINE, linewidth=1.8, label="planned")
+    axes.axvline(demand.tokens, color="#cccccc", linewidth=1)
+    _amounts(axes, "tokens served over the model's life", "dollars for a million tokens")
+    axes.legend(loc="upper right")
+
+
+def _sizes(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal: float) -> None:
+    planned = found.option("planned")
+    costs = tariff.costs(demand) if found.goal.unit == "dollars" else Costs.in_flops(demand)
+    centre = float(planned.N[0])
+    sizes = centre * np.geomspace(0.2, 6, _SIZES)
+    many = np.array([_cost_of_size(found, N, costs) for N in sizes])
+    lowest = float(np.min(many[:, 0]))
+    _band(axes, sizes, many, nominal, top=100 * lowest)
+    axes.plot(sizes, np.where(np.isfinite(many[:, 0]), many[:, 0], np.nan), color=LINE, linewidth=1.8)
+    axes.set_ylim(lowest / 2, 20 * lowest)
+    colours = {"planned": INK, "training only": POINT, "rule of thumb": NEW}
+    for option in found.options:
+        N, cost = float(option.N[0]), float(costs.of(option.N, option.D)[0])
+        if math.isfinite(cost):
+            axes.scatter([N], [cost], s=34, color=colours[option.name], zorder=4, label=option.name)
+    _amounts(axes, "parameters", f"{found.goal.unit}, training and serving")
+    axes.legend()
+
+
+def _cost_of_size(found: Plan, N: float, costs: Costs) -> Floats:
+    """What N parameters cost when they are trained to the plan's loss, [1 + S]."""
+    surface = found.law.surface
+    if found.stock is None:
+        return costs.of(N, surface.tokens_for(N, found.loss))
+    reached = loss_at(surface, found.stock)
+    low, high = np.zeros_like(found.loss), np.full_like(found.loss, math.log(1e18))
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = reached(np.asarray(N), np.exp(middle)) > found.loss
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    D = np.where(high < math.log(1e18) - 1e-6, np.exp(high), np.inf)
+    return costs.of(N, D)
+
+
+def _optima(axes: Any, found: Plan) -> None:
+    planned = found.option("planned")
+    seen = np.isfinite(planned.N[1:])
+    axes.scatter(
+        planned.N[1:][seen], planned.D[1:][seen], s=7, color=BAND, alpha=0.5, linewidths=0, label="draws"
+    )
+    colours = {"planned": INK, "training only": POINT, "rule of thumb": NEW}
+    for option in found.options:
+        if math.isfinite(option.N[0]):
+            axes.scatter(
+                option.N[:1], option.D[:1], s=40, color=colours[option.name], zorder=4, label=option.name
+            )
+    _amounts(axes, "parameters", "tokens")
+    axes.legend()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pellucid.scaling.fit import fit
+from pellucid.scaling.form_repeated import Repeated
+from pellucid.scaling.profiles import profiles
+from pellucid.scaling.runs import Runs
+from pellucid.scaling.uncertainty import bootstrap
+
+
+def test_least_squares_has_the_deviance_of_a_line() -> None:
+    rng = np.random.default_rng(0)
+    x = 10 ** rng.uniform(3, 8, 80)
+    runs = Runs.of({"x": x}, 7 * x**-0.2 * np.exp(0.05 * rng.standard_normal(80)))
+    found = {p.name: p for p in profiles(fit(runs, "power", loss="squares"))}
+    design = np.stack([np.ones(80), -np.log(x)], axis=1)
+    solved, rest, *_ = np.linalg.lstsq(design, np.log(runs.y), rcond=None)
+    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * rest[0] / 78)
+    for name, value, error, back in (
+        ("A", solved[0], errors[0], np.exp),
+        ("alpha", solved[1], errors[1], float),
+    ):
+        low, high = found[name].low, found[name].high
+        assert low is not None
+        assert high is not None
+        assert low == pytest.approx(back(value - 1.96 * error), rel=5e-3)
+        assert high == pytest.approx(back(value + 1.96 * error), rel=5e-3)
+        assert found[name].deviance.min() == 0
+        assert (np.diff(found[name].at) > 0).all()
+
+
+def test_robust_profiles_are_as_wide_as_the_bootstrap(noisy: Runs) -> None:
+    made = fit(noisy)
+    low, high = bootstrap(made, 1000).interval()
+    for i, found in enumerate(profiles(made)):
+        assert found.low is not None
+        assert found.high is not None
+        assert 0.4 < np.log(found.high / found.low) / np.log(high[i] / low[i]) < 2.5
+
+
+def test_a_limit_that_was_never_approached_is_unbounded_above() -> None:
+    # Text that is read at most 1.2 times says nothing of how much repetition is worth at most.
+    rng = np.random.default_rng(2)
+    n, d = 10 ** rng.uniform(7.5, 9, 60), 10 ** rng.uniform(9.5, 11, 60)
+    values = {"N": n, "D": d, "U": d / rng.uniform(1, 1.2, 60)}
+    truth = np.array([1.8, 521.0, 1488.0, 0.35, 0.36, 15.4, 5.3])
+    y = Repeated().predict(truth, values)[0] * np.exp(0.004 * rng.standard_normal(60))
+    found = {p.name: p for p in profiles(fit(Runs.of(values, y), "repeated"))}
+    assert found["R_D"].high is None
+    assert "unbounded above" in str(found["R_D"])
+    assert found["alpha"].high is not None
+
+
+def test_checkpoints_written_again_do_not_narrow_a_profile() -> None:
+    rng = np.random.default_rng(0)
+    x = 10 ** rng.uniform(3, 8, 40)
+    y = 7 * x**-0.2 * np.exp(0.05 * rng.standard_normal(40))
+    again = np.repeat(np.arange(40), 6)
+    jitter = np.exp(1e-5 * rng.standard_normal(240))
+    many = Runs.of({"x": x[again] * jitter}, y[again], run=again)
+    for loss in ("huber", "squares"):
+        one = profiles(fit(Runs.of({"x": x}, y), "power", loss=loss))[1]
+        six = profiles(fit(many, "power", loss=loss))[1]
+        assert one.low is not None
+        assert one.high is not None
+        assert six.low is not None
+        assert six.high is not None
+        assert six.high - six.low == pytest.approx(one.high - one.low, rel=0.1)
