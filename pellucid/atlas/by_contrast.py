@@ -15,17 +15,23 @@ T texts, N features, D columns of the activation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from pellucid.atlas import peaks, ranks
+from pellucid.atlas.families import Family
 from pellucid.atlas.peaks import Read
 from pellucid.core.errors import InputError
+from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries import probing
 from pellucid.dictionaries.base import Dictionary
+from pellucid.models.model import Model
+
+Verdict = Literal["reliable", "no better", "none", "untested"]
 
 LEAST_TO_SPLIT = 4
 """With fewer texts of a kind none are held out."""
@@ -83,21 +89,22 @@ class Contrast:
     direction, with the 95 % interval of drawing the texts anew."""
 
     @property
-    def reliable(self) -> bool:
-        """Whether the best feature stands out.
+    def verdict(self) -> Verdict:
+        """What the best feature is worth.
 
-        It is significant after correction, better than chance on the held-out texts, and better there than
-        the best raw neuron and the best random direction.
+        `none`: not significant after correction, or no better than chance on the held-out texts. `no better`:
+        both, but on the held-out texts not surely ahead of the best raw neuron and the best random direction.
+        `reliable`: ahead of them too, with the whole interval of the difference. `untested`: no texts were
+        held out.
         """
-        best = self.features[0] if self.features else None
-        return (
-            best is not None
-            and best.q <= SIGNIFICANT
-            and best.held_out is not None
-            and best.held_out.low > 0.5
-            and self.ahead is not None
-            and self.ahead[0] > 0
-        )
+        if not self.features or self.features[0].q > SIGNIFICANT:
+            return "none"
+        best = self.features[0].held_out
+        if best is None or self.ahead is None:
+            return "untested"
+        if best.low <= 0.5:
+            return "none"
+        return "reliable" if self.ahead[1] > 0 else "no better"
 
 
 def contrast(
@@ -120,14 +127,11 @@ def contrast(
         seed: of the random directions.
 
     Raises:
-        InputError: when a set has fewer than two texts.
+        InputError: when a set is empty.
         MissingDependencyError: when a probe is asked for and scikit-learn is not installed.
     """
-    if min(len(concept), len(neutral)) < 2:
-        raise InputError(
-            f"A contrast needs at least two texts of each kind; got {len(concept)} with the concept and "
-            f"{len(neutral)} without it."
-        )
+    if not concept or not neutral:
+        raise InputError("A contrast needs texts with the concept and texts without it.")
     reads = [*concept, *neutral]
     labels = np.arange(len(reads)) < len(concept)
     split = min(len(concept), len(neutral)) >= LEAST_TO_SPLIT
@@ -162,12 +166,46 @@ def contrast(
     return Contrast(rows, dictionary.num_features, int((q <= SIGNIFICANT).sum()), baselines, ahead)
 
 
+def survey(
+    model: Model,
+    dictionaries: Mapping[str, Dictionary],
+    families: Sequence[Family],
+    *,
+    progress: Progress = silent,
+) -> dict[str, dict[str, Contrast]]:
+    """The best feature of each family in each of some dictionaries, which share one reading of the texts.
+
+    Args:
+        model: the model of all the dictionaries.
+        dictionaries: by the names to call them by.
+        families: what to look for.
+        progress: told of families done.
+
+    Returns:
+        For each dictionary, by the family's name.
+
+    Raises:
+        InputError: when a dictionary is of another model.
+        MissingDependencyError: when scikit-learn, which fits the dense probes, is not installed.
+    """
+    found: dict[str, dict[str, Contrast]] = {name: {} for name in dictionaries}
+    for number, family in enumerate(families):
+        concept, neutral = (
+            peaks.read(model, list(dictionaries.values()), texts)
+            for texts in (family.concept, family.neutral)
+        )
+        for name, dictionary in dictionaries.items():
+            found[name][family.name] = contrast(dictionary, concept, neutral, dense_probe=True)
+        progress("families", number + 1, len(families))
+    return found
+
+
 def _units(dictionary: Dictionary, found: peaks.Peaks) -> np.ndarray:
     """[U] what a share is a share of: the maximum, or without one the largest peak seen."""
-    if dictionary.maximum is None:
-        return np.maximum(found.values.max(0), 1e-6)
-    units: np.ndarray = dictionary.maximum.cpu().numpy()[found.features].clip(min=1e-6)
-    return units
+    units: np.ndarray = found.values.max(0)
+    if dictionary.maximum is not None:
+        units = dictionary.maximum.cpu().numpy()[found.features]
+    return units.clip(min=1e-6)
 
 
 def _ranked(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

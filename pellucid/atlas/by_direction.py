@@ -32,7 +32,9 @@ def along(dictionary: Dictionary, vector: np.ndarray, count: int = 10) -> list[H
     width = dictionary.decoder.shape[1]
     query = torch.from_numpy(np.asarray(vector, np.float32))
     if query.shape != (width,):
-        raise InputError(f"Expected a vector [{width}], as {dictionary.ports} writes; got {list(query.shape)}.")
+        raise InputError(
+            f"Expected a vector [{width}], as {dictionary.ports} writes; got {list(query.shape)}."
+        )
     length = float(query.norm())
     if not np.isfinite(length) or length == 0:
         raise InputError("The vector has no direction: it is zero, NaN or infinite.")
@@ -53,8 +55,8 @@ def mean_difference(dictionary: Dictionary, concept: Sequence[Read], neutral: Se
     """
     if dictionary.ports.reads != dictionary.ports.writes:
         raise InputError(
-            f"A mean-difference vector lies where the dictionary reads, and {dictionary.ports} writes elsewhere. "
-            "Give a vector as a .npy file."
+            f"A mean-difference vector lies where the dictionary reads, and {dictionary.ports} writes "
+            "elsewhere. Give a vector as a .npy file."
         )
     sides = [
         torch.stack([r.columns[dictionary.ports.reads].mean(0) for r in side]).mean(0)

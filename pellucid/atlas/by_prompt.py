@@ -108,4 +108,5 @@ def strongest(
 def damping(frequency: np.ndarray) -> np.ndarray:
     """What a strength is multiplied by, for the share of tokens a feature is active on."""
     factor: np.ndarray = np.log(np.clip(frequency, 1e-12, 1.0)) / math.log(RARE)
-    return np.clip(factor, 0.0, 1.0)
+    limited: np.ndarray = np.clip(factor, 0.0, 1.0)
+    return limited

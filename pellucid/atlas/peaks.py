@@ -96,8 +96,8 @@ def _usable(x: dict[Site, Tensor], tokens: int) -> Tensor:
         norms = activations.norm(dim=1)
         if not bool(norms.isfinite().all()):
             raise InputError(
-                f"Activations at {site} are NaN or infinite. Load the model with precision fp32, or check its "
-                "weights."
+                f"Activations at {site} are NaN or infinite. Load the model with precision fp32, or check "
+                "its weights."
             )
         keep &= norms < SINK_FACTOR * norms[1:].median()
     return keep
