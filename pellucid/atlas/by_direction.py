@@ -38,7 +38,7 @@ def along(dictionary: Dictionary, vector: np.ndarray, count: int = 10) -> list[H
     length = float(query.norm())
     if not np.isfinite(length) or length == 0:
         raise InputError("The vector has no direction: it is zero, NaN or infinite.")
-    query /= length
+    query = query / length
     decoder = dictionary.decoder.cpu()
     cosines = torch.cat(
         [decoder[at : at + _ROWS_AT_ONCE] @ query for at in range(0, len(decoder), _ROWS_AT_ONCE)]

@@ -143,7 +143,12 @@ def test_directions_are_found_as_by_brute_force(dictionary: Dictionary) -> None:
     found = by_direction.along(dictionary, vector.numpy(), 5)
     assert [h.feature for h in found] == cosines.topk(5).indices.tolist()
     assert found[0].score == pytest.approx(float(cosines.max()), abs=1e-6)
+    before = dictionary.decoder.clone()
+    doubled = (2 * dictionary.decoder[7]).numpy()
+    assert by_direction.along(dictionary, doubled, 1)[0].feature == 7
     assert by_direction.along(dictionary, dictionary.decoder[7].numpy(), 1)[0].feature == 7
+    assert torch.equal(dictionary.decoder, before), "the vector may be a row of it"
+    assert torch.equal(torch.from_numpy(doubled), 2 * before[7])
     for bad in (np.zeros(dictionary.width), np.full(dictionary.width, np.nan), np.ones(3)):
         with pytest.raises(InputError):
             by_direction.along(dictionary, bad)
