@@ -55,12 +55,14 @@ class Synthetic:
         self.share = share / share.sum()
 
     def block(self, first: int) -> list[str]:
+        """Labels from a feature on."""
         draw = np.random.default_rng(first)
         lengths = draw.integers(3, 12, min(_BLOCK, N - first))
         flat = self.words[draw.choice(len(self.words), lengths.sum(), p=self.share)]
         return [" ".join(part) for part in np.split(flat, np.cumsum(lengths)[:-1])]
 
     def blocks(self) -> Iterator[tuple[int, list[str]]]:
+        """All labels, each block with the number of its first feature."""
         for first in range(0, N, _BLOCK):
             yield first, self.block(first)
 

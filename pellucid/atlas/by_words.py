@@ -164,7 +164,7 @@ class _Shard:
         return cls(
             facts["first"],
             facts["features"],
-            index.terms,
+            (index.folder / "terms.txt").read_bytes(),
             arrays["starts"],
             arrays["offsets"],
             arrays["features"],

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +38,6 @@ class Index:
         except (OSError, ValueError, EOFError) as error:
             raise self.damaged(f"{name}.npy is not readable ({error})") from error
         return found
-
-    @cached_property
-    def terms(self) -> bytes:
-        """Its file `terms.txt`, whole."""
-        return (self.folder / "terms.txt").read_bytes()
 
     def damaged(self, why: str) -> IntegrityError:
         """The error for what is wrong with it."""

@@ -31,10 +31,6 @@ class Peaks:
     """[U] int64 feature numbers, ascending."""
     values: np.ndarray
     """[T, U] float32 the largest activation in each text."""
-    tokens: np.ndarray
-    """[U] int64 on how many tokens of all texts each is active."""
-    read: int
-    """Tokens read, without those left out."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def of_reads(dictionary: Dictionary, reads: Sequence[Read]) -> Peaks:
     features, where = np.unique(codes.features.numpy().astype(np.int64), return_inverse=True)
     values = np.zeros((len(reads), len(features)), np.float32)
     np.maximum.at(values, (text_of_token[codes.rows.numpy()], where), codes.values.numpy())
-    return Peaks(features, values, np.bincount(where, minlength=len(features)), len(x))
+    return Peaks(features, values)
 
 
 def check(model: Model, dictionaries: Sequence[Dictionary]) -> None:
