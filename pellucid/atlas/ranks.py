@@ -47,6 +47,8 @@ def compare(values: np.ndarray, labels: np.ndarray) -> Ranked:
     total, with_label = len(labels), int(labels.sum())
     without = total - with_label
     assert 0 < with_label < total, "both labels are needed"
+    if values.shape[1] == 0:
+        return Ranked(np.zeros(0), np.zeros(0))
     sums, groups = _rank_sums(np.ascontiguousarray(values.T, np.float32), labels)
     least = with_label * (with_label + 1)
     auc = (sums - least) / (2.0 * with_label * without)

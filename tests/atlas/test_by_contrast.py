@@ -111,6 +111,15 @@ def test_few_texts_are_not_held_out_and_none_are_refused(plain: Dictionary) -> N
         by_contrast.contrast(plain, some, [])
 
 
+def test_a_dictionary_that_is_silent_on_all_texts_has_no_feature_for_them(plain: Dictionary) -> None:
+    silent = dataclasses.replace(plain, encoder_bias=torch.full((plain.num_features,), -1e6))
+    found = by_contrast.contrast(silent, noise(plain, 5, 5.0, 0), noise(plain, 5, 0.0, 1))
+    assert found.features == []
+    assert found.verdict == "none"
+    assert (found.ahead, found.significant) == (None, 0)
+    assert len(found.baselines) == 3
+
+
 def test_several_dictionaries_share_one_reading(
     tiny: Model, dictionary: Dictionary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
