@@ -74,7 +74,7 @@ def measure(
         for at in range(0, len(chosen), _FEATURES_AT_ONCE):
             part = chosen[at : at + _FEATURES_AT_ONCE]
             editors = [
-                (site, _turning_up((strength * units[part])[:, None] * directions))
+                (site, turning_up((strength * units[part])[:, None] * directions))
                 for site, directions in dictionary.directions(part)
             ]
             rise = torch.zeros(len(part), plain[0].shape[1])
@@ -89,7 +89,7 @@ def measure(
     return Effects(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _turning_up(added: Tensor) -> hooks.Editor:
+def turning_up(added: Tensor) -> hooks.Editor:
     """Adds [F, D] to all positions of each row but the first, which collects attention.
 
     One row becomes F there: below the site all features have one pass in common.

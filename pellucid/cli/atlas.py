@@ -1,15 +1,14 @@
-"""`pellucid atlas`: build feature pages, look at one, find features by example sentences."""
+"""`pellucid atlas`: build feature pages and look at one; what finds features has files of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
-if TYPE_CHECKING:
-    from pellucid.cli.session import Session
-    from pellucid.steering.finding import Candidate
+from pellucid.cli.atlas_find import families, find
+from pellucid.cli.atlas_search import search
 
 app = App(
     name="atlas",
@@ -140,71 +139,6 @@ def show(
     return None
 
 
-@app.command
-def find(
-    *,
-    with_: Annotated[list[str], Parameter(name="--with", consume_multiple=True, negative="")],
-    without: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
-    dictionary: str = "smollm2",
-    count: int = 10,
-    json: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
-    """Find features by contrast: sentences with something, against sentences without it.
-
-    Args:
-        with_: sentences with the concept, or the name of a built-in concept such as music.
-        without: sentences without it; by default a dozen neutral ones.
-        dictionary: the name of a shipped dictionary, or a folder.
-        count: how many features to show.
-        json: print JSON.
-    """
-    from pellucid.cli import printing
-    from pellucid.cli.session import Session
-    from pellucid.steering import finding
-    from pellucid.steering.concepts import CONCEPTS, NEUTRAL_SENTENCES
-
-    session = Session.open(dictionary)
-    known = CONCEPTS.get(with_[0].lower()) if len(with_) == 1 else None
-    sentences = list(known.sentences) if known else with_
-    found = finding.by_contrast(
-        session.model,
-        session.dictionary,
-        sentences,
-        without or list(NEUTRAL_SENTENCES),
-        promoted=session.promotions,
-        words=known.words if known else (),
-        count=count,
-    )[:count]
-    if json:
-        return printing.as_json(
-            [
-                {
-                    "feature": c.feature,
-                    "on_concept": c.on_concept,
-                    "on_neutral": c.on_neutral,
-                    "output": c.output,
-                    "promoted": session.promoted(c.feature),
-                }
-                for c in found
-            ]
-        )
-    printing.table(CANDIDATE_HEADS, [candidate_row(session, c) for c in found])
-    printing.note(
-        "fires: mean peak activation as a share of the feature's maximum. "
-        "writes: rise of the concept's words when it is turned up, nats"
-    )
-    return None
-
-
-CANDIDATE_HEADS = ("feature", "fires with", "without", "writes it", "promotes")
-
-
-def candidate_row(session: Session, candidate: Candidate) -> tuple[object, ...]:
-    """What a table says of a candidate, under those heads."""
-    return (
-        candidate.feature,
-        f"{candidate.on_concept:.2f}",
-        f"{candidate.on_neutral:.2f}",
-        f"{candidate.output:.1f}",
-        " · ".join(session.promoted(candidate.feature)),
-    )
+app.command(search)
+app.command(find)
+app.command(families)

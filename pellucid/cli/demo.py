@@ -165,10 +165,20 @@ def _show_reading(session: Session, reading: dict[str, Any]) -> None:
 
 def _show_found(session: Session, found: dict[str, Any]) -> None:
     from pellucid.cli import printing
-    from pellucid.cli.atlas import CANDIDATE_HEADS, candidate_row
 
-    rows = [(name, *candidate_row(session, c)) for name, candidates in found.items() for c in candidates[:3]]
-    printing.table(("concept", *CANDIDATE_HEADS), rows)
+    rows = [
+        (
+            name,
+            candidate.feature,
+            f"{candidate.on_concept:.2f}",
+            f"{candidate.on_neutral:.2f}",
+            f"{candidate.output:.1f}",
+            " · ".join(session.promoted(candidate.feature)),
+        )
+        for name, candidates in found.items()
+        for candidate in candidates[:3]
+    ]
+    printing.table(("concept", "feature", "fires with", "without", "writes it", "promotes"), rows)
 
 
 def _show_steering(steering: dict[str, Any]) -> None:
