@@ -55,6 +55,9 @@ class EvidenceSettings:
     """Fixes all draws."""
 
 
+STANDARD = EvidenceSettings()
+
+
 @dataclass(frozen=True)
 class Window:
     """A piece of text with the feature's activation on each of its tokens."""
@@ -177,11 +180,13 @@ class Corpus:
 
     @cached_property
     def _order(self) -> np.ndarray:
-        return np.argsort(self._ids, kind="stable").astype(np.int32)
+        order: np.ndarray = np.argsort(self._ids, kind="stable").astype(np.int32)
+        return order
 
     @cached_property
     def _sorted(self) -> np.ndarray:
-        return self._ids[self._order]
+        found: np.ndarray = self._ids[self._order]
+        return found
 
     @cached_property
     def _rows_of_source(self) -> dict[int, np.ndarray]:
@@ -223,7 +228,7 @@ def gather(
     corpus: Corpus,
     *,
     similar: np.ndarray,
-    settings: EvidenceSettings = EvidenceSettings(),
+    settings: EvidenceSettings = STANDARD,
 ) -> Evidence:
     """Draw the evidence of one feature; the same arguments give the same evidence.
 
@@ -238,16 +243,20 @@ def gather(
     random = np.random.default_rng([settings.seed, feature])
     own = _Own(tokens, values, corpus, settings)
     peaks = _peaks(tokens, values, corpus.length)
-    side_of = _sides(tokens[peaks] // corpus.length, corpus.length, random)
-    drawn: dict[Side, tuple[list[Window], list[Window]]] = {}
-    for side, count in (("writing", settings.writing), ("held out", settings.held_out)):
-        wanted: Side = "writing" if side == "writing" else "held out"
-        active = _examples(own, peaks, wanted, side_of, count, random)
-        drawn[wanted] = active, _silent(own, active, wanted, side_of, similar, random)
-    held_out = drawn["held out"][0]
+    side_of = _sides(tokens[peaks] // corpus.length, random)
+
+    def drawn(side: Side, count: int) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
+        active = _examples(own, peaks, side, side_of, count, random)
+        return tuple(active), tuple(_silent(own, active, side, side_of, similar, random))
+
+    writing, writing_silent = drawn("writing", settings.writing)
+    held_out, silent = drawn("held out", settings.held_out)
     return Evidence(
         feature,
-        *(tuple(part) for side in ("writing", "held out") for part in drawn[side]),  # type: ignore[index]
+        writing,
+        writing_silent,
+        held_out,
+        silent,
         moved=tuple(_moved(w, random) for w in held_out),
         source_names=corpus.source_names,
     )
@@ -293,8 +302,8 @@ def _peaks(tokens: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
     return found[np.lexsort((tokens[found], -values[found]))]
 
 
-def _sides(rows: np.ndarray, _length: int, random: np.random.Generator) -> Callable[[int], Side]:
-    """Which side each row of text is on: half of those with peaks on either, the strongest to be written from."""
+def _sides(rows: np.ndarray, random: np.random.Generator) -> Callable[[int], Side]:
+    """Which side each row of text is on: half of those with peaks on either, the strongest for writing."""
     unique = np.unique(rows)
     mixed = random.permutation(unique)
     writing = set(mixed[: -(-len(mixed) // 2)].tolist())

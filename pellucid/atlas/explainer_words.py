@@ -54,7 +54,7 @@ class WordsExplainer:
         assert label.rule is not None
         windows = [m.window for m in sheet.active]
         matches = label.rule.matches(Grid.of((*windows, *sheet.silent), sheet.source_names))
-        texts = matches.any(axis=1).tolist()
+        texts = [bool(found) for found in np.any(matches, axis=1)]
 
         def located(marked: Sequence[Marked]) -> list[bool]:
             return [
@@ -62,7 +62,9 @@ class WordsExplainer:
                 for w, m in enumerate(marked)
             ]
 
-        return Judged(texts[: len(windows)], texts[len(windows) :], located(sheet.active), located(sheet.moved))
+        return Judged(
+            texts[: len(windows)], texts[len(windows) :], located(sheet.active), located(sheet.moved)
+        )
 
 
 class _Search:
@@ -163,25 +165,28 @@ class _Search:
     def _weighed_tokens(self, at: np.ndarray, within: np.ndarray) -> list[str]:
         """Words at marked tokens, those first that are in many examples and on few silent tokens."""
         size = len(self.names)
-        on, off = within & self.marks & (at >= 0), within & self.silent & (at >= 0)
-        texts = np.unique(np.stack([np.nonzero(on)[0], at[on]]), axis=1)[1]
-        examples = np.bincount(texts, minlength=size)
+        on: np.ndarray = within & self.marks & (at >= 0)
+        off: np.ndarray = within & self.silent & (at >= 0)
+        examples = np.bincount(np.unique(np.nonzero(on)[0] * size + at[on]) % size, minlength=size)
         active, silent = np.bincount(at[on], minlength=size), np.bincount(at[off], minlength=size)
         return self._ranked(examples, active / np.maximum(1, active + silent))
 
     def _weighed_texts(self, within: np.ndarray) -> list[str]:
         """Words read before a peak, those first that are in many examples and in few silent texts."""
         size = len(self.names)
-        wanted = (within & self.marks).any(axis=1)
-        wanted[self.active :] = within[self.active :].any(axis=1)
-        last = np.where(self.marks.any(axis=1), self.marks.shape[1] - 1 - self.marks[:, ::-1].argmax(1), -1)
+        wanted = np.any(within & self.marks, axis=1)
+        wanted[self.active :] = np.any(within[self.active :], axis=1)
+        last = np.where(
+            np.any(self.marks, axis=1), self.marks.shape[1] - 1 - self.marks[:, ::-1].argmax(1), -1
+        )
         read = np.arange(self.marks.shape[1])[None] <= last[:, None]
         read[self.active :] = True
-        rows, columns = np.nonzero((self.grid.word >= 0) & read & wanted[:, None])
-        pairs = np.unique(np.stack([rows, self.grid.word[rows, columns]]), axis=1)
-        in_active = pairs[0] < self.active
-        active = np.bincount(pairs[1][in_active], minlength=size)
-        silent = np.bincount(pairs[1][~in_active], minlength=size)
+        chosen: np.ndarray = (self.grid.word >= 0) & read & wanted[:, None]
+        # Once for each text: a text and a word of it as one number.
+        pairs = np.unique(np.nonzero(chosen)[0] * size + self.grid.word[chosen])
+        words, in_active = pairs % size, pairs < self.active * size
+        active = np.bincount(words[in_active], minlength=size)
+        silent = np.bincount(words[~in_active], minlength=size)
         for number, name in enumerate(self.names):
             if len(name) < 3 or name in FUNCTION_WORDS or not name.isalpha():
                 active[number] = 0
@@ -196,7 +201,7 @@ class _Search:
 
 
 def _shown(evidence: Evidence, rule: Rule) -> dict[str, str]:
-    """How words are written most often where the feature is active, and whole where they nearly always are."""
+    """How words are written most often where the feature is active; whole, where they nearly always are."""
     written: dict[str, Counter[str]] = {}
     wanted = {w for c in rule.conditions for w in c.words}
     for window in evidence.writing:

@@ -1,8 +1,8 @@
-"""Explainers and scorers: what writes a label from examples, and what tests one on texts it was not written from.
+"""Explainers: what writes a label from examples, and judges texts by it that it was not written from.
 
-An explainer is shown examples (`Evidence.writing`) and writes a label. A scorer is told the label and says of
-texts whether the feature is active in them, and of marked tokens whether they are those it is active on. An
-implementation may refuse one feature with a `Failure`; the job records it and goes on with the next.
+An explainer is shown examples (`Evidence.writing`) and writes a label. Told a label alone, it says of texts
+whether the feature is active in them, and of marked tokens whether they are those it is active on. It may
+refuse one feature with a `LabelError`; the job records it and goes on with the next.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ from typing import Any, Protocol
 
 from pellucid.atlas.evidence import Evidence, Window
 from pellucid.atlas.rules import Rule
-from pellucid.core.errors import PellucidError
-
-
-class Failure(PellucidError):
-    """A label could not be written or tested: the answer was no answer. Other features are not concerned."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a scorer says of a sheet: by the label, is the feature active in a text, or on its marked tokens?"""
+    """What is said of a sheet: by the label, is the feature active in a text, or on its marked tokens?"""
 
     active: Sequence[bool]
     """Of the examples as texts."""
@@ -82,12 +77,12 @@ class Explainer(Protocol):
         """Write a label from the examples that are for writing.
 
         Raises:
-            Failure: when none comes of it.
+            LabelError: when none comes of it.
         """
 
     def judge(self, label: Written, sheet: Sheet) -> Judged:
         """Say of each text whether a feature of that label is active in it, knowing nothing but the label.
 
         Raises:
-            Failure: when there is no answer.
+            LabelError: when there is no answer.
         """

@@ -55,20 +55,23 @@ class Condition:
 
     def matches(self, grid: Grid) -> np.ndarray:
         """[W, L] bool: the tokens it holds on."""
+        name = self.words[0]
         if self.kind == "here":
-            return np.isin(grid.here, grid.numbers(self.words)) & grid.valid
-        if self.kind == "begins":
-            return grid.beginning(self.words[0])
-        if self.kind == "before":
-            return np.isin(grid.before, grid.numbers(self.words)) & grid.valid
-        if self.kind == "so far":
-            return grid.so_far(self.words)
-        if self.kind == "shape":
-            return grid.has_shape(self.words[0])
-        if self.kind == "language":
-            return grid.in_language(self.words[0])
-        found: np.ndarray = np.array([s == self.words[0] for s in grid.sources], bool)[:, None] & grid.valid
-        return found
+            found = np.isin(grid.here, grid.numbers(self.words))
+        elif self.kind == "before":
+            found = np.isin(grid.before, grid.numbers(self.words))
+        elif self.kind == "begins":
+            found = grid.beginning(name)
+        elif self.kind == "so far":
+            found = grid.so_far(self.words)
+        elif self.kind == "shape":
+            found = grid.has_shape(name)
+        elif self.kind == "language":
+            found = grid.in_language(name)
+        else:
+            found = np.array([s == name for s in grid.sources], bool)[:, None]
+        both: np.ndarray = found & grid.valid
+        return both
 
 
 @dataclass(frozen=True)
@@ -123,28 +126,29 @@ class Rule:
 def _alone(condition: Condition, shown: Mapping[str, str]) -> str:
     """What a condition says by itself."""
     words = condition.words
-    if condition.kind == "shape":
-        name = words[0]
-        return _SHAPE_TEXTS.get(name, f"words ending in {name}")
-    if condition.kind == "begins":
-        return f"words beginning with {words[0]}-"
-    if condition.kind == "language":
-        return f"{words[0]} text"
-    if condition.kind == "source":
-        return f"texts from {words[0]}"
-    if condition.kind == "before":
-        return f"what follows {_named(words, shown, joined=' or ')}"
-    if condition.kind == "so far":
-        return _texts(words, shown)
-    if all(w in FUNCTION_WORDS for w in words) and len(words) > 1:
-        return f"function words: {_listed(words, shown)}"
+    told = {
+        "shape": lambda: _SHAPE_TEXTS.get(words[0], f"words ending in {words[0]}"),
+        "begins": lambda: f"words beginning with {words[0]}-",
+        "language": lambda: f"{words[0]} text",
+        "source": lambda: f"texts from {words[0]}",
+        "before": lambda: f"what follows {_named(words, shown, joined=' or ')}",
+        "so far": lambda: _texts(words, shown),
+        "here": lambda: _words(words, shown),
+    }
+    return told[condition.kind]()
+
+
+def _words(words: Sequence[str], shown: Mapping[str, str]) -> str:
+    """What words have in common, and some of them."""
     topic = topic_of([w for w in words if w not in FUNCTION_WORDS])
+    if len(words) == 1:
+        return f"the word {_quoted(words[0], shown)}" if _is_word(words[0]) else _quoted(words[0], shown)
+    if all(w in FUNCTION_WORDS for w in words):
+        return f"function words: {_listed(words, shown)}"
     if topic:
         return f"words about {topic}: {_listed(words, shown)}"
     if all(w in PUNCTUATION for w in words):
         return _named(words, shown, joined=" and ")
-    if len(words) == 1:
-        return f"the word {_quoted(words[0], shown)}" if _is_word(words[0]) else _quoted(words[0], shown)
     return f"the words {_named(words, shown, joined=', ')}"
 
 

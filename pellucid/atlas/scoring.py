@@ -106,7 +106,7 @@ def score(explainer: Explainer, label: Written, evidence: Evidence, others: Sequ
         others: of features to draw the floor from.
 
     Raises:
-        Failure: when the explainer gives no answer.
+        LabelError: when the explainer gives no answer.
     """
     sheets = sheet_of(evidence), floor_sheet(evidence, others)
     return Score(*(tests_of(explainer.judge(label, sheet)) for sheet in sheets))

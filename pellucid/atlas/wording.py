@@ -24,7 +24,8 @@ _LANGUAGE_SHARE = 0.25
 _LANGUAGE_WORDS = 3
 SHAPES = (
     "number", "punctuation", "line break", "spaces", "capitalised", "capitals", "inside a word",
-    "function word", "content word", "letters beyond English", "name in code", "first of a text", "beginning of a text",
+    "function word", "content word", "letters beyond English", "name in code",
+    "first of a text", "beginning of a text",
     *(f"-{e}" for e in _ENDINGS),
 )  # fmt: skip
 """Sorts of words; what each means is in `shapes_of`."""
@@ -129,23 +130,26 @@ class Grid:
     def _letters(self) -> np.ndarray:
         """[W, L] how many words of letters have been read."""
         numbers = np.array([i for w, i in self.vocabulary.items() if w.isalpha()], np.int32)
-        return np.isin(self.word, numbers).cumsum(axis=1)
+        found: np.ndarray = np.isin(self.word, numbers).cumsum(axis=1)
+        return found
 
     def in_language(self, name: str) -> np.ndarray:
         """[W, L] bool: of the words read so far, at least three and a quarter are of a language's."""
         hits = np.isin(self.word, self.numbers(LANGUAGES[name])).cumsum(axis=1)
-        found = (hits >= _LANGUAGE_WORDS) & (hits >= _LANGUAGE_SHARE * self._letters) & self.valid
-        return np.asarray(found)
+        found: np.ndarray = (hits >= _LANGUAGE_WORDS) & (hits >= _LANGUAGE_SHARE * self._letters) & self.valid
+        return found
 
     def beginning(self, letters: str) -> np.ndarray:
         """[W, L] bool: the tokens whose word begins with these letters."""
         numbers = np.array([i for w, i in self.vocabulary.items() if w.startswith(letters)], np.int32)
-        return np.isin(self.here, numbers) & self.valid
+        found: np.ndarray = np.isin(self.here, numbers) & self.valid
+        return found
 
     def so_far(self, words: Iterable[str]) -> np.ndarray:
         """[W, L] bool: the tokens at which one of the words has been read."""
-        found = np.isin(self.word, self.numbers(words)) & self.valid
-        return np.logical_or.accumulate(found, axis=1) & self.valid
+        read = np.isin(self.word, self.numbers(words)) & self.valid
+        found: np.ndarray = np.logical_or.accumulate(read, axis=1) & self.valid
+        return found
 
 
 @lru_cache(maxsize=1 << 16)

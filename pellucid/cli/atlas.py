@@ -15,6 +15,11 @@ app = App(
     help="Build feature pages, look at one, find features by example sentences.",
     help_format="plaintext",
 )
+app.command(
+    "pellucid.cli.atlas_label:label",
+    name="label",
+    help="Label features, and test each label on texts it was not written from.",
+)
 
 
 @app.command

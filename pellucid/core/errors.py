@@ -7,7 +7,9 @@
     ├── IntegrityError        a file is damaged, or is not the one that was meant
     ├── MissingDependencyError  the environment: an extra is not installed (with the install line)
     ├── WorkerError           the machine: one of several workers of a run was ended
-    └── UpstreamError         a registry or a hub did not deliver
+    ├── UpstreamError         a registry, a hub or an endpoint did not deliver
+    ├── BudgetError           the next request might cost more than may be spent
+    └── LabelError            one feature's label could not be had: an explainer's answer was none
 
 A message says what was expected, what came, where, and what to do. The command line prints it without a
 traceback; anything else that escapes is a defect of ours.
@@ -61,4 +63,12 @@ class WorkerError(PellucidError):
 
 
 class UpstreamError(PellucidError):
-    """A package registry or a hub did not deliver what was asked for."""
+    """A package registry, a hub or an endpoint did not deliver what was asked for."""
+
+
+class BudgetError(PellucidError):
+    """The next request might cost more than is left of a budget; nothing was sent."""
+
+
+class LabelError(PellucidError):
+    """A label could not be written or tested; other features are not concerned."""
