@@ -10,7 +10,9 @@ section 3). Texts in which it is silent are near ones where they can be had:
     same source   from the source of a text in which it is active
     random        from anywhere
 
-A text is a window of about thirty tokens that ends with its document. The module knows no explainer.
+A text is a window of about thirty tokens that ends with its document. Of texts that say the same up to the
+token they were taken around, as the opening of every chat does, one alone is shown: else a label would be
+tested on what it was written from. The module knows no explainer.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ _MARKED = 0.5
 """Tokens count as marked from this share of their window's peak on."""
 _SHARES: dict[Kind, float] = {"similar": 0.3, "same token": 0.3, "same source": 0.2, "random": 0.2}
 _SAMPLE_ROWS = 8192
+_SAME = 12
+"""Texts that agree in so many tokens before a peak are the same."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,11 @@ class Window:
     def words(self) -> Words:
         """Its words."""
         return Words.of(self.pieces)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What stands before the token it was taken around, and there: twelve tokens at most."""
+        return self.pieces[max(0, self.peak - _SAME + 1) : self.peak + 1]
 
     @property
     def text(self) -> str:
@@ -245,9 +254,11 @@ def gather(
     peaks = _peaks(tokens, values, corpus.length)
     side_of = _sides(tokens[peaks] // corpus.length, random)
 
+    seen: set[tuple[str, ...]] = set()
+
     def drawn(side: Side, count: int) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
-        active = _examples(own, peaks, side, side_of, count, random)
-        return tuple(active), tuple(_silent(own, active, side, side_of, similar, random))
+        active = _examples(own, peaks, side, side_of, count, seen, random)
+        return tuple(active), tuple(_silent(own, active, side, side_of, similar, seen, random))
 
     writing, writing_silent = drawn("writing", settings.writing)
     held_out, silent = drawn("held out", settings.held_out)
@@ -328,11 +339,12 @@ def _examples(
     side: Side,
     side_of: Callable[[int], Side],
     count: int,
+    seen: set[tuple[str, ...]],
     random: np.random.Generator,
 ) -> list[Window]:
-    """Examples of one side, of each band as many, each of another row, the strongest first."""
+    """Examples of one side, of each band as many, each of another row and another text, the strongest first."""
     used: set[int] = set()
-    chosen: list[int] = []
+    chosen: list[Window] = []
     for number, band in enumerate(np.array_split(peaks, BANDS)):
         mixed = random.permutation(band)
         if number == 0 and len(peaks):
@@ -340,13 +352,17 @@ def _examples(
         room = count // BANDS
         for posting in mixed.tolist():
             row = int(own.tokens[posting]) // own.corpus.length
-            if room and row not in used and side_of(row) == side:
-                used.add(row)
-                chosen.append(posting)
-                room -= 1
-    chosen.sort(key=lambda posting: -float(own.values[posting]))
-    windows = (own.window(int(own.tokens[posting]), "active") for posting in chosen)
-    return [w for w in windows if w is not None]
+            if not room:
+                break
+            if row not in used and side_of(row) == side:
+                window = own.window(int(own.tokens[posting]), "active")
+                if window is not None and window.told not in seen:
+                    seen.add(window.told)
+                    used.add(row)
+                    chosen.append(window)
+                    room -= 1
+    chosen.sort(key=lambda window: -window.values[window.peak])
+    return chosen
 
 
 def _silent(
@@ -355,6 +371,7 @@ def _silent(
     side: Side,
     side_of: Callable[[int], Side],
     similar: np.ndarray,
+    told: set[tuple[str, ...]],
     random: np.random.Generator,
 ) -> list[Window]:
     """As many texts in which the feature is silent; what one kind lacks, the next ones make up for."""
@@ -377,7 +394,8 @@ def _silent(
             cell = token // CELL
             if cell not in seen and side_of(token // corpus.length) == side:
                 window = own.window(token, kind)
-                if window is not None:
+                if window is not None and window.told not in told:
+                    told.add(window.told)
                     seen.add(cell)
                     found.append(window)
                     room -= 1

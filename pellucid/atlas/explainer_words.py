@@ -28,6 +28,10 @@ _MOST_WORDS = 16
 _PER_WORD = 0.002
 """What a word more must add to a rule's worth."""
 _PER_CONDITION = 0.03
+_PER_KIND: dict[ConditionKind, float] = {"begins": 0.01, "so far": 0.02, "source": 0.02}
+"""What conditions that hold on much by chance must be worth more."""
+_DIVERSE = 0.6
+"""No one word may be a greater share of those that begin with the same letters."""
 _BEST = 3
 """Conditions to which a second one is looked for."""
 
@@ -119,7 +123,7 @@ class _Search:
         yield from self._of_words("so far", self._weighed_texts(within), within)
         for letters in self._beginnings(within):
             condition = Condition("begins", (letters,))
-            yield condition, self.worth(condition.matches(self.grid) & within)
+            yield condition, self.worth(condition.matches(self.grid) & within) - _PER_KIND["begins"]
         names: list[tuple[ConditionKind, Sequence[str]]] = [
             ("shape", SHAPES),
             ("language", tuple(LANGUAGES)),
@@ -128,7 +132,7 @@ class _Search:
         for kind, choices in names:
             for name in choices:
                 condition = Condition(kind, (name,))
-                yield condition, self.worth(condition.matches(self.grid) & within)
+                yield condition, self.worth(condition.matches(self.grid) & within) - _PER_KIND.get(kind, 0.0)
 
     def _of_words(
         self, kind: ConditionKind, words: list[str], within: np.ndarray
@@ -138,7 +142,7 @@ class _Search:
         matches = np.zeros_like(within)
         for count, word in enumerate(words, 1):
             matches |= Condition(kind, (word,)).matches(self.grid) & within
-            worth = self.worth(matches) - _PER_WORD * (count - 1)
+            worth = self.worth(matches) - _PER_WORD * (count - 1) - _PER_KIND.get(kind, 0.0)
             if best is None or worth > best[1] + 1e-9:
                 best = Condition(kind, tuple(words[:count])), worth
         if best is None:
@@ -148,18 +152,21 @@ class _Search:
         if topic and kind != "before":
             more = tuple(dict.fromkeys((*best[0].words, *sorted(TOPICS[topic]))))
             condition = Condition(kind, more)
-            yield condition, self.worth(condition.matches(self.grid) & within)
+            worth = self.worth(condition.matches(self.grid) & within) - _PER_KIND.get(kind, 0.0)
+            yield condition, worth
 
     def _beginnings(self, within: np.ndarray) -> list[str]:
         """Letters that words at marked tokens begin with, the commonest of one, two and three."""
         found = Counter(self.names[i] for i in self.grid.here[within & self.marks].tolist())
         best = []
         for size in (1, 2, 3):
-            letters = Counter[str]()
+            letters, most = Counter[str](), Counter[str]()
             for word, count in found.items():
                 if len(word) > size and word[:size].isalpha():
                     letters[word[:size]] += count
-            best += [name for name, _ in letters.most_common(1)]
+                    most[word[:size]] = max(most[word[:size]], count)
+            diverse = [n for n, count in letters.most_common(3) if most[n] <= _DIVERSE * count]
+            best += diverse[:1]
         return best
 
     def _weighed_tokens(self, at: np.ndarray, within: np.ndarray) -> list[str]:
@@ -174,12 +181,12 @@ class _Search:
     def _weighed_texts(self, within: np.ndarray) -> list[str]:
         """Words read before a peak, those first that are in many examples and in few silent texts."""
         size = len(self.names)
-        wanted = np.any(within & self.marks, axis=1)
+        wanted: np.ndarray = np.any(within & self.marks, axis=1)
         wanted[self.active :] = np.any(within[self.active :], axis=1)
         last = np.where(
             np.any(self.marks, axis=1), self.marks.shape[1] - 1 - self.marks[:, ::-1].argmax(1), -1
         )
-        read = np.arange(self.marks.shape[1])[None] <= last[:, None]
+        read: np.ndarray = np.arange(self.marks.shape[1])[None] <= last[:, None]
         read[self.active :] = True
         chosen: np.ndarray = (self.grid.word >= 0) & read & wanted[:, None]
         # Once for each text: a text and a word of it as one number.
@@ -190,13 +197,13 @@ class _Search:
         for number, name in enumerate(self.names):
             if len(name) < 3 or name in FUNCTION_WORDS or not name.isalpha():
                 active[number] = 0
-        return self._ranked(active, active / np.maximum(1, active + silent))
+        return self._ranked(active, active / np.maximum(1, active + silent), least=3)
 
-    def _ranked(self, counts: np.ndarray, precision: np.ndarray) -> list[str]:
-        """Words by count times precision; one that is found once is kept only if nothing else is."""
+    def _ranked(self, counts: np.ndarray, precision: np.ndarray, *, least: int = 2) -> list[str]:
+        """Words by count times precision; one that is found less often is kept only if nothing else is."""
         weights = counts * precision
         order = np.lexsort((np.arange(len(weights)), -weights))
-        found = [int(i) for i in order[:_MOST_WORDS] if counts[i] > 1 and precision[i] > 0.05]
+        found = [int(i) for i in order[:_MOST_WORDS] if counts[i] >= least and precision[i] > 0.05]
         return [self.names[i] for i in found or order[:1] if counts[i]]
 
 

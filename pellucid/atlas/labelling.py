@@ -130,8 +130,8 @@ class Subject:
 
     def evidence(self, features: Sequence[int], settings: EvidenceSettings) -> Iterator[Evidence]:
         """The evidence of some features, in ascending order."""
+        corpus, postings = self.corpus, self.atlas.table("postings")
         for part in self._parts(features):
-            postings = self.atlas.table("postings")
             assert postings is not None, "an atlas with a table of rows has its postings"
             first, last = int(self.starts[part[0]]), self._stop(part[-1])
             found = postings.slice(first, last, ["token", "activation"])
@@ -142,7 +142,7 @@ class Subject:
                     feature,
                     found["token"][own],
                     found["activation"][own],
-                    self.corpus,
+                    corpus,
                     similar=similar(feature),
                     settings=settings,
                 )

@@ -268,7 +268,7 @@ PUNCTUATION = {
     "*": "asterisks",
     "_": "underscores",
     "\n": "line breaks",
-    "\n\n": "empty lines",
+    " ": "spaces",
     "<|endoftext|>": "the end of a text",
     "<|im_start|>": "the start of a chat message",
     "<|im_end|>": "the end of a chat message",

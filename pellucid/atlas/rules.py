@@ -32,7 +32,7 @@ _SHAPE_TEXTS = {
     "number": "numbers",
     "punctuation": "punctuation",
     "line break": "line breaks",
-    "spaces": "runs of spaces",
+    "spaces": "spaces",
     "capitalised": "capitalised words",
     "capitals": "words in capitals",
     "inside a word": "later parts of words",
@@ -149,7 +149,8 @@ def _words(words: Sequence[str], shown: Mapping[str, str]) -> str:
         return f"words about {topic}: {_listed(words, shown)}"
     if all(w in PUNCTUATION for w in words):
         return _named(words, shown, joined=" and ")
-    return f"the words {_named(words, shown, joined=', ')}"
+    kind = "the words " if all(map(_is_word, words)) else ""
+    return f"{kind}{_named(words, shown, joined=', ')}"
 
 
 def _behind(condition: Condition, shown: Mapping[str, str]) -> str:
@@ -180,8 +181,6 @@ def _named(words: Sequence[str], shown: Mapping[str, str], *, joined: str) -> st
 def _quoted(word: str, shown: Mapping[str, str]) -> str:
     if word in PUNCTUATION:
         return PUNCTUATION[word]
-    if not word.strip():
-        return "line breaks" if "\n" in word else "runs of spaces"
     return f"“{shown.get(word, word)}”"
 
 

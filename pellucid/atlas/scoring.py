@@ -40,7 +40,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Outcome:
     """How a label did on some texts."""
 
     detection: float
@@ -53,8 +53,8 @@ class Tests:
 class Score:
     """A label's tests beside its floor."""
 
-    own: Tests
-    floor: Tests
+    own: Outcome
+    floor: Outcome
     """The same label on texts of other features."""
 
     @property
@@ -109,10 +109,10 @@ def score(explainer: Explainer, label: Written, evidence: Evidence, others: Sequ
         LabelError: when the explainer gives no answer.
     """
     sheets = sheet_of(evidence), floor_sheet(evidence, others)
-    return Score(*(tests_of(explainer.judge(label, sheet)) for sheet in sheets))
+    return Score(*(outcome_of(explainer.judge(label, sheet)) for sheet in sheets))
 
 
-def tests_of(judged: Judged) -> Tests:
+def outcome_of(judged: Judged) -> Outcome:
     """Detection, fuzzing and their mean from what a scorer said."""
     found, quiet = np.array(judged.active, float), 1 - np.array(judged.silent, float)
     right, unmoved = np.array(judged.marked, float), 1 - np.array(judged.moved, float)
@@ -122,7 +122,7 @@ def tests_of(judged: Judged) -> Tests:
     below = math.hypot(0.75 * (examples.value - examples.low), 0.25 * (silent.value - silent.low))
     over = math.hypot(0.75 * (examples.high - examples.value), 0.25 * (silent.high - silent.value))
     detection, fuzzing = (found.mean() + quiet.mean()) / 2, (right.mean() + unmoved.mean()) / 2
-    return Tests(float(detection), float(fuzzing), Measured(value, value - below, value + over))
+    return Outcome(float(detection), float(fuzzing), Measured(value, value - below, value + over))
 
 
 def wilson(share: float, count: int) -> Measured:

@@ -2,7 +2,8 @@
 
 L tokens at most, W texts. At each token stands the word up to and including that token, because a model has
 read no further: at `mel|ody` first `mel`, then `melody`. Words are in lower case. A token that holds no
-letter or digit is a word by itself, without the spaces around it; one of spaces alone stays as it is.
+letter or digit is a word by itself, without the spaces around it; one of spaces alone is one space, or one
+line break if it has any.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Words:
         for piece in pieces:
             bare = piece.strip()
             goes_on = bool(before) and before[-1].isalnum() and piece[:1].isalnum()
-            prefixes.append(prefixes[-1] + bare if goes_on else bare or piece)
+            blank = "\n" if "\n" in piece else " "
+            prefixes.append(prefixes[-1] + bare if goes_on else bare or blank)
             inside.append(goes_on)
             before = piece
         return cls(tuple(prefixes), tuple(inside), tuple(map(shapes_of, prefixes, inside)))
@@ -160,8 +162,8 @@ def shapes_of(prefix: str, inside: bool) -> int:
     found = {
         "number": bool(_NUMBER.fullmatch(prefix)),
         "punctuation": not letters and not any(c.isdigit() for c in prefix) and bool(prefix.strip()),
-        "line break": "\n" in prefix and not prefix.strip(),
-        "spaces": not prefix.strip() and "\n" not in prefix,
+        "line break": prefix == "\n",
+        "spaces": prefix == " ",
         "capitalised": prefix[:1].isupper() and prefix[1:].islower(),
         "capitals": len(prefix) > 1 and prefix.isupper(),
         "inside a word": inside and letters,
@@ -171,5 +173,5 @@ def shapes_of(prefix: str, inside: bool) -> int:
         "name in code": bool(_CODE_NAME.fullmatch(prefix)),
     }
     for ending in _ENDINGS:
-        found[f"-{ending}"] = lower.isalpha() and len(lower) > len(ending) + 2 and lower.endswith(ending)
+        found[f"-{ending}"] = lower.isalpha() and len(lower) > len(ending) + 1 and lower.endswith(ending)
     return sum(_BIT[name] for name, is_one in found.items() if is_one)
