@@ -205,8 +205,8 @@ class Corpus:
     def places(self, token_id: int) -> tuple[int, int]:
         """Where a token id begins and ends in `place`."""
         return (
-            int(np.searchsorted(self._sorted, token_id)),
-            int(np.searchsorted(self._sorted, token_id, "right")),
+            int(np.searchsorted(self._sorted, np.int32(token_id))),
+            int(np.searchsorted(self._sorted, np.int32(token_id), "right")),
         )
 
     def place(self, at: int) -> int:
@@ -342,7 +342,7 @@ def _examples(
     seen: set[tuple[str, ...]],
     random: np.random.Generator,
 ) -> list[Window]:
-    """Examples of one side, of each band as many, each of another row and another text, the strongest first."""
+    """Examples of one side, of each band as many, each of another row and text, the strongest first."""
     used: set[int] = set()
     chosen: list[Window] = []
     for number, band in enumerate(np.array_split(peaks, BANDS)):

@@ -183,12 +183,10 @@ class _Search:
         size = len(self.names)
         wanted: np.ndarray = np.any(within & self.marks, axis=1)
         wanted[self.active :] = np.any(within[self.active :], axis=1)
-        last = np.where(
-            np.any(self.marks, axis=1), self.marks.shape[1] - 1 - self.marks[:, ::-1].argmax(1), -1
-        )
-        read: np.ndarray = np.arange(self.marks.shape[1])[None] <= last[:, None]
+        # Words up to a text's last marked token; of silent texts, all.
+        read: np.ndarray = np.logical_or.accumulate(self.marks[:, ::-1], axis=1)[:, ::-1]
         read[self.active :] = True
-        chosen: np.ndarray = (self.grid.word >= 0) & read & wanted[:, None]
+        chosen: np.ndarray = (self.grid.word >= 0) & read & wanted.reshape(-1, 1)
         # Once for each text: a text and a word of it as one number.
         pairs = np.unique(np.nonzero(chosen)[0] * size + self.grid.word[chosen])
         words, in_active = pairs % size, pairs < self.active * size

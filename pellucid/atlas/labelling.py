@@ -281,7 +281,7 @@ class _Job:
         alive = self._open[counts[self._open] > 0]
         for feature in np.setdiff1d(self._open, alive).tolist():
             self._kept.put(str(feature), {"problem": "active on none of the text"})
-        others = self._others()
+        others = others_of(self._subject, self._settings)
         before, total = len(self._chosen) - len(alive), len(self._chosen)
         evidence = self._subject.evidence(alive.tolist(), self._settings)
         try:
@@ -352,24 +352,28 @@ class _Job:
                 row |= _beside("agreement", effect.agreement)
         return evidence.feature, row
 
-    def _others(self) -> list[Evidence]:
-        """Evidence of features that floors are drawn from."""
-        counts = self._subject.counts
-        random = np.random.default_rng(self._settings.seed)
-        able = random.permutation(np.flatnonzero(counts >= 4 * ENOUGH))[: 4 * _OTHERS]
-        found: list[Evidence] = []
-        for feature in able.tolist():
-            (one,) = self._subject.evidence([feature], self._settings)
-            if one.enough:
-                found.append(one)
-            if len(found) == _OTHERS:
-                return found
-        if len(found) < 2:
-            raise InputError(
-                "The atlas is of too little text: hardly any feature is active often enough to be labelled "
-                "and tested. Build it over more text."
-            )
-        return found
+
+def others_of(subject: Subject, settings: EvidenceSettings) -> list[Evidence]:
+    """Evidence of some features, drawn by lot, that floors are drawn from.
+
+    Raises:
+        InputError: when hardly any feature has enough.
+    """
+    random = np.random.default_rng(settings.seed)
+    able = random.permutation(np.flatnonzero(subject.counts >= 4 * ENOUGH))[: 4 * _OTHERS]
+    found: list[Evidence] = []
+    for feature in able.tolist():
+        (one,) = subject.evidence([feature], settings)
+        if one.enough:
+            found.append(one)
+        if len(found) == _OTHERS:
+            return found
+    if len(found) < 2:
+        raise InputError(
+            "The atlas is of too little text: hardly any feature is active often enough to be labelled and "
+            "tested. Build it over more text."
+        )
+    return found
 
 
 def short_name(spec: str) -> str:

@@ -39,6 +39,8 @@ class Words:
 
     prefixes: tuple[str, ...]
     """The word up to and including the token, as it is written."""
+    lower: tuple[str, ...]
+    """The same in lower case."""
     inside: tuple[bool, ...]
     """Whether the token goes on with a word."""
     shapes: tuple[int, ...]
@@ -49,15 +51,22 @@ class Words:
         """The words of the pieces of a text."""
         prefixes: list[str] = []
         inside: list[bool] = []
-        before = ""
+        open_word = False
         for piece in pieces:
-            bare = piece.strip()
-            goes_on = bool(before) and before[-1].isalnum() and piece[:1].isalnum()
-            blank = "\n" if "\n" in piece else " "
-            prefixes.append(prefixes[-1] + bare if goes_on else bare or blank)
+            bare, begins, ends = _edges(piece)
+            goes_on = open_word and begins
+            prefixes.append(prefixes[-1] + bare if goes_on else bare)
             inside.append(goes_on)
-            before = piece
-        return cls(tuple(prefixes), tuple(inside), tuple(map(shapes_of, prefixes, inside)))
+            open_word = ends
+        lower = [p.lower() for p in prefixes]
+        return cls(tuple(prefixes), tuple(lower), tuple(inside), tuple(map(shapes_of, prefixes, inside)))
+
+
+@lru_cache(maxsize=1 << 18)
+def _edges(piece: str) -> tuple[str, bool, bool]:
+    """A piece without spaces around it, and whether it begins and ends with a letter or digit."""
+    blank = "\n" if "\n" in piece else " "
+    return piece.strip() or blank, piece[:1].isalnum(), piece[-1:].isalnum()
 
 
 class Text(Protocol):
@@ -105,7 +114,7 @@ class Grid:
         for w, text in enumerate(texts):
             words = text.words
             count = len(words.prefixes)
-            at = [vocabulary.setdefault(p.lower(), len(vocabulary)) for p in words.prefixes]
+            at = [vocabulary.setdefault(p, len(vocabulary)) for p in words.lower]
             ends = [not goes_on for goes_on in (*words.inside[1:], False)]
             valid[w, :count], shapes[w, :count], here[w, :count] = True, words.shapes, at
             word[w, :count] = [number if end else -1 for number, end in zip(at, ends, strict=True)]

@@ -12,27 +12,45 @@ SOURCES = ("books", "code")
 
 
 def window(
-    text: str, active: dict[int, float] | None = None, *, kind: Kind | None = None, source: int = 0, token: int = 0
+    text: str,
+    active: dict[int, float] | None = None,
+    *,
+    kind: Kind | None = None,
+    source: int = 0,
+    token: int = 0,
 ) -> Window:
     """A text of tokens parted by spaces, each with the space before it; `+` goes on with a word."""
     pieces = tuple(
-        w.removeprefix("+") if w.startswith("+") else (" " if i else "") + w for i, w in enumerate(text.split(" "))
+        w.removeprefix("+") if w.startswith("+") else (" " if i else "") + w
+        for i, w in enumerate(text.split(" "))
     )
     values = tuple((active or {}).get(i, 0.0) for i in range(len(pieces)))
     peak = int(np.argmax(values))
-    return Window(token, kind or ("active" if active else "random"), pieces, values, peak, source, opens=False)
+    return Window(
+        token, kind or ("active" if active else "random"), pieces, values, peak, source, opens=False
+    )
 
 
 def evidence(
-    active: Sequence[Window], silent: Sequence[Window], held_out: Sequence[Window], held_silent: Sequence[Window],
-    *, feature: int = 0,
-) -> Evidence:  # fmt: skip
+    active: Sequence[Window],
+    silent: Sequence[Window],
+    held_out: Sequence[Window],
+    held_silent: Sequence[Window],
+    *,
+    feature: int = 0,
+) -> Evidence:
     """Evidence of those texts; the wrong marks are on the last silent tokens."""
     moved = tuple(
         tuple(sorted([i for i, v in enumerate(w.values) if v == 0][-len(w.marked) :])) for w in held_out
     )
     return Evidence(
-        feature, tuple(active), tuple(silent), tuple(held_out), tuple(held_silent), moved=moved, source_names=SOURCES
+        feature,
+        tuple(active),
+        tuple(silent),
+        tuple(held_out),
+        tuple(held_silent),
+        moved=moved,
+        source_names=SOURCES,
     )
 
 

@@ -31,7 +31,9 @@ def kept(tmp_path: Path) -> Kept:
 
 
 def quick(url: str, **options: Any) -> Endpoint:
-    return Endpoint(url, "some-model", **{"wait_s": 0.001, "timeout_s": 5, "tries": 3, "prices": DOLLAR, **options})
+    return Endpoint(
+        url, "some-model", **{"wait_s": 0.001, "timeout_s": 5, "tries": 3, "prices": DOLLAR, **options}
+    )
 
 
 def ask(url: str, kept: Kept, **options: Any) -> str:
@@ -82,18 +84,31 @@ def test_what_passes_is_tried_again_and_not_paid_for(kept: Kept, status: int) ->
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302])
 def test_what_would_be_refused_again_ends_the_job_at_once(kept: Kept, status: int) -> None:
-    with serving(lambda _: (status, b"no such model")) as fake, pytest.raises(UpstreamError, match="no such model"):
+    with (
+        serving(lambda _: (status, b"no such model")) as fake,
+        pytest.raises(UpstreamError, match="no such model"),
+    ):
         ask(fake.url, kept)
     assert len(fake.requests) == 1
     assert Budget(kept).dollars == 0
 
 
 HALF = openai("An answer that is cut")[:40]
-NONSENSE = [b"", b"<html>", HALF, b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}']
+NONSENSE = [
+    b"",
+    b"<html>",
+    HALF,
+    b"[]",
+    b"{}",
+    b'{"choices": []}',
+    b'{"choices": [{"message": {"content": null}}]}',
+]
 
 
 @pytest.mark.parametrize("body", NONSENSE)
-def test_an_answer_that_is_none_is_a_failure_of_the_feature_and_counts_as_spent(kept: Kept, body: bytes) -> None:
+def test_an_answer_that_is_none_is_a_failure_of_the_feature_and_counts_as_spent(
+    kept: Kept, body: bytes
+) -> None:
     with serving(lambda _: (200, body)) as fake, pytest.raises(LabelError, match="an answer that is none"):
         ask(fake.url, kept)
     assert len(fake.requests) == 3

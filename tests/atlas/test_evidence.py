@@ -11,7 +11,9 @@ from pellucid.atlas.evidence import Corpus, Evidence, EvidenceSettings, gather
 from tests.atlas.label_cases import corpus
 
 
-def postings_of(chosen: Corpus, token_id: int, *, share: float = 1.0, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def postings_of(
+    chosen: Corpus, token_id: int, *, share: float = 1.0, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """A feature that is active on one token id, or on a share of its places, with random activations."""
     random = np.random.default_rng(seed)
     tokens = np.flatnonzero(np.asarray(chosen.tokens).reshape(-1) == token_id)
@@ -20,7 +22,9 @@ def postings_of(chosen: Corpus, token_id: int, *, share: float = 1.0, seed: int 
 
 
 def drawn(chosen: Corpus, tokens: np.ndarray, values: np.ndarray, **options: int) -> Evidence:
-    return gather(3, tokens, values, chosen, similar=np.arange(7, 9000, 11), settings=EvidenceSettings(**options))
+    return gather(
+        3, tokens, values, chosen, similar=np.arange(7, 9000, 11), settings=EvidenceSettings(**options)
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -39,7 +43,9 @@ def test_writing_and_testing_never_share_a_row_and_silent_texts_are_silent(
     assert not rows("writing", "writing_silent") & rows("held_out", "silent")
     for side in ("writing", "held_out"):
         windows = getattr(found, side)
-        assert len({w.token // chosen.length for w in windows}) == len(windows), "examples are of different rows"
+        assert len({w.token // chosen.length for w in windows}) == len(windows), (
+            "examples are of different rows"
+        )
     for side in ("writing", "writing_silent", "held_out", "silent"):
         for w in getattr(found, side):
             first = w.token - w.peak
@@ -47,7 +53,9 @@ def test_writing_and_testing_never_share_a_row_and_silent_texts_are_silent(
             row, position = divmod(first, chosen.length)
             ids = chosen.tokens[row, position : position + len(w.pieces)]
             assert w.pieces == tuple(f" w{i}" for i in ids)
-            assert not (ids[1:] == 0).any() or w.peak == list(ids).index(0, 1), "a text ends with its document"
+            assert not (ids[1:] == 0).any() or w.peak == list(ids).index(0, 1), (
+                "a text ends with its document"
+            )
             assert w.values == pytest.approx([active.get(first + i, 0.0) for i in range(len(ids))])
             assert (max(w.values) > 0) == (w.kind == "active")
     for w, moved in zip(found.held_out, found.moved, strict=True):
@@ -94,7 +102,11 @@ def test_a_feature_of_every_place_of_a_token_has_no_near_text_with_it() -> None:
 def test_the_same_arguments_give_the_same_evidence_and_another_seed_another() -> None:
     chosen = corpus()
     postings = postings_of(chosen, 5)
-    first, second, third = drawn(chosen, *postings), drawn(chosen, *postings), drawn(chosen, *postings, seed=1)
+    first, second, third = (
+        drawn(chosen, *postings),
+        drawn(chosen, *postings),
+        drawn(chosen, *postings, seed=1),
+    )
     assert first == second
     assert first.digest == second.digest
     assert first.digest != third.digest

@@ -133,7 +133,9 @@ def write_neighbours(subject: Subject) -> None:
 MOMENTS: list[list[Any] | None] = [["after", 1], ["within", 4], ["after", 20], ["table", 0], None]
 
 
-def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same_table(subject: Subject, tmp_path: Path) -> None:
+def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same_table(
+    subject: Subject, tmp_path: Path
+) -> None:
     write_neighbours(subject)
     whole = Subject(reopened(subject), subject.store, subject.model)
     run(whole, tmp_path / "whole")
@@ -144,7 +146,11 @@ def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same_table(subject: S
     words = [subject.store.folder, subject.atlas.place, tmp_path / "home", json.dumps(MOMENTS)]
     child = Path(__file__).with_name("label_child.py")
     done = subprocess.run(
-        [sys.executable, str(child), *map(str, words)], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, str(child), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     killed = str(-signal.SIGKILL)
     assert done.stdout.split() == [killed, killed, killed, killed, "0"], done.stderr
@@ -311,7 +317,9 @@ def test_answers_of_nonsense_fail_feature_by_feature(subject: Subject, tmp_path:
 
         def moody_answer(body: dict[str, Any]) -> Answer:
             prompt = body["messages"][0]["content"]
-            return (200, openai("Well, well.")) if "Label:" in prompt and "moon" in prompt[:400] else good(body)
+            return (
+                (200, openai("Well, well.")) if "Label:" in prompt and "moon" in prompt[:400] else good(body)
+            )
 
         fake.answer = moody_answer
         kept = Kept(tmp_path / "answers.sqlite")
@@ -328,7 +336,11 @@ def test_a_local_model_writes_and_judges(subject: Subject, tmp_path: Path) -> No
     local = LocalExplainer(subject.model)
     home = tmp_path / "home"
     summary = labelling.run(
-        subject, local, home, settings=EvidenceSettings(writing=10, held_out=10, before=4, after=2), features=chosen
+        subject,
+        local,
+        home,
+        settings=EvidenceSettings(writing=10, held_out=10, before=4, after=2),
+        features=chosen,
     )
     assert summary.labelled + summary.failed + summary.scarce == len(chosen)
 
@@ -342,7 +354,9 @@ def test_the_compact_form_says_the_same_in_less(subject: Subject, tmp_path: Path
     record = dict(atlas.record)
     files.write_json(tmp_path / "small" / "atlas.json", {**record, "tables": {}})
     for full, small in zip(
-        labels.labels_of(atlas, range(48)), labels.labels_of(Atlas.open(tmp_path / "small"), range(48)), strict=True
+        labels.labels_of(atlas, range(48)),
+        labels.labels_of(Atlas.open(tmp_path / "small"), range(48)),
+        strict=True,
     ):
         assert (full.text, full.reliable, full.effect) == (small.text, small.reliable, small.effect)
         assert small.score == pytest.approx(full.score, abs=0.006, nan_ok=True)
