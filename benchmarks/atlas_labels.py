@@ -226,8 +226,9 @@ def main() -> None:
     printing.table(["", "figure", "bar", ""], [(n, f, b, "met" if m else "not met") for n, f, b, m in bars])
     near = 1 - np.mean([one.random_share for one in features])
     print(
-        f"{subject.atlas.record['tokens']:,} tokens; {len(features)} of {given.features} features have enough "
-        f"text; {near:.0%} of silent texts are near ones. 95 % intervals: Wilson, and normal over features."
+        f"{subject.atlas.record['tokens']:,} tokens; {len(features)} of {given.features} features have "
+        f"enough text; {near:.0%} of silent texts are near ones. 95 % intervals: Wilson, and normal over "
+        "features."
     )
 
 

@@ -1,7 +1,7 @@
 """Sittings of a labelling job, for tests that kill it: `label_child.py STORE ATLAS HOME SITTINGS`.
 
 SITTINGS is a JSON list of moments at which the process of a sitting kills itself: ["after", so many results
-are kept], ["within", so many are being kept], ["table", 0] before the table has its record, or null for never.
+are kept], ["within", so many are being kept], ["table", 0] before the table has its record, null for never.
 Each sitting is forked after the imports. Prints the exit status of each.
 """
 
