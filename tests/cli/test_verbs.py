@@ -14,6 +14,7 @@ import torch
 
 from pellucid import cli
 from pellucid.atlas.pages import Atlas
+from pellucid.atlas.tables import Table
 from pellucid.cli.watch import span_of
 from pellucid.core.runs import RunFolder
 from pellucid.dictionaries import files
@@ -334,6 +335,43 @@ def test_atlas_shows_and_finds(trained: dict[str, Path], capsys: pytest.CaptureF
     assert run(*words, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) > 0
     assert run(*words) == 0
+
+
+def test_atlas_labels_all_and_a_few(
+    trained: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("atlas", "label", "--dictionary", trained["dictionary"], "--held-out", 10)
+    assert run(*words, "--compact", tmp_path / "small", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["labelled"] + told["scarce"] == told["features"] > 30
+    assert told["failed"] == 0
+    assert {label["explainer"] for label in told["labels"]} == {"words"}
+    assert Table.open(tmp_path / "small").rows == 64
+    feature = told["labels"][0]["feature"]
+    assert run(*words, "--features", feature) == 0
+    printed = capsys.readouterr().out
+    for head in ("what switches it on", "what it does", "reliable", "mean score", "detection", "fuzzing"):
+        assert head in printed
+
+
+REFUSED = [
+    (("--features", "3,x"), "features such as 3,7"),
+    (("--held-out", "3"), "6 examples or more"),
+    (("--budget", "2"), "--budget without --endpoint has no effect"),
+    (("--endpoint", "http://127.0.0.1:9/v1/messages"), "needs --model"),
+    (("--endpoint", "127.0.0.1:9", "--model", "m"), "whole address"),
+    (("--endpoint", "http://127.0.0.1:9", "--model", "m", "--budget", "2"), "needs --price-read"),
+    (("--endpoint", "http://127.0.0.1:9", "--model", "m", "--local", "smollm2"), "give one of both"),
+    (("--features", "64"), "Feature 64 does not exist"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), REFUSED)
+def test_atlas_label_refuses_what_does_not_fit_together(
+    trained: dict[str, Path], options: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("atlas", "label", "--dictionary", trained["dictionary"], *options) == 1
+    assert told in " ".join(capsys.readouterr().err.split())
 
 
 def test_atlases_are_built_and_shown_where_they_were_put(
