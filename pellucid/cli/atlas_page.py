@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pellucid.atlas.labels import Label
     from pellucid.atlas.pages import Page, Snippet
     from pellucid.cli.session import Session
 
@@ -21,7 +23,9 @@ def as_json(session: Session, page: Page, snippets: Sequence[Snippet]) -> dict[s
 
     found = asdict(page)
     record = session.needed_atlas().record
+    label = session.labels([page.feature]).get(page.feature)
     return {
+        "label": None if label is None else label_as_json(label),
         **{k: found[k] for k in ("feature", "kind", "count", "frequency", "maximum", "mean", "histogram")},
         "quantiles": {str(t / 1000): v for t, v in zip(THOUSANDTHS, page.quantiles, strict=True)},
         "sources": [
@@ -41,6 +45,20 @@ def as_json(session: Session, page: Page, snippets: Sequence[Snippet]) -> dict[s
     }
 
 
+def label_as_json(label: Label) -> dict[str, Any]:
+    """A label with its figures; what was not measured is null."""
+    score, floor = (None if math.isnan(v) else v for v in (label.score, label.floor))
+    return {
+        "text": label.text,
+        "reliable": label.reliable,
+        "score": score,
+        "floor": floor,
+        "explainer": label.explainer,
+        "effect": label.effect,
+        "effect_reliable": label.effect_reliable,
+    }
+
+
 def rows(session: Session, page: Page) -> list[tuple[str, str]]:
     """What `atlas show` prints above the examples."""
     import numpy as np
@@ -52,6 +70,11 @@ def rows(session: Session, page: Page) -> list[tuple[str, str]]:
     dictionary = session.dictionary
     found = [
         ("feature", f"{page.feature} of {dictionary.num_features:,} at {dictionary.ports}: {page.kind}"),
+        *(
+            (what, said)
+            for label in session.labels([page.feature]).values()
+            for what, said in labelled(label)
+        ),
         ("active on", f"{page.frequency:.4%} of tokens (median feature: {median:.4%})"),
     ]
     if page.count:
@@ -70,6 +93,20 @@ def rows(session: Session, page: Page) -> list[tuple[str, str]]:
     found.append(("promotes", " · ".join(session.promoted(page.feature, 12))))
     if page.suppressed:
         found.append(("suppresses", " · ".join(session.words(page.suppressed, 12))))
+    return found
+
+
+def labelled(label: Label) -> list[tuple[str, str]]:
+    """What switches it on, with score and floor, and what it does, apart."""
+    known = not math.isnan(label.score)
+    figures = (
+        f" (score {label.score:.2f}, the same label on other features {label.floor:.2f})" if known else ""
+    )
+    found = [("switched on by", f"{label.shown}{figures}")]
+    if label.effect:
+        found.append(
+            ("makes it say", label.effect if label.effect_reliable else "nothing that holds together")
+        )
     return found
 
 

@@ -193,6 +193,7 @@ def feature_pages(
 ) -> dict[str, Any]:
     """What the report says of each feature: with examples of the first ones, without of the others."""
     found = {}
+    labels = session.labels(dict.fromkeys([*features, *others]))
     for feature in dict.fromkeys([*features, *others]):
         shown: list[dict[str, Any]] = []
         if feature in features and session.atlas is not None and session.store is not None:
@@ -205,6 +206,7 @@ def feature_pages(
         dictionary = session.dictionary
         found[str(feature)] = {
             "promotes": session.promoted(feature, 8),
+            "label": labels[feature].text if feature in labels and labels[feature].reliable else None,
             "frequency": float(dictionary.frequency[feature]) if dictionary.frequency is not None else None,
             "max": session.unit(feature),
             "examples": shown,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pellucid.activations.tokens import TokenStore
+    from pellucid.atlas.labels import Label
     from pellucid.atlas.pages import Atlas
     from pellucid.atlas.promoted import Effects
     from pellucid.dictionaries.base import Dictionary
@@ -107,6 +108,14 @@ class Session:
         """Tokens as text, each once, without those that are blank."""
         texts = (self.model.decode([i]).strip() for i in tokens)
         return [t for t in dict.fromkeys(texts) if t][:count]
+
+    def labels(self, features: Iterable[int]) -> dict[int, Label]:
+        """The labels of some features; none where the atlas has no labels."""
+        if self.atlas is None:
+            return {}
+        from pellucid.atlas.labels import labels_of
+
+        return {label.feature: label for label in labels_of(self.atlas, list(features))}
 
     @cached_property
     def promotions(self) -> tuple[Tensor, Tensor]:

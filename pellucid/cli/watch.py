@@ -71,20 +71,29 @@ def watch(
             if not json:
                 out.print(seen.text(last=True), end="")
     if json:
-        return printing.as_json({"dictionary": session.folder.name, "tokens": seen.tokens})
+        named = session.labels({f["feature"] for t in seen.tokens for f in t["features"]})
+        texts = {str(f): label.text for f, label in sorted(named.items()) if label.reliable}
+        return printing.as_json({"dictionary": session.folder.name, "tokens": seen.tokens, "labels": texts})
     out.print("\n")
+    found = seen.strongest(strongest)
+    labels = session.labels(number for number, _, _ in found)
     rows = [
         (
             number,
             f"{share:.2f}",
             where,
             f"{session.dictionary.frequency[number]:.3%}" if session.dictionary.frequency is not None else "",
+            *([labels[number].shown] if labels else []),
             " · ".join(session.promoted(number)),
         )
-        for number, share, where in seen.strongest(strongest)
+        for number, share, where in found
     ]
-    printing.table(["feature", "peak", "on", "active on", "promotes"], rows)
-    printing.note("peak: share of the feature's maximum. active on: share of all tokens it was trained on")
+    heads = ["feature", "peak", "on", "active on", *(["switched on by"] if labels else []), "promotes"]
+    printing.table(heads, rows)
+    printing.note(
+        "peak: share of the feature's maximum. active on: share of all tokens it was trained on. "
+        f"A feature's page: pellucid atlas show {found[0][0] if found else 'FEATURE'}"
+    )
     return None
 
 

@@ -82,7 +82,8 @@ class FeatureOnToken(BaseModel):
     feature: int
     activation: float
     share: float = Field(description="The activation as a share of the feature's maximum.")
-    promotes: list[str]
+    label: str | None = Field(description="What switches it on, where there is a reliable label.")
+    promotes: list[str] = Field(description="Tokens that it makes the model say when it is turned up.")
 
 
 class TokenSeen(BaseModel):
@@ -154,6 +155,7 @@ class Instruments:
                         feature=feature,
                         activation=value,
                         share=share,
+                        label=dictionary.label(feature),
                         promotes=dictionary.promoted(feature),
                     )
                 )

@@ -37,6 +37,7 @@ class FeatureTold(BaseModel):
     maximum: float | None = Field(
         description="Its largest activation there: the unit of strengths and shares."
     )
+    label: str | None = Field(description="What switches it on, where there is a reliable label.")
     promotes: list[str] = Field(description="Tokens that it makes the model say when it is turned up.")
 
 
@@ -81,6 +82,7 @@ async def feature(request: Request, feature: int, dictionary: str | None = None)
         site=str(found.dictionary.ports),
         frequency=entry(found.dictionary.frequency),
         maximum=entry(found.dictionary.maximum),
+        label=found.label(feature),
         promotes=found.promoted(feature, 12),
     )
 

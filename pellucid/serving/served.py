@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.atlas.build import decoder_digest
+from pellucid.atlas.labels import label_of
 from pellucid.atlas.pages import Atlas
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.dictionaries import files, shipped
@@ -52,6 +53,19 @@ class ServedDictionary:
             texts = (self.model.decode([i]).strip() for i in self.atlas.page(feature).promoted or ())
             self._promoted[feature] = [t for t in dict.fromkeys(texts) if t]
         return self._promoted[feature][:count]
+
+    def label(self, feature: int) -> str | None:
+        """What switches the feature on, in words, where the atlas has a reliable label."""
+        if self.atlas is None:
+            return None
+        if feature not in self._labels:
+            found = label_of(self.atlas, feature)
+            self._labels[feature] = found.text if found is not None and found.reliable else None
+        return self._labels[feature]
+
+    @cached_property
+    def _labels(self) -> dict[int, str | None]:
+        return {}
 
     @cached_property
     def _promoted(self) -> dict[int, list[str]]:
