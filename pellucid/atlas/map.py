@@ -39,6 +39,8 @@ _EARLY, _STEPS = 250, 500
 """Steps with exaggerated attraction, and without: those of openTSNE."""
 _EXAGGERATION = 12.0
 _FEWEST = 32
+_FEW = 2000
+"""Features below which repulsion is cheaper over a tree than by interpolation."""
 _SAMPLE = 512
 _ROWS_AT_ONCE = 65_536
 _KMEANS_SAMPLE = 100_000
@@ -223,7 +225,7 @@ def _laid_out(near: np.ndarray, begin: np.ndarray, folder: Path, progress: Progr
     layout = TSNEEmbedding(
         begin / begin[:, 0].std() * 1e-4,
         weights,
-        negative_gradient_method="fft",
+        negative_gradient_method="bh" if count < _FEW else "fft",
         n_jobs=1,
         random_state=0,
         learning_rate="auto",
