@@ -1,19 +1,18 @@
 """What lies near a feature, at a million features: how fast, how surely, in how much memory, how good a map.
 
-    search      the nearest of a million directions of 576 numbers to a feature, to the sum of two, and to a random
-                direction: time of one query (processor time, one thread, and time on the clock), and recall at 10
-                against all products. Beside it, on as many directions as --peers says and where they install,
-                usearch and hnswlib (graphs), and faiss (RaBitQ, and 8-bit numbers, scanned): time to build, to
-                ask, recall, on the same queries.
+    search      the nearest of a million directions of 576 numbers to a feature, to the sum of two, and to a
+                random direction: time of one query (processor time of one thread, and time on the clock), and
+                recall at 10 against all products. Beside it, on as many directions as --peers says and where
+                they install, usearch and hnswlib (graphs), and faiss (RaBitQ, and 8-bit numbers, scanned).
     neighbours  all neighbours by direction of a million features in cells: processor time of --parts of the
                 cells and what that makes for all, recall, and the largest memory of the process.
-    map         kept neighbours and trustworthiness on the directions of the shipped dictionary, of t-SNE, UMAP
-                where it is installed, two principal components and random places.
+    map         kept neighbours and trustworthiness on the directions of the shipped dictionary, of t-SNE,
+                UMAP where it is installed, two principal components and random places.
     layout      processor time of 50 steps of the layout at a million features, and the largest memory.
 
-The million directions are made: around each of the shipped dictionary's 16,384 lie families of families, with
-noise of the dictionary's own covariance. What a trained dictionary of that width looks like is not known here;
-random directions, the other end, are measured with --structure none.
+The million directions are made: around each of the shipped dictionary's 16,384 lie families of families,
+with noise of the dictionary's own covariance. What a trained dictionary of that width looks like is not
+known here; random directions, the other end, are measured with --structure none.
 
 The bar: a query under 50 ms with a recall at 10 of 0.95 or more.
 
@@ -28,7 +27,6 @@ import json
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -48,7 +46,7 @@ AT_ONCE = 65_536
 
 
 def made(count: int, structure: str) -> Directions:
-    """So many directions, written to the cache once: the file of a dictionary that has nothing but a decoder."""
+    """So many directions, written to the cache once, as a dictionary that is nothing but a decoder."""
     folder = paths.home() / "benchmarks" / f"directions-{structure}-{count}"
     path = folder / "dictionary.safetensors"
     if not path.exists():
@@ -72,7 +70,8 @@ def made(count: int, structure: str) -> Directions:
                 if structure == "families":
                     base, child = leaf % len(real), leaf // len(real) % each
                     near, far = torch.rand(2, len(leaf), 1, generator=g)
-                    own = real[base] + (0.4 + 0.6 * near) * children[base * each + child] + (0.3 + 0.9 * far) * own
+                    middle = children[base * each + child]
+                    own = real[base] + (0.4 + 0.6 * near) * middle + (0.3 + 0.9 * far) * own
                 file.write(torch.nn.functional.normalize(own, dim=1).numpy().tobytes())
         path.with_suffix(".partial").rename(path)
     return Directions.open(folder)
@@ -101,7 +100,9 @@ def exact(among: Directions, queries: np.ndarray, count: int = 10) -> np.ndarray
     return ids.numpy()
 
 
-def asked(ask: Callable[[np.ndarray], np.ndarray], queries: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+def asked(
+    ask: Callable[[np.ndarray], np.ndarray], queries: np.ndarray, wanted: np.ndarray
+) -> dict[str, float]:
     """Milliseconds of a query on the processor and on the clock (medians), and recall."""
     ask(queries[0])
     own, clock, recall = [], [], []
@@ -111,7 +112,8 @@ def asked(ask: Callable[[np.ndarray], np.ndarray], queries: np.ndarray, wanted: 
         clock.append(time.perf_counter() - started)
         own.append(time.process_time() - began)
         recall.append(np.isin(known, found).mean())
-    return {"ms": 1e3 * float(np.median(own)), "clock": 1e3 * float(np.median(clock)), "recall": float(np.mean(recall))}
+    own_ms, clock_ms = (1e3 * float(np.median(times)) for times in (own, clock))
+    return {"ms": own_ms, "clock": clock_ms, "recall": float(np.mean(recall))}
 
 
 def search(args: argparse.Namespace) -> None:
@@ -127,7 +129,8 @@ def search(args: argparse.Namespace) -> None:
         rows.append((kind, f"{told['ms']:.1f}", f"{told['clock']:.1f}", f"{told['recall']:.4f}"))
         met = told["ms"] < 50 and told["recall"] >= 0.95
         print(f"bar, {kind}: under 50 ms at recall 0.95 or more: {'met' if met else 'not met'}")
-    title = f"signs of {among.count:,} directions ({args.structure}): {built:.0f} s to build, {found.codes.nbytes / 1e6:.0f} MB"
+    size = f"{built:.0f} s to build, {found.codes.nbytes / 1e6:.0f} MB"
+    title = f"signs of {among.count:,} directions ({args.structure}): {size}"
     printing.table(["query", "ms of one thread", "ms on the clock", "recall at 10"], rows, title=title)
     if args.peers:
         peers(made(args.features, args.structure), args.peers)
@@ -140,7 +143,7 @@ def peers(whole: Directions, count: int) -> None:
     queries = questions(among)
     wanted = {kind: exact(among, q) for kind, q in queries.items()}
     table = []
-    for name, make in (("signs (ours)", _signs), ("usearch", _usearch), ("hnswlib", _hnswlib), ("faiss RaBitQ", _rabitq), ("faiss 8 bits", _bits)):
+    for name, make in PEERS.items():
         began = time.process_time()
         try:
             ask = make(among, rows)
@@ -151,7 +154,8 @@ def peers(whole: Directions, count: int) -> None:
         for kind, asked_for in queries.items():
             told = asked(ask, asked_for, wanted[kind])
             table.append((name, f"{built:.0f}", kind, f"{told['ms']:.2f}", f"{told['recall']:.3f}"))
-    printing.table(["", "s to build", "query", "ms", "recall at 10"], table, title=f"{len(rows):,} directions, one thread")
+    heads = ["", "s to build", "query", "ms", "recall at 10"]
+    printing.table(heads, table, title=f"{len(rows):,} directions, one thread")
 
 
 def _signs(among: Directions, _rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -160,7 +164,8 @@ def _signs(among: Directions, _rows: np.ndarray) -> Callable[[np.ndarray], np.nd
 
 
 def _usearch(_among: Directions, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    index = importlib.import_module("usearch.index").Index(ndim=rows.shape[1], metric="cos", dtype="i8", expansion_search=256)
+    made_by = importlib.import_module("usearch.index").Index
+    index = made_by(ndim=rows.shape[1], metric="cos", dtype="i8", expansion_search=256)
     index.add(np.arange(len(rows)), rows, threads=1)
     return lambda q: np.asarray(index.search(q / np.linalg.norm(q), 10, threads=1).keys)
 
@@ -194,7 +199,20 @@ def _rabitq(_among: Directions, rows: np.ndarray) -> Callable[[np.ndarray], np.n
 
 
 def _bits(_among: Directions, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    return _faiss(lambda f: f.IndexScalarQuantizer(rows.shape[1], f.ScalarQuantizer.QT_8bit, f.METRIC_INNER_PRODUCT), rows)
+    def make(faiss: Any) -> Any:
+        kind = faiss.ScalarQuantizer.QT_8bit
+        return faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+
+    return _faiss(make, rows)
+
+
+PEERS = {
+    "signs (ours)": _signs,
+    "usearch": _usearch,
+    "hnswlib": _hnswlib,
+    "faiss RaBitQ": _rabitq,
+    "faiss 8 bits": _bits,
+}
 
 
 def neighbours(args: argparse.Namespace) -> None:
@@ -208,9 +226,10 @@ def neighbours(args: argparse.Namespace) -> None:
         done += len(plan.part(int(number))[0])
     spent = time.process_time() - began
     print(f"{among.count:,} features: {plan.facts}")
+    total = planned + spent * among.count / done
     print(
-        f"{planned:.0f} s of processor time to put into cells and to measure, {spent:.0f} s for {done:,} features in "
-        f"{len(some)} of {plan.parts} parts: {planned + spent * among.count / done:,.0f} s in all; {memory()}"
+        f"{planned:.0f} s of processor time to put into cells and to measure, {spent:.0f} s for {done:,} "
+        f"features in {len(some)} of {plan.parts} parts: {total:,.0f} s in all; {memory()}"
     )
 
 
@@ -221,7 +240,8 @@ def map_(args: argparse.Namespace) -> None:
     similar = np.concatenate([plan.part(n)[1] for n in range(plan.parts)])
     components = mapping.principal(among, living)
     spent: dict[str, float] = {}
-    layouts = {"two principal components": components, "random places": np.random.default_rng(0).random((among.count, 2))}
+    places = np.random.default_rng(0).random((among.count, 2))
+    layouts = {"two principal components": components, "random places": places}
     began = time.process_time()
     folder = paths.home() / "benchmarks" / "layout"
     folder.mkdir(parents=True, exist_ok=True)
@@ -238,11 +258,15 @@ def map_(args: argparse.Namespace) -> None:
         rows = among.block(0, among.count)
         far = np.sqrt(np.maximum(0, 2 - 2 * np.einsum("nd,nkd->nk", rows, rows[similar]))).astype(np.float32)
         far = np.concatenate([np.zeros((len(far), 1), np.float32), far], axis=1)
-        made_by = umap.UMAP(precomputed_knn=(near, far, None), n_neighbors=11, n_epochs=500, random_state=0, n_jobs=1)
+        known = (near, far, None)
+        made_by = umap.UMAP(precomputed_knn=known, n_neighbors=11, n_epochs=500, random_state=0, n_jobs=1)
         layouts["UMAP"] = made_by.fit_transform(components.astype(np.float32))
         spent["UMAP"] = time.process_time() - began
     found = mapping.quality(among, living, similar, layouts)
-    rows_ = [(n, f"{q['kept']:.3f}", f"{q['trustworthiness']:.3f}", f"{spent.get(n, 0):.0f}") for n, q in found.items()]
+    rows_ = [
+        (n, f"{q['kept']:.3f}", f"{q['trustworthiness']:.3f}", f"{spent.get(n, 0):.0f}")
+        for n, q in found.items()
+    ]
     printing.table(["", "neighbours kept", "trustworthiness", "s of processor time"], rows_)
 
 

@@ -1,4 +1,4 @@
-"""Which features fire on the same tokens, counted from the postings of one atlas or of two over the same text.
+"""Which features fire on the same tokens, from the postings of one atlas or of two over the same text.
 
 For a feature with n tokens, one that fires on m, and c tokens shared, the cosine of their firing is
 c / sqrt(n · m): 1 where they always fire together, 0 where never. Chance alone gives sqrt(n · m) / T over T
@@ -123,9 +123,9 @@ class Firing:
             count: how many to find of each.
 
         Returns:
-            `coactive` [F, count] int32 (-1 where there are fewer), `coactivity` [F, count] float32, `together`
-            [F, count] int64 tokens shared, `coactivity_floor` [F] float32, and `active` [F] int64: their
-            tokens that were looked at.
+            `coactive` [F, count] int32 (-1 where there are fewer), `coactivity` [F, count] float32,
+            `together` [F, count] int64 tokens shared, `coactivity_floor` [F] float32, and `active` [F] int64:
+            their tokens that were looked at.
         """
         places = self.places(tokens)
         size = len(starts) - 1

@@ -1,4 +1,4 @@
-"""The decoder directions of a dictionary, read as they are needed: a million of them need not fit into memory.
+"""The decoder directions of a dictionary, read as they are needed: a million need not fit into memory.
 
 Rows come as unit vectors in float32, N of them, D long. Of a dictionary on disk, a run of rows is read from
 its file, and scattered rows through a memory map, so that nothing stays. The safetensors header says where

@@ -5,14 +5,15 @@ The layout is t-SNE (van der Maaten and Hinton 2008) by openTSNE, from the ten n
 interpolation (FIt-SNE: Linderman et al. 2019, arXiv 1712.09005), whose cost grows as the number of features.
 Clusters are k-means on the layout: every feature has one, and a cluster is a region that can be pointed at.
 
-    map            x f32, y f32 in [0, 1), cluster i32: row i is feature i; NaN and -1 where it was never active
+    map            x f32, y f32 in [0, 1), cluster i32: row i is feature i; NaN and -1 where it was never
+                   active
     map_clusters   name text, features i64, x f32, y f32, share f32, background f32: see `naming`
     map_points     the features again, in the order of tiles: see `tiles`
     map_tiles      the tiles
 
 A map says what is near; what is far means little. How many of a feature's neighbours it keeps, and its
-trustworthiness (Venna and Kaski 2001), are measured on a sample of features, beside PCA and random places; they
-are in the `facts` of `map`, with the number of features left out because they were never active.
+trustworthiness (Venna and Kaski 2001), are measured on a sample of features, beside PCA and random places;
+they are in the `facts` of `map`, with the number of features left out because they were never active.
 
 The layout is written down every fifty steps; a killed job goes on from there, to the same map.
 """

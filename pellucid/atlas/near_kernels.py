@@ -1,6 +1,6 @@
-"""Compiled kernels of what lies near what: estimates by signs, the best of a product, counts of firing together.
+"""Compiled kernels of what lies near what: estimates by signs, the best of a product, firing together.
 
-Loops over features are shared out over threads by features, so that the results do not depend on their number.
+Loops are shared out over threads by features, so that the results do not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def estimate(
 def keep_best(
     products: np.ndarray, columns: np.ndarray, rows: np.ndarray, values: np.ndarray, ids: np.ndarray
 ) -> None:
-    """Take products [Q, C] into the best of each row, descending; of equal ones the lower number stands first.
+    """Take products [Q, C] into the best of each row, descending; of equals the lower number is first.
 
     Args:
         products: of some rows with the features `columns`.

@@ -3,10 +3,10 @@
 Q queries, N features that may be found, D width. All products are Q·N·D multiplications: ten minutes of two
 cores at N = Q = 2¹⁸ and D = 576, three hours at a million. There the features are put into about √N cells
 around the centres of spherical k-means, and a query is held against the members of the cells nearest to its
-own (inverted lists: Jégou et al. 2011, as in `dictionaries/routing.py`). How many cells that takes is found by
-measurement: the exact neighbours of a sample of queries say how far down the list of cells they lie. Half of
-the sample chooses the number, the other half measures the recall that is reported. Where most cells would have
-to be visited, because the directions have no structure, all products are computed after all.
+own (inverted lists: Jégou et al. 2011, as in `dictionaries/routing.py`). How many cells that takes is found
+by measurement: the exact neighbours of a sample of queries say how far down the list of cells they lie. Half
+of the sample chooses the number, the other half measures the recall that is reported. Where most cells would
+have to be visited, because the directions have no structure, all products are computed after all.
 
 Work is cut into parts that depend on nothing but what is asked, so that a killed job goes on after the last.
 """
@@ -101,6 +101,7 @@ class Cells:
 
     @property
     def parts(self) -> int:
+        """As many as there are cells."""
         return len(self.centres)
 
     def part(self, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -142,7 +142,7 @@ def by_direction(
 
 
 def by_chance(queries: Directions, number: int) -> dict[str, float]:
-    """The cosine of a feature with the nearest of so many random directions: mean, and 99th of 100 features."""
+    """The cosine of features with the nearest of so many random directions: mean, and 99th of 100."""
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(queries.count, min(_FLOOR_SAMPLE, queries.count), replace=False))
     sample = queries.take(rows)
@@ -179,7 +179,8 @@ def of(atlas: Atlas) -> Table:
     found = atlas.table("neighbours")
     if found is None:
         raise InputError(
-            f"The atlas {str(atlas.place)!r} has no neighbours yet. Find them with 'pellucid atlas neighbours'."
+            f"The atlas {str(atlas.place)!r} has no neighbours yet. Find them with "
+            "'pellucid atlas neighbours'."
         )
     if found.rows != atlas.num_features or found.record["facts"]["dictionary"] != atlas.record["dictionary"]:
         raise InputError(
@@ -190,12 +191,17 @@ def of(atlas: Atlas) -> Table:
 
 
 def searcher(atlas: Atlas, directions: Directions) -> Search:
-    """What finds the features nearest to any direction: by the table `signs`, or made now, which reads them all."""
+    """What finds the features nearest to any direction: by the table `signs`, or made now.
+
+    Raises:
+        InputError: when the table is of another dictionary.
+    """
     table = atlas.table("signs")
     if table is None:
         return Search.build(directions)
     if table.record["facts"]["dictionary"] != atlas.record["dictionary"]:
         raise InputError(
-            f"The table {str(table.place)!r} is of another dictionary. Remove it, or find the neighbours anew."
+            f"The table {str(table.place)!r} is of another dictionary. Find the neighbours anew with "
+            "'pellucid atlas neighbours'."
         )
     return Search.open(table, directions)

@@ -1,11 +1,11 @@
-"""The features nearest to any direction: one pass over a bit for each coordinate, then the exact cosines of few.
+"""The features nearest to any direction: one pass over a bit a coordinate, then the exact cosines of few.
 
 Directions are turned by a random rotation and their signs are kept, 72 bytes of 2304 at D = 576. The products
 of signs with a query estimate its cosine with each of N directions without bias, with a standard error of
-sqrt(π/2 − 1) / sqrt(D) at most, whatever the data (RaBitQ: Gao and Long 2024, arXiv 2405.12497, section 3; the
-query is rounded to 4 bits as there). Whatever could be among the nearest by twice that error has its cosine
-computed. There is nothing to train and no graph to build, and a direction that is no feature, which lies where
-no feature does, is found as surely as one that is.
+sqrt(π/2 − 1) / sqrt(D) at most, whatever the data (RaBitQ: Gao and Long 2024, arXiv 2405.12497, section 3;
+the query is rounded to 4 bits as there). Whatever could be among the nearest by twice that error has its
+cosine computed. There is nothing to train and no graph to build, and a direction that is no feature, which
+lies where no feature does, is found as surely as one that is.
 
 Of a million features it reads 76 MB; graphs and inverted lists of other libraries are measured beside it in
 benchmarks/atlas_near.py.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -65,8 +66,8 @@ class Search:
         words = -(-directions.width // 64)
         if found["code"].shape != (directions.count, words):
             raise IntegrityError(
-                f"The table {str(table.place)!r} is of {found['code'].shape[0]} directions, and the dictionary "
-                f"has {directions.count}. Run 'pellucid atlas neighbours' again."
+                f"The table {str(table.place)!r} is of {found['code'].shape[0]} directions, and the "
+                f"dictionary has {directions.count}. Run 'pellucid atlas neighbours' again."
             )
         return cls(directions, found["code"], found["scale"])
 
@@ -90,8 +91,8 @@ class Search:
         query = np.asarray(direction, np.float32)
         if query.shape != (self.directions.width,):
             raise InputError(
-                f"Expected a direction [{self.directions.width}], the width of what the dictionary writes; got "
-                f"{list(query.shape)}."
+                f"Expected a direction [{self.directions.width}], the width of what the dictionary writes; "
+                f"got {list(query.shape)}."
             )
         length = float(np.linalg.norm(query))
         if not 0 < length < math.inf:
@@ -132,6 +133,7 @@ def blocks(directions: Directions, *, progress: Progress = silent) -> Iterator[C
         progress("signs", at + len(turned), directions.count)
 
 
+@cache
 def rotation(width: int) -> np.ndarray:
     """[D, D] the random rotation of every search of this width."""
     drawn = np.random.default_rng(width).standard_normal((width, width))
@@ -140,7 +142,7 @@ def rotation(width: int) -> np.ndarray:
 
 
 def _planes(query: np.ndarray) -> tuple[np.ndarray, np.float32, np.float32, np.float32]:
-    """A rotated query [D] as bit planes [4, W] of its coordinates in 16 steps: lowest, step and sum of them."""
+    """A rotated query [D] in 16 steps: bit planes [4, W], the lowest coordinate, a step, the sum of all."""
     lowest = query.min()
     step = max((query.max() - lowest) / (2**_PLANES - 1), np.float32(1e-12))
     levels = np.rint((query - lowest) / step).astype(np.uint8)

@@ -2,26 +2,27 @@
 
 Two kinds of evidence are kept apart, each beside what chance gives.
 
-    by direction   the nearest decoder direction in the other dictionary, where both write vectors of one length;
-                   chance: as many random directions in place of the other's. Says something only where the two
-                   write into one space: one site, nearby layers, a model and its fine-tuned version.
+    by direction   the nearest decoder direction in the other dictionary, where both write vectors of one
+                   length; chance: as many random directions in place of the other's. Says something only
+                   where the two write into one space: one site, nearby layers, a model and its fine-tuned
+                   version.
     by firing      the feature of the other that fires most on the same tokens of the same text (see
                    `cofiring`); chance: its own tokens moved to other text. Works across layers and versions.
 
 A feature's fate is said from firing where both atlases read the same text, and else from direction:
 
     kept      each is the other's best, with a cosine of 0.7 or more (the bar of `dictionaries/agreement.py`)
-    split     not kept, and several of the other each have it as their best, fire inside it (seven tenths of their
-              tokens or more), and together could cover half of it or more
+    split     not kept, and several of the other each have it as their best, fire inside it (seven tenths of
+              their tokens or more), and together could cover half of it or more
     merged    not kept, and it fires inside one of the other that it shares as a best with others that do
     lost      nothing in the other goes beyond chance: its floor, or 99 of 100 random directions
     changed   beyond chance, and none of these: part of it is there
     silent    active on no token: nothing can be said
 
-Of the other dictionary's features `lost` reads `born`: nothing went before them. Splitting and merging are said
-from firing alone, because directions do not tell what is inside what. Two trainings that differ in nothing but
-the seed share part of their features only (Paulo and Belrose 2025, arXiv 2501.16615), so that a feature which
-is lost between two dictionaries is not for that reason lost from the model.
+Of the other dictionary's features `lost` reads `born`: nothing went before them. Splitting and merging are
+said from firing alone, because directions do not tell what is inside what. Two trainings that differ in
+nothing but the seed share part of their features only (Paulo and Belrose 2025, arXiv 2501.16615), so that a
+feature which is lost between two dictionaries is not for that reason lost from the model.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 
 FATES = ("silent", "kept", "split", "merged", "changed", "lost")
-"""In the order of their numbers in the column `fate`; `lost` is `born` in the table of the other's features."""
+"""In the order of their numbers in the column `fate`; `lost` is `born` in `origins_…`."""
 KEPT = 0.7
 INSIDE = 0.7
 COVERED = 0.5
@@ -77,12 +78,13 @@ class Succession:
 
 
 def compare(before: Side, after: Side, *, progress: Progress = silent) -> Succession:
-    """Write `became_<digest>` and `origins_<digest>` into the first atlas; the digest is of the other dictionary.
+    """Write `became_<digest>` and `origins_<digest>` into the first atlas; the digest is the other's.
 
-    Row i of `became_…` is feature i of the first, row i of `origins_…` feature i of the other. Columns of both:
-    direction i32, cosine f32, returned bool (the other's nearest is this one); firing i32, cofiring f32,
-    together i64 (tokens they share), active i64 (its tokens that were looked at), inside f32 (the share of these
-    that they share), cofiring_floor f32, answered bool; fate i8 (see `FATES`). A kind of evidence that cannot be had has no columns.
+    Row i of `became_…` is feature i of the first, row i of `origins_…` feature i of the other. Columns of
+    both: direction i32, cosine f32, returned bool (the other's nearest is this one); firing i32, cofiring
+    f32, together i64 (tokens they share), active i64 (its tokens that were looked at), inside f32 (the share
+    of these that they share), cofiring_floor f32, answered bool; fate i8 (see `FATES`). A kind of evidence
+    that cannot be had has no columns.
 
     Raises:
         InputError: when they are one dictionary, or have neither a text nor a space in common.
@@ -97,8 +99,8 @@ def compare(before: Side, after: Side, *, progress: Progress = silent) -> Succes
     if not space and not text:
         raise InputError(
             "There is nothing to compare by: the directions differ in length "
-            f"({before.directions.width} and {after.directions.width}), and the atlases are not of the same text "
-            "with postings. Build both with the same --text and --tokens."
+            f"({before.directions.width} and {after.directions.width}), and the atlases are not of the same "
+            "text with postings. Build both with the same --text and --tokens."
         )
     with neighbours.working({"compare": [one, two]}) as folder:
         columns: tuple[Columns, Columns] = ({}, {})
@@ -229,7 +231,7 @@ def _fates(own: Columns, other: Columns, counts: np.ndarray, facts: dict[str, An
 
 
 def _parted(own: Columns, other: Columns) -> np.ndarray:
-    """[N] whether several of the other have this one as their best, fire inside it, and could cover half of it."""
+    """[N] whether several of the other have it as their best, fire inside it, and could cover half of it."""
     inside = (
         (other["firing"] >= 0) & (other["inside"] >= INSIDE) & (other["cofiring"] > other["cofiring_floor"])
     )

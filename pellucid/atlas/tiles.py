@@ -2,12 +2,13 @@
 
 Tile (level, column, row) is the square of side 2^-level at column · side, row · side of the unit square. It
 holds the features that stand for those in it: of each of 32 × 32 equal squares of the tile, the first that is
-not in a tile above. Every feature is in one tile. Whoever draws a view takes the tiles of all levels that meet
-it, down to the level whose squares are as large as a few pixels; a tile whose `below` is 0 has none under it.
+not in a tile above. Every feature is in one tile. Whoever draws a view takes the tiles of all levels that
+meet it, down to the level whose squares are as large as a few pixels; a tile whose `below` is 0 has none
+under it.
 
     map_points   feature i32, x f32, y f32, cluster i32: tile after tile
-    map_tiles    level i32, column i32, row i32, start i64, stop i64: the rows of `map_points` that are its own;
-                 below i64: points in the tiles under it; by level, then row, then column
+    map_tiles    level i32, column i32, row i32, start i64, stop i64: the rows of `map_points` that are its
+                 own; below i64: points in the tiles under it; by level, then row, then column
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`pellucid atlas neighbours`, `similar`, `compare` and `map`: what lies near a feature, and what became of it."""
+"""`pellucid atlas neighbours`, `similar`, `compare`, `map`: what lies near a feature, what became of it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Near:
 
         if not 0 <= feature < self.atlas.num_features:
             raise InputError(
-                f"Feature {feature} does not exist: the atlas has features 0 to {self.atlas.num_features - 1}."
+                f"Feature {feature} does not exist: the atlas has features 0 to "
+                f"{self.atlas.num_features - 1}."
             )
 
     @cached_property
@@ -97,7 +98,8 @@ def neighbours(
     if json:
         return printing.as_json(facts)
     printing.note(
-        f"neighbours of {table.rows:,} features by direction ({facts['method']}, recall {facts['recall']:.3f})"
+        f"neighbours of {table.rows:,} features by direction ({facts['method']}, "
+        f"recall {facts['recall']:.3f})"
         + (
             f" and by firing over {facts['tokens']:,} tokens"
             if "tokens" in facts
@@ -234,8 +236,8 @@ def _show_firing(near: Near, feature: int, count: int, json: bool) -> None:
         [(i, f"{c:.3f}", f"{n:,}", "" if c > floor else "as by chance", near.said(i)) for i, c, n in found],
     )
     printing.note(
-        f"firing: cosine of being active on the same tokens. By chance, over {table.record['facts']['tokens']:,} "
-        f"tokens, its best is {floor:.3f}"
+        "firing: cosine of being active on the same tokens. By chance, over "
+        f"{table.record['facts']['tokens']:,} tokens, its best is {floor:.3f}"
     )
     return None
 
@@ -302,15 +304,16 @@ def _evidence(facts: dict[str, Any]) -> None:
         printing.note(
             f"by firing over {firing['tokens']:,} tokens: the median feature's best has a cosine of "
             f"{firing['became']['median']:.3f}, by chance {firing['became']['median_floor']:.3f}; "
-            f"0.7 is reached by {firing['became']['high']:.1%}, by chance {firing['became']['high_floor']:.1%}"
+            f"0.7 is reached by {firing['became']['high']:.1%}, "
+            f"by chance {firing['became']['high_floor']:.1%}"
         )
     else:
         printing.note("not by firing: the atlases are not of the same text, or have no postings")
     if direction:
         told = direction["became"]
         printing.note(
-            f"by direction: the median feature's nearest has a cosine of {told['median']:.3f}, of random directions "
-            f"{told['cosine_floor']:.3f}"
+            f"by direction: the median feature's nearest has a cosine of {told['median']:.3f}, of random "
+            f"directions {told['cosine_floor']:.3f}"
         )
     else:
         printing.note("not by direction: the two write vectors of different lengths")
@@ -322,8 +325,8 @@ def _told(one: Near, two: Near, feature: int, row: dict[str, Any]) -> list[tuple
         lines.append(
             (
                 "fires with",
-                f"{row['firing']} ({row['cofiring']:.3f}, by chance {row['cofiring_floor']:.3f}; {row['inside']:.0%} "
-                f"of its tokens): {two.said(row['firing'])}",
+                f"{row['firing']} ({row['cofiring']:.3f}, by chance {row['cofiring_floor']:.3f}; "
+                f"{row['inside']:.0%} of its tokens): {two.said(row['firing'])}",
             )
         )
     if row.get("direction", -1) >= 0:
@@ -381,7 +384,7 @@ def map_(
     ]
     printing.table(["", "neighbours kept", "trustworthiness"], rows)
     printing.note(
-        f"{table.rows - facts['left_out']:,} features; {facts['left_out']:,} that were never active are left out; "
-        f"clusters named by their {facts['named_by']}" + (f"; {plot}" if plot is not None else "")
+        f"{table.rows - facts['left_out']:,} features; {facts['left_out']:,} that were never active are left "
+        f"out; clusters named by their {facts['named_by']}" + (f"; {plot}" if plot is not None else "")
     )
     return None

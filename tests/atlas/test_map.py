@@ -1,4 +1,4 @@
-"""Maps: quality against full ranks, tiles that hold every feature once, names beside chance, a killed layout."""
+"""Maps: quality by full ranks, tiles that hold every feature once, names beside chance, a killed layout."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_layout_keeps_more_neighbours_than_two_components_and_chance() -> No
     similar = np.concatenate([nearest.plan(among, among).part(0)[1]])
     components = mapping.principal(among, living)
     layouts = {
-        "map": components * 0 + np.random.default_rng(0).standard_normal((40, 2))[living % 40] * 50 + components,
+        "map": np.random.default_rng(0).standard_normal((40, 2))[living % 40] * 50 + components,
         "pca": components,
         "random": np.random.default_rng(1).random((800, 2)),
     }
@@ -132,7 +132,8 @@ def test_every_point_is_in_one_tile_that_holds_it(seed: int, count: int, same: b
             squares = {tuple(s) for s in np.floor(places[inside] * tiles.SQUARES * 2.0**level).tolist()}
             # Something of every square is shown by this level or above it.
             at = np.flatnonzero(index["level"] <= level)
-            shown = points["feature"][np.concatenate([np.arange(index["start"][t], index["stop"][t]) for t in at])]
+            ranges = [np.arange(index["start"][t], index["stop"][t]) for t in at]
+            shown = points["feature"][np.concatenate(ranges)]
             seen = {tuple(s) for s in np.floor(places[shown] * tiles.SQUARES * 2.0**level).tolist()}
             assert squares <= seen
     assert covered == count
@@ -171,7 +172,8 @@ from pellucid.atlas.map import MapSettings
 from pellucid.atlas.pages import Atlas
 def told(stage, done, total, **_):
     print(stage, done, flush=True)
-mapping.build(Atlas.open(sys.argv[1]), Directions(torch.from_numpy(np.load(sys.argv[2]))), lambda t: f" word{t}",
+directions = Directions(torch.from_numpy(np.load(sys.argv[2])))
+mapping.build(Atlas.open(sys.argv[1]), directions, lambda t: f" word{t}",
     settings=MapSettings(seed=1), progress=told)
 """
 
@@ -201,9 +203,7 @@ def test_a_killed_layout_goes_on_to_the_same_map(
     assert mapping.build(Atlas.open(place), directions, piece, settings=settings).record["files"] == files
 
 
-def test_what_does_not_fit_is_refused(
-    dictionary: Dictionary, reader: Reader, tmp_path: Path
-) -> None:
+def test_what_does_not_fit_is_refused(dictionary: Dictionary, reader: Reader, tmp_path: Path) -> None:
     settings = building.AtlasSettings(promoted=0)
     rows = np.arange(len(reader.store.tokens))
     building.build([building.Target(dictionary, reader, tmp_path / "a")], rows, settings=settings)

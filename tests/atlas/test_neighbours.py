@@ -168,7 +168,11 @@ def test_threads_and_ranges_leave_no_trace(
 
 
 def test_what_does_not_fit_is_refused(
-    atlas: Atlas, dictionary_at: Callable[..., Dictionary], dictionary: Dictionary, reader: Reader, tmp_path: Path
+    atlas: Atlas,
+    dictionary_at: Callable[..., Dictionary],
+    dictionary: Dictionary,
+    reader: Reader,
+    tmp_path: Path,
 ) -> None:
     other = dictionary_at(dictionary.site, seed=5)
     with pytest.raises(InputError, match="another dictionary"):

@@ -99,12 +99,13 @@ def test_what_is_no_direction_is_refused(query: np.ndarray, message: str) -> Non
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["float32", "compact"])
-def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dictionary]:
+def saved(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Dictionary]:
     g = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(70, 24, generator=g), dim=1)
-    made = Dictionary(
-        Ports.of(Site("resid_post", 1)), "sha256:0", "topk", rows.clone(), torch.zeros(70), rows, torch.zeros(24), k=4
-    )
+    ports, bias, centre = Ports.of(Site("resid_post", 1)), torch.zeros(70), torch.zeros(24)
+    made = Dictionary(ports, "sha256:0", "topk", rows.clone(), bias, rows, centre, k=4)
     folder = tmp_path_factory.mktemp("saved") / "dictionary"
     files.save(made, folder, card={}, fixture=torch.randn(8, 24, generator=g), compact=request.param)
     return folder, files.load(folder)[0]

@@ -1,4 +1,4 @@
-"""Which feature became which: a dictionary whose features were put in another order, another one, worked cases."""
+"""Which feature became which: a dictionary in another order, one of another layer, worked cases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from pellucid.activations.reading import Reader
 from pellucid.atlas import build as building
-from pellucid.atlas import succession
+from pellucid.atlas import cofiring, succession
 from pellucid.atlas.directions import Directions
 from pellucid.atlas.pages import Atlas
 from pellucid.atlas.succession import FATES, Side
@@ -72,7 +72,7 @@ def test_cofiring_is_what_brute_force_gives_across_layers(
 ) -> None:
     before, after = side(dictionary), side(dictionary_at(Site("resid_post", 2), seed=3))
     found = succession.compare(before, after)
-    total = len(before.atlas.table("rows").column("start")) * before.atlas.record["length"]  # type: ignore[union-attr]
+    total = cofiring.needed(before.atlas, "rows").rows * before.atlas.record["length"]
     one, two = (s.atlas.active(0, total).dense().numpy() > 0 for s in (before, after))
     shared = one.T.astype(int) @ two.astype(int)
     cosine = shared / np.maximum(np.sqrt(np.outer(one.sum(0), two.sum(0))), 1)
@@ -83,9 +83,7 @@ def test_cofiring_is_what_brute_force_gives_across_layers(
     np.testing.assert_allclose(back["cofiring"], cosine.max(0), rtol=1e-6)
     rows = np.flatnonzero(table["answered"])
     np.testing.assert_array_equal(back["firing"][table["firing"][rows]], rows)
-    np.testing.assert_allclose(
-        table["inside"], table["together"] / np.maximum(one.sum(0), 1), rtol=1e-6
-    )
+    np.testing.assert_allclose(table["inside"], table["together"] / np.maximum(one.sum(0), 1), rtol=1e-6)
 
 
 def test_without_a_text_in_common_directions_alone_speak(dictionary: Dictionary, side: Made) -> None:
@@ -110,11 +108,17 @@ def test_split_and_merged_and_lost_are_told_apart() -> None:
     # Feature 0 goes over into 0 and 1 of the other; 1 stays; 2 has nothing beyond chance; 3 was never active;
     # 4 shares a part with 2 of the other.
     before = columns(
-        [(0, 0.6, 40, 100, 0.1), (3, 0.9, 50, 55, 0.1), (1, 0.1, 9, 90, 0.2), (-1, 0.0, 0, 0, 0.0), (2, 0.4, 30, 90, 0.1)],
+        [
+            (0, 0.6, 40, 100, 0.1), (3, 0.9, 50, 55, 0.1), (1, 0.1, 9, 90, 0.2), (-1, 0.0, 0, 0, 0.0),
+            (2, 0.4, 30, 90, 0.1),
+        ],
         [True, True, False, False, True],
     )  # fmt: skip
     after = columns(
-        [(0, 0.6, 40, 44, 0.1), (0, 0.5, 30, 33, 0.1), (4, 0.4, 30, 70, 0.1), (1, 0.9, 50, 52, 0.1), (0, 0.05, 8, 300, 0.2)],
+        [
+            (0, 0.6, 40, 44, 0.1), (0, 0.5, 30, 33, 0.1), (4, 0.4, 30, 70, 0.1), (1, 0.9, 50, 52, 0.1),
+            (0, 0.05, 8, 300, 0.2),
+        ],
         [True, False, True, True, False],
     )  # fmt: skip
     one = [FATES[f] for f in succession._fates(before, after, before["active"], {})]
