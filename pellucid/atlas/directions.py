@@ -23,7 +23,7 @@ from pellucid.core.errors import InputError, IntegrityError
 from pellucid.dictionaries.base import Dictionary
 
 _ROWS_AT_ONCE = 65_536
-_TYPES = {"F32": np.dtype("<f4"), "I8": np.dtype("i1")}
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I8": np.dtype("i1")}
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,9 @@ def _said(
     used, back = np.unique(all_ids[all_held], return_inverse=True)
     texts = [(_WORD.findall(piece(int(i)).lower()) or [""])[0] for i in used]
     words, of_token = np.unique(np.array(texts, dtype=str), return_inverse=True)
-    pairs = np.stack([np.nonzero(all_held)[0], of_token[back]], axis=1)
-    pairs = np.unique(pairs[words[pairs[:, 1]] != ""], axis=0)
-    return pairs[:, 0], pairs[:, 1], words.tolist()
+    held_by = np.stack([np.nonzero(all_held)[0], of_token[back]], axis=1)
+    held_by = np.unique(held_by[words[held_by[:, 1]] != ""], axis=0)
+    return held_by[:, 0], held_by[:, 1], words.tolist()
 
 
 def _scored(

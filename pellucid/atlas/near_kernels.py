@@ -19,7 +19,7 @@ def popcount(_context: Any, _word: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
-    return types.uint64(types.uint64), generate
+    return types.int64(types.uint64), generate
 
 
 @njit(parallel=True, cache=True)
@@ -53,11 +53,11 @@ def estimate(
         positive, ones, twos, fours, eights = 0, 0, 0, 0, 0
         for w in range(codes.shape[1]):
             code = codes[i, w]
-            positive += np.int64(popcount(code))
-            ones += np.int64(popcount(code & planes[0, w]))
-            twos += np.int64(popcount(code & planes[1, w]))
-            fours += np.int64(popcount(code & planes[2, w]))
-            eights += np.int64(popcount(code & planes[3, w]))
+            positive += popcount(code)
+            ones += popcount(code & planes[0, w])
+            twos += popcount(code & planes[1, w])
+            fours += popcount(code & planes[2, w])
+            eights += popcount(code & planes[3, w])
         levels = np.float32(ones + 2 * twos + 4 * fours + 8 * eights)
         found[i] = scale[i] * (2 * (lowest * np.float32(positive) + step * levels) - total)
 

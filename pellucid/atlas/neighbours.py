@@ -64,7 +64,8 @@ def build(atlas: Atlas, directions: Directions, *, progress: Progress = silent) 
             directions, directions, alive=alive, folder=folder, progress=progress
         )
         facts["dictionary"] = directions.digest
-        blocks = ({"similar": ids[a:b], "cosine": cosines[a:b]} for a, b in cofiring.ranges(atlas, _RANGE))
+        cuts = cofiring.ranges(atlas, _RANGE)
+        blocks: Iterator[Columns] = ({"similar": ids[a:b], "cosine": cosines[a:b]} for a, b in cuts)
         if atlas.table("postings") is not None:
             firing = Firing.lay(atlas, folder, progress=progress)
             facts |= {"tokens": firing.tokens, "share_of_rows": firing.share, "least": cofiring.LEAST_SHARED}

@@ -31,8 +31,8 @@ _PLANES = 4
 """Bits that a query's coordinates are rounded to."""
 _FIRST = 64
 """Candidates whose exact cosines say what the others must reach; a multiple of the count asked for."""
-_MARGIN = 2.0
-"""Standard errors that an estimate may be too low: 1 in 44 is lower still."""
+_MARGIN = 1.65
+"""Standard errors that an estimate may be too low: 1 in 20 is lower still."""
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ def _same_text(one: Atlas, two: Atlas) -> bool:
     if (one.record["store"], one.record["length"]) != (two.record["store"], two.record["length"]):
         return False
     read = [atlas.table("rows") for atlas in (one, two) if atlas.table("postings") is not None]
-    columns = [table.column("tokens") > 0 for table in read if table is not None]
-    return len(columns) == 2 and np.array_equal(*columns)
+    rows = [table.column("tokens") > 0 for table in read if table is not None]
+    return len(rows) == 2 and np.array_equal(rows[0], rows[1])
 
 
 def _by_direction(
@@ -149,8 +149,8 @@ def _by_direction(
         )
         found["direction"], found["cosine"] = ids[:, 0], cosines[:, 0]
         facts[name] = {**told, "median": float(np.median(cosines))}
-    for own, other in (columns, columns[::-1]):
-        own["returned"] = _returned(own["direction"], other["direction"])
+    for one, two in (columns, columns[::-1]):
+        one["returned"] = _returned(one["direction"], two["direction"])
     return facts
 
 
@@ -175,8 +175,8 @@ def _by_firing(
         found["cofiring_floor"] = joined["coactivity_floor"]
         facts["tokens"], facts["share_of_rows"] = firing.tokens, firing.share
         facts[name] = _beside_chance(found)
-    for own_columns, other_columns in (columns, columns[::-1]):
-        own_columns["answered"] = _returned(own_columns["firing"], other_columns["firing"])
+    for one, two in (columns, columns[::-1]):
+        one["answered"] = _returned(one["firing"], two["firing"])
     return facts
 
 

@@ -50,8 +50,8 @@ def cut(
         _, chosen = np.unique(square, return_index=True)
         level[left[chosen]] = number
         left = np.delete(left, chosen)
-    side = 1 << level.astype(np.int64)
-    column, row = ((places[:, axis] * side).astype(np.int64) for axis in (0, 1))
+    sides = 1 << level.astype(np.int64)
+    column, row = ((places[:, axis] * sides).astype(np.int64) for axis in (0, 1))
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
     sorted_by = np.lexsort((rank, column, row, level))
