@@ -1,4 +1,4 @@
-"""`atlas neighbours`, `similar`, `compare` and `map` on a tiny dictionary: what they print, and one clear line."""
+"""`atlas neighbours`, `similar`, `compare` and `map` on a tiny dictionary: what they print and refuse."""
 
 from __future__ import annotations
 
