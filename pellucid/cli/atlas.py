@@ -147,3 +147,23 @@ def show(
 app.command(search)
 app.command(find)
 app.command(families)
+app.command(
+    "pellucid.cli.atlas_near:neighbours",
+    name="neighbours",
+    help="Find the neighbours of every feature, by direction and by firing, and write them into the atlas.",
+)
+app.command(
+    "pellucid.cli.atlas_near:similar",
+    name="similar",
+    help="Show the features nearest to one, or to any direction.",
+)
+app.command(
+    "pellucid.cli.atlas_near:compare",
+    name="compare",
+    help="Say which feature of one dictionary became which of another, by direction and by firing.",
+)
+app.command(
+    "pellucid.cli.atlas_near:map_",
+    name="map",
+    help="Lay all features out in two dimensions, in named clusters, and write the map into the atlas.",
+)

@@ -35,7 +35,7 @@ def render(data: dict[str, Any]) -> str:
         TypeError: when the data holds what JSON cannot say, such as an array.
     """
     values = _finite(data)
-    slots = {"title": html.escape(str(values.get("title") or "Pellucid")), "data": _embedded(values)}
+    slots = {"title": html.escape(str(values.get("title") or "Pellucid")), "data": embedded(values)}
     template = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
     return re.sub(r"\{\{(title|data)\}\}", lambda match: slots[match[1]], template)
 
@@ -49,7 +49,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _embedded(values: Any) -> str:
+def embedded(values: Any) -> str:
     """Write JSON that can stand inside a script element: without `<`, it opens and closes no element."""
     text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")

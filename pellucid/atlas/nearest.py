@@ -1,0 +1,194 @@
+"""The nearest decoder directions of every feature: exact by blocks, or in cells where features are very many.
+
+Q queries, N features that may be found, D width. All products are Q·N·D multiplications: ten minutes of two
+cores at N = Q = 2¹⁸ and D = 576, three hours at a million. There the features are put into about √N cells
+around the centres of spherical k-means, and a query is held against the members of the cells nearest to its
+own (inverted lists: Jégou et al. 2011, as in `dictionaries/routing.py`). How many cells that takes is found
+by measurement: the exact neighbours of a sample of queries say how far down the list of cells they lie. Half
+of the sample chooses the number, the other half measures the recall that is reported. Where most cells would
+have to be visited, because the directions have no structure, all products are computed after all.
+
+Work is cut into parts that depend on nothing but what is asked, so that a killed job goes on after the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from pellucid.atlas.directions import Directions
+from pellucid.atlas.near_kernels import keep_best
+from pellucid.core.errors import InputError
+from pellucid.core.progress import Progress, silent
+from pellucid.dictionaries import routing
+
+_EXACT_PAIRS = 1 << 36
+"""Products that are all computed."""
+_QUERIES, _COLUMNS = 4096, 16_384
+"""Of a block of products: 256 MB."""
+_SAMPLE = 512
+_RECALL = 0.98
+"""Of the neighbours of the sample that cells must hold."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """How the nearest of all queries are found, part by part."""
+
+    queries: Directions
+    among: Directions
+    alive: np.ndarray
+    """[N] which features may be found."""
+    count: int
+    """How many to find."""
+    same: bool
+    """Whether the queries are the features themselves, of which none is its own neighbour."""
+    cells: Cells | None = None
+    """None where all products are computed."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """How it is done, and with which recall."""
+
+    @property
+    def parts(self) -> int:
+        """How many parts the work has."""
+        return -(-self.queries.count // _QUERIES) if self.cells is None else self.cells.parts
+
+    def part(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Queries [P], and the numbers [P, count] int32 and cosines [P, count] float32 of their nearest.
+
+        Where there are fewer, numbers are -1 and cosines 0.
+        """
+        if self.cells is None:
+            rows = np.arange(number * _QUERIES, min(self.queries.count, (number + 1) * _QUERIES))
+            columns = np.flatnonzero(self.alive)
+            return rows, *self._best(rows, columns)
+        rows, columns = self.cells.part(number)
+        return rows, *self._best(rows, columns)
+
+    def _best(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ids = np.full((len(rows), self.count), -1, np.int32)
+        values = np.full((len(rows), self.count), -2, np.float32)
+        for first in range(0, len(rows), _QUERIES):
+            mine = slice(first, first + _QUERIES)
+            query = torch.from_numpy(self.queries.take(rows[mine]))
+            own = rows[mine] if self.same else np.full(len(query), -1)
+            for at in range(0, len(columns), _COLUMNS):
+                some = columns[at : at + _COLUMNS]
+                contiguous = some[-1] - some[0] + 1 == len(some)
+                block = (
+                    self.among.block(int(some[0]), int(some[-1]) + 1) if contiguous else self.among.take(some)
+                )
+                products = query @ torch.from_numpy(block).T
+                keep_best(products.numpy(), some, own, values[mine], ids[mine])
+        values[ids < 0] = 0
+        return ids, values
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which features lie in which cell, and which cells are visited."""
+
+    centres: np.ndarray
+    """[C, D]."""
+    cell: np.ndarray
+    """[N] the cell of each feature, -1 of one that may not be found."""
+    query_cell: np.ndarray
+    """[Q] the cell of each query."""
+    visits: int
+
+    @property
+    def parts(self) -> int:
+        """As many as there are cells."""
+        return len(self.centres)
+
+    def part(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The queries of a cell, and the features of the cells that are visited from there, ascending."""
+        visited = _ranked(self.centres, self.centres[number : number + 1])[0, : self.visits]
+        return np.flatnonzero(self.query_cell == number), np.flatnonzero(np.isin(self.cell, visited))
+
+
+def plan(
+    queries: Directions,
+    among: Directions,
+    *,
+    alive: np.ndarray | None = None,
+    count: int = 10,
+    exact_pairs: int = _EXACT_PAIRS,
+    progress: Progress = silent,
+) -> Nearest:
+    """Decide how the nearest of all queries are found; where features are many, this measures.
+
+    Args:
+        queries: whose neighbours are looked for.
+        among: where; the same object if features are compared with each other.
+        alive: [N] which of them may be found; all by default.
+        count: how many neighbours.
+        exact_pairs: compute all products if there are no more pairs than so many.
+        progress: told of directions that were put into cells.
+
+    Raises:
+        InputError: when the two are not of one width, or none may be found.
+    """
+    if queries.width != among.width:
+        raise InputError(f"Directions of {queries.width} and of {among.width} numbers cannot be compared.")
+    alive = np.ones(among.count, bool) if alive is None else alive
+    if not alive.any():
+        raise InputError("No feature was active on any token: there is nothing to compare.")
+    same = queries is among
+    whole = Nearest(queries, among, alive, count, same, facts={"method": "exact", "recall": 1.0})
+    if queries.count * int(alive.sum()) <= exact_pairs:
+        return whole
+    cells = _cells(queries, among, alive, same, progress)
+    rng = np.random.default_rng(0)
+    sample = np.sort(rng.choice(queries.count, min(_SAMPLE, queries.count), replace=False))
+    ids, _ = whole._best(sample, np.flatnonzero(alive))
+    ranks = np.argsort(_ranked(cells.centres, cells.centres), axis=1)
+    depth = np.where(
+        ids >= 0, ranks[cells.query_cell[sample]][np.arange(len(sample))[:, None], cells.cell[ids]], 0
+    )
+    visits = int(np.quantile(depth[::2], _RECALL, method="higher")) + 1
+    if visits > len(cells.centres) // 2:
+        return whole
+    facts = {
+        "method": "cells",
+        "cells": len(cells.centres),
+        "visited": visits,
+        "recall": float((depth[1::2] < visits).mean()),
+        "recall_measured_on": len(depth[1::2]),
+    }
+    chosen = Cells(cells.centres, cells.cell, cells.query_cell, visits)
+    return Nearest(queries, among, alive, count, same, chosen, facts)
+
+
+def _cells(
+    queries: Directions, among: Directions, alive: np.ndarray, same: bool, progress: Progress
+) -> Cells:
+    living = np.flatnonzero(alive)
+    number = 1 << max(1, round(np.log2(np.sqrt(len(living)))))
+    drawn = np.sort(np.random.default_rng(1).choice(living, min(len(living), 64 * number), replace=False))
+    sample = torch.from_numpy(among.take(drawn))
+    centres = routing.cluster(sample, number, 1, torch.Generator().manual_seed(0)).rows
+    del sample
+    cell = np.where(alive, _assigned(among, centres, progress), -1).astype(np.int32)
+    query_cell = cell if same else _assigned(queries, centres, progress)
+    if same and not alive.all():
+        query_cell = _assigned(queries, centres, silent)
+    return Cells(centres.numpy(), cell, query_cell, 1)
+
+
+def _assigned(directions: Directions, centres: torch.Tensor, progress: Progress) -> np.ndarray:
+    found = np.empty(directions.count, np.int32)
+    for at in range(0, directions.count, _COLUMNS):
+        block = torch.from_numpy(directions.block(at, min(directions.count, at + _COLUMNS)))
+        found[at : at + len(block)] = routing.assigned(block, centres).numpy()
+        progress("cells", at + len(block), directions.count)
+    return found
+
+
+def _ranked(centres: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """[F, C] all cells, the nearest to each of [F, D] first."""
+    order: np.ndarray = np.argsort(-(of @ centres.T), axis=1, kind="stable")
+    return order

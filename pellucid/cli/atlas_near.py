@@ -1,0 +1,390 @@
+"""`pellucid atlas neighbours`, `similar`, `compare`, `map`: what lies near a feature, what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pellucid.atlas.directions import Directions
+    from pellucid.atlas.pages import Atlas
+    from pellucid.atlas.succession import Side
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@dataclass(frozen=True)
+class Near:
+    """An atlas and the directions of its dictionary, without the rest of the dictionary or its model."""
+
+    folder: Path
+    atlas: Atlas
+    directions: Directions
+
+    @classmethod
+    def open(cls, dictionary: str, atlas: str | None) -> Near:
+        """Open a dictionary's atlas: at an address, or in the dictionary's folder."""
+        from pellucid.atlas import neighbours
+        from pellucid.atlas.directions import Directions
+        from pellucid.atlas.pages import Atlas
+        from pellucid.dictionaries import shipped
+
+        folder = shipped.resolve(dictionary)
+        found = cls(folder, Atlas.open(atlas or folder / "atlas"), Directions.open(folder))
+        neighbours.check(found.atlas, found.directions)
+        return found
+
+    def check_feature(self, feature: int) -> None:
+        """Refuse a feature that does not exist."""
+        from pellucid.core.errors import InputError
+
+        if not 0 <= feature < self.atlas.num_features:
+            raise InputError(
+                f"Feature {feature} does not exist: the atlas has features 0 to "
+                f"{self.atlas.num_features - 1}."
+            )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from pellucid.core import files
+        from pellucid.models.model import load
+
+        return load(files.read_json(self.folder / "card.json")["model_reference"], device="cpu")
+
+    def piece(self, token: int) -> str:
+        """The text of a token."""
+        return str(self._tokenizer.decode([token]))
+
+    def said(self, feature: int, count: int = 6) -> str:
+        """What is known of a feature in a few words: its label, or what it promotes, or is active on."""
+        labels = self.atlas.table("labels")
+        if labels is not None:
+            row = labels.row(feature, ["text", "reliable"])
+            return str(row["text"]) if row["reliable"] else "no reliable label"
+        page = self.atlas.page(feature)
+        tokens = page.promoted if page.promoted is not None else list(page.token_counts)
+        texts = (self.piece(t).strip() for t in tokens)
+        return " · ".join([t for t in dict.fromkeys(texts) if t][:count])
+
+
+def neighbours(
+    *,
+    dictionary: str = "smollm2",
+    atlas: str | None = None,
+    json: Flag = False,
+) -> None:
+    """Find the neighbours of every feature, by direction and by firing, and write them into the atlas.
+
+    Killed at any moment, the same command goes on to the same tables.
+
+    Args:
+        dictionary: the name of a shipped dictionary, or a folder.
+        atlas: folder or URL of its atlas; by default the one in the dictionary's folder.
+        json: print how they were found as JSON.
+    """
+    from pellucid.atlas import neighbours as finding
+    from pellucid.cli import printing
+
+    near = Near.open(dictionary, atlas)
+    with printing.progress(quiet=json) as progress:
+        table = finding.build(near.atlas, near.directions, progress=progress)
+    facts = dict(table.record["facts"])
+    if json:
+        return printing.as_json(facts)
+    printing.note(
+        f"neighbours of {table.rows:,} features by direction ({facts['method']}, "
+        f"recall {facts['recall']:.3f})"
+        + (
+            f" and by firing over {facts['tokens']:,} tokens"
+            if "tokens" in facts
+            else "; no postings: none by firing"
+        )
+    )
+    return None
+
+
+def similar(
+    feature: int | None = None,
+    /,
+    *,
+    by: Literal["direction", "firing"] = "direction",
+    vector: Path | None = None,
+    dictionary: str = "smollm2",
+    atlas: str | None = None,
+    count: int = 10,
+    json: Flag = False,
+) -> None:
+    """Show the features nearest to one, or to any direction.
+
+    Args:
+        feature: the feature's number.
+        by: direction: cosine of the decoder directions; firing: how often both are active on one token.
+        vector: in place of a feature, a file of numpy (.npy) with a direction of the dictionary's width.
+        dictionary: the name of a shipped dictionary, or a folder.
+        atlas: folder or URL of its atlas; by default the one in the dictionary's folder.
+        count: how many features to show.
+        json: print JSON.
+    """
+    from pellucid.core.errors import InputError
+
+    if (feature is None) == (vector is None):
+        raise InputError("Give either the number of a feature or a --vector.")
+    if vector is not None and by == "firing":
+        raise InputError("A direction that is no feature fires nowhere: leave out --by firing.")
+    if count < 1:
+        raise InputError(f"Expected a count of 1 or more; got {count}.")
+    near = Near.open(dictionary, atlas)
+    if feature is not None:
+        near.check_feature(feature)
+    if by == "firing":
+        assert feature is not None
+        _show_firing(near, feature, count, json)
+    else:
+        _show_direction(near, feature, _vector(vector) if vector is not None else None, count, json)
+
+
+def _vector(path: Path) -> np.ndarray:
+    import numpy as np
+
+    from pellucid.core.errors import InputError
+
+    try:
+        found: np.ndarray = np.load(path, allow_pickle=False)
+        return found.astype(np.float32).reshape(-1)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{str(path)!r} is not an array of numbers that numpy can read ({error})."
+        ) from error
+
+
+def _show_direction(
+    near: Near, feature: int | None, vector: np.ndarray | None, count: int, json: bool
+) -> None:
+    import numpy as np
+
+    from pellucid.atlas import neighbours as finding
+    from pellucid.cli import printing
+
+    table = near.atlas.table("neighbours")
+    floor: float | None = None
+    if table is not None:
+        facts = finding.of(near.atlas).record["facts"]
+        floor = float(facts["cosine_floor"])
+    if feature is not None and table is not None and count <= finding.COUNT:
+        row = table.row(feature, ["similar", "cosine"])
+        ids, cosines = row["similar"][:count], row["cosine"][:count]
+    else:
+        alive = near.atlas.features.column("count") > 0
+        if feature is not None:
+            alive[feature] = False
+            vector = near.directions.take(np.array([feature]))[0]
+        assert vector is not None
+        ids, cosines = finding.searcher(near.atlas, near.directions).nearest(vector, count, among=alive)
+    found = [(int(i), float(c)) for i, c in zip(ids, cosines, strict=True) if i >= 0]
+    if json:
+        return printing.as_json(
+            {
+                "feature": feature,
+                "by": "direction",
+                "cosine_floor": floor,
+                "similar": [{"feature": i, "cosine": c} for i, c in found],
+            }
+        )
+    printing.table(
+        ["feature", "cosine", "what is known of it"], [(i, f"{c:.3f}", near.said(i)) for i, c in found]
+    )
+    if floor is not None:
+        printing.note(f"by chance: the nearest of as many random directions has a cosine of {floor:.3f}")
+    return None
+
+
+def _show_firing(near: Near, feature: int, count: int, json: bool) -> None:
+    from pellucid.atlas import neighbours as finding
+    from pellucid.cli import printing
+    from pellucid.core.errors import InputError
+
+    table = finding.of(near.atlas)
+    if "coactive" not in table.columns:
+        raise InputError(
+            "The atlas was built without postings: which features fire together is not known. Build it whole "
+            "with 'pellucid atlas build', and find the neighbours again."
+        )
+    row = table.row(feature, ["coactive", "coactivity", "together", "coactivity_floor"])
+    floor = float(row["coactivity_floor"])
+    found = [
+        (int(i), float(c), int(n))
+        for i, c, n in zip(row["coactive"], row["coactivity"], row["together"], strict=True)
+        if i >= 0
+    ][:count]
+    if json:
+        return printing.as_json(
+            {
+                "feature": feature,
+                "by": "firing",
+                "coactivity_floor": floor,
+                "similar": [{"feature": i, "coactivity": c, "together": n} for i, c, n in found],
+            }
+        )
+    printing.table(
+        ["feature", "firing", "tokens", "", "what is known of it"],
+        [(i, f"{c:.3f}", f"{n:,}", "" if c > floor else "as by chance", near.said(i)) for i, c, n in found],
+    )
+    printing.note(
+        "firing: cosine of being active on the same tokens. By chance, over "
+        f"{table.record['facts']['tokens']:,} tokens, its best is {floor:.3f}"
+    )
+    return None
+
+
+def compare(
+    before: str,
+    after: str,
+    /,
+    *,
+    feature: int | None = None,
+    atlas: str | None = None,
+    other_atlas: str | None = None,
+    json: Flag = False,
+) -> None:
+    """Say which feature of one dictionary became which of another, by direction and by firing.
+
+    Works for two dictionaries of one model, of two layers, or of two versions of a model, whose atlases were
+    built over the same text. The tables are written into the first atlas.
+
+    Args:
+        before: the name of a shipped dictionary, or a folder.
+        after: the other.
+        feature: show what became of this feature alone.
+        atlas: folder or URL of the first atlas; by default the one in the dictionary's folder.
+        other_atlas: the same for the other.
+        json: print JSON.
+    """
+    from pellucid.atlas import succession
+    from pellucid.cli import printing
+
+    one, two = Near.open(before, atlas), Near.open(after, other_atlas)
+    if feature is not None:
+        one.check_feature(feature)
+    with printing.progress(quiet=json) as progress:
+        found = succession.compare(_side(one), _side(two), progress=progress)
+    if feature is not None:
+        row = {name: value.item() for name, value in found.became.row(feature).items()}
+        row["fate"] = succession.FATES[row["fate"]]
+        if json:
+            return printing.as_json({"feature": feature, **row})
+        return printing.table(["", ""], _told(one, two, feature, row))
+    counts = found.counts()
+    if json:
+        return printing.as_json({"fates": counts, **found.facts})
+    fates = [f for f in succession.FATES if f != "lost"]
+    rows = [(f, f"{counts['became'][f]:,}", f"{counts['origins'][f]:,}") for f in fates]
+    rows.append(("lost, or born", f"{counts['became']['lost']:,}", f"{counts['origins']['born']:,}"))
+    printing.table(["", "of the first", "of the other"], rows)
+    _evidence(found.facts)
+    return None
+
+
+def _side(near: Near) -> Side:
+    from pellucid.atlas.succession import Side
+
+    return Side(near.atlas, near.directions)
+
+
+def _evidence(facts: dict[str, Any]) -> None:
+    from pellucid.cli import printing
+
+    firing, direction = facts.get("firing"), facts.get("direction")
+    if firing:
+        printing.note(
+            f"by firing over {firing['tokens']:,} tokens: the median feature's best has a cosine of "
+            f"{firing['became']['median']:.3f}, by chance {firing['became']['median_floor']:.3f}; "
+            f"0.7 is reached by {firing['became']['high']:.1%}, "
+            f"by chance {firing['became']['high_floor']:.1%}"
+        )
+    else:
+        printing.note("not by firing: the atlases are not of the same text, or have no postings")
+    if direction:
+        told = direction["became"]
+        printing.note(
+            f"by direction: the median feature's nearest has a cosine of {told['median']:.3f}, of random "
+            f"directions {told['cosine_floor']:.3f}"
+        )
+    else:
+        printing.note("not by direction: the two write vectors of different lengths")
+
+
+def _told(one: Near, two: Near, feature: int, row: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [("feature", f"{feature}: {one.said(feature)}"), ("fate", str(row["fate"]))]
+    if row.get("firing", -1) >= 0:
+        lines.append(
+            (
+                "fires with",
+                f"{row['firing']} ({row['cofiring']:.3f}, by chance {row['cofiring_floor']:.3f}; "
+                f"{row['inside']:.0%} of its tokens): {two.said(row['firing'])}",
+            )
+        )
+    if row.get("direction", -1) >= 0:
+        lines.append(
+            ("points with", f"{row['direction']} (cosine {row['cosine']:.3f}): {two.said(row['direction'])}")
+        )
+    return lines
+
+
+def map_(
+    *,
+    dictionary: str = "smollm2",
+    atlas: str | None = None,
+    plot: Path | None = None,
+    clusters: int | None = None,
+    seed: int = 0,
+    json: Flag = False,
+) -> None:
+    """Lay all features out in two dimensions, in named clusters, and write the map into the atlas.
+
+    Needs the neighbours. A map that is there with the same settings is not made again; killed at any moment,
+    the same command goes on to the same map.
+
+    Args:
+        dictionary: the name of a shipped dictionary, or a folder.
+        atlas: folder or URL of its atlas; by default the one in the dictionary's folder.
+        plot: also write the map as one HTML page that asks the network for nothing.
+        clusters: how many; by default a quarter of the square root of the number of features.
+        seed: of the clusters, and of which features stand for others.
+        json: print how good the map is as JSON.
+    """
+    from pellucid.atlas import map as mapping
+    from pellucid.cli import map_page, printing
+    from pellucid.core import files
+    from pellucid.core.errors import InputError
+
+    if clusters is not None and clusters < 1:
+        raise InputError(f"Expected 1 cluster or more; got {clusters}.")
+    near = Near.open(dictionary, atlas)
+    settings = mapping.MapSettings(seed, clusters)
+    with printing.progress(quiet=json) as progress:
+        table = mapping.build(near.atlas, near.directions, near.piece, settings=settings, progress=progress)
+    facts = dict(table.record["facts"])
+    if plot is not None:
+        files.write_text(plot, map_page.render(near.atlas, near.said))
+    if json:
+        return printing.as_json(facts)
+    rows = [
+        (
+            {"map": "map", "pca": "two principal components", "random": "random places"}[name],
+            f"{q['kept']:.1%}",
+            f"{q['trustworthiness']:.3f}",
+        )
+        for name, q in facts["quality"].items()
+    ]
+    printing.table(["", "neighbours kept", "trustworthiness"], rows)
+    printing.note(
+        f"{table.rows - facts['left_out']:,} features; {facts['left_out']:,} that were never active are left "
+        f"out; clusters named by their {facts['named_by']}" + (f"; {plot}" if plot is not None else "")
+    )
+    return None
