@@ -4,8 +4,8 @@ Directions are turned by a random rotation and their signs are kept, 72 bytes of
 of signs with a query estimate its cosine with each of N directions without bias, with a standard error of
 sqrt(π/2 − 1) / sqrt(D) at most, whatever the data (RaBitQ: Gao and Long 2024, arXiv 2405.12497, section 3;
 the query is rounded to 4 bits as there). Whatever could be among the nearest, by 1.65 times that error, has
-its cosine computed. There is nothing to train and no graph to build, and the neighbours of a direction that is
-no feature are found as surely as those of one that is.
+its cosine computed. There is nothing to train and no graph to build, and the neighbours of a direction that
+is no feature are found as surely as those of one that is.
 
 Of a million features it reads 76 MB; graphs and inverted lists of other libraries are measured beside it in
 benchmarks/atlas_near.py.
