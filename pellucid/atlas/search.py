@@ -29,8 +29,8 @@ from pellucid.core.progress import Progress, silent
 _ROWS_AT_ONCE = 16_384
 _PLANES = 4
 """Bits that a query's coordinates are rounded to."""
-_FIRST = 64
-"""Candidates whose exact cosines say what the others must reach; a multiple of the count asked for."""
+_FIRST, _FIRST_EACH = 512, 16
+"""Candidates whose exact cosines say what the others must reach: so many, and for each neighbour asked for."""
 _MARGIN = 1.65
 """Standard errors that an estimate may be too low: 1 in 20 is lower still."""
 
@@ -102,7 +102,7 @@ class Search:
         near_kernels.estimate(self.codes, self.scale, *_planes(query @ rotation(len(query))), estimates)
         if among is not None:
             estimates[~among] = -np.inf
-        first = min(len(estimates), _FIRST * count)
+        first = min(len(estimates), _FIRST + _FIRST_EACH * count)
         tried = np.argpartition(estimates, -first)[-first:]
         tried = tried[np.isfinite(estimates[tried])]
         cosines = self.directions.take(tried) @ query
