@@ -30,7 +30,7 @@ _ROWS_AT_ONCE = 16_384
 _PLANES = 4
 """Bits that a query's coordinates are rounded to."""
 _FIRST, _FIRST_EACH = 512, 16
-"""Candidates whose exact cosines say what the others must reach: so many, and for each neighbour asked for."""
+"""Candidates whose exact cosines say what others must reach: so many, and for each neighbour asked for."""
 _MARGIN = 1.65
 """Standard errors that an estimate may be too low: 1 in 20 is lower still."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pellucid.atlas.directions import Directions
     from pellucid.atlas.pages import Atlas
     from pellucid.atlas.succession import Side
+    from pellucid.models.model import Model
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -51,26 +53,40 @@ class Near:
             )
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def _model(self) -> Model:
         from pellucid.core import files
         from pellucid.models.model import load
 
         return load(files.read_json(self.folder / "card.json")["model_reference"], device="cpu")
 
+    @cached_property
+    def _pieces(self) -> dict[int, str]:
+        return {}
+
     def piece(self, token: int) -> str:
         """The text of a token."""
-        return str(self._tokenizer.decode([token]))
+        if token not in self._pieces:
+            self._pieces[token] = str(self._model.decode([token]))
+        return self._pieces[token]
 
-    def said(self, feature: int, count: int = 6) -> str:
-        """What is known of a feature in a few words: its label, or what it promotes, or is active on."""
-        labels = self.atlas.table("labels")
+    def said(self, features: Sequence[int], count: int = 6) -> list[str]:
+        """What is known of features in a few words: a label, or what it promotes, or is active on."""
+        labels, effects = self.atlas.table("labels"), self.atlas.table("effects")
         if labels is not None:
-            row = labels.row(feature, ["text", "reliable"])
-            return str(row["text"]) if row["reliable"] else "no reliable label"
-        page = self.atlas.page(feature)
-        tokens = page.promoted if page.promoted is not None else list(page.token_counts)
-        texts = (self.piece(t).strip() for t in tokens)
-        return " · ".join([t for t in dict.fromkeys(texts) if t][:count])
+            rows = labels.take(features, ["text", "reliable"])
+            pairs = zip(rows["text"], rows["reliable"], strict=True)
+            return [str(text) if reliable else "no reliable label" for text, reliable in pairs]
+        if effects is not None:
+            rows = effects.take(features, ["promoted", "promoted_scores"])
+            ids, held = rows["promoted"], rows["promoted_scores"] > 0
+        else:
+            rows = self.atlas.features.take(features, ["token_ids", "token_counts"])
+            ids, held = rows["token_ids"], rows["token_counts"] > 0
+        texts = (
+            [self.piece(t).strip() for t in i[h][: 2 * count].tolist()]
+            for i, h in zip(ids, held, strict=True)
+        )
+        return [" · ".join([t for t in dict.fromkeys(some) if t][:count]) for some in texts]
 
 
 def neighbours(
@@ -197,7 +213,8 @@ def _show_direction(
             }
         )
     printing.table(
-        ["feature", "cosine", "what is known of it"], [(i, f"{c:.3f}", near.said(i)) for i, c in found]
+        ["feature", "cosine", "what is known of it"],
+        [(i, f"{c:.3f}", t) for (i, c), t in zip(found, near.said([i for i, _ in found]), strict=True)],
     )
     if floor is not None:
         printing.note(f"by chance: the nearest of as many random directions has a cosine of {floor:.3f}")
@@ -233,7 +250,10 @@ def _show_firing(near: Near, feature: int, count: int, json: bool) -> None:
         )
     printing.table(
         ["feature", "firing", "tokens", "", "what is known of it"],
-        [(i, f"{c:.3f}", f"{n:,}", "" if c > floor else "as by chance", near.said(i)) for i, c, n in found],
+        [
+            (i, f"{c:.3f}", f"{n:,}", "" if c > floor else "as by chance", t)
+            for (i, c, n), t in zip(found, near.said([i for i, _, _ in found]), strict=True)
+        ],
     )
     printing.note(
         "firing: cosine of being active on the same tokens. By chance, over "
@@ -320,18 +340,21 @@ def _evidence(facts: dict[str, Any]) -> None:
 
 
 def _told(one: Near, two: Near, feature: int, row: dict[str, Any]) -> list[tuple[str, str]]:
-    lines = [("feature", f"{feature}: {one.said(feature)}"), ("fate", str(row["fate"]))]
+    lines = [("feature", f"{feature}: {one.said([feature])[0]}"), ("fate", str(row["fate"]))]
     if row.get("firing", -1) >= 0:
         lines.append(
             (
                 "fires with",
                 f"{row['firing']} ({row['cofiring']:.3f}, by chance {row['cofiring_floor']:.3f}; "
-                f"{row['inside']:.0%} of its tokens): {two.said(row['firing'])}",
+                f"{row['inside']:.0%} of its tokens): {two.said([row['firing']])[0]}",
             )
         )
     if row.get("direction", -1) >= 0:
         lines.append(
-            ("points with", f"{row['direction']} (cosine {row['cosine']:.3f}): {two.said(row['direction'])}")
+            (
+                "points with",
+                f"{row['direction']} (cosine {row['cosine']:.3f}): {two.said([row['direction']])[0]}",
+            )
         )
     return lines
 

@@ -7,7 +7,7 @@ and no more than it can hold; it says how many it leaves out. Words are written 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,12 @@ _MOST = 100_000
 _WITH_WORDS = 20_000
 
 
-def render(atlas: Atlas, said: Callable[[int], str]) -> str:
+def render(atlas: Atlas, said: Callable[[Sequence[int]], list[str]]) -> str:
     """The page of an atlas that has a map.
 
     Args:
         atlas: with the tables of a map.
-        said: what is known of a feature, in a few words.
+        said: what is known of each of some features, in a few words.
     """
     from importlib import resources
 
@@ -45,7 +45,7 @@ def render(atlas: Atlas, said: Callable[[int], str]) -> str:
         "feature": _packed(shown["feature"], np.int32),
         "cluster": _packed(shown["cluster"], np.uint16),
         "level": _packed(level, np.uint8),
-        "words": [said(int(f)) for f in shown["feature"][:_WITH_WORDS]],
+        "words": said(shown["feature"][:_WITH_WORDS].tolist()),
         "clusters": [
             {"name": str(n), "x": float(x), "y": float(y), "features": int(f)}
             for n, x, y, f in zip(named["name"], named["x"], named["y"], named["features"], strict=True)
