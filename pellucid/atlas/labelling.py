@@ -147,6 +147,13 @@ class Subject:
                     settings=settings,
                 )
 
+    def outputs(self) -> Outputs | None:
+        """What features do when they are turned up, if that was measured."""
+        effects, vocabulary = self.atlas.table("effects"), self.atlas.table("vocabulary")
+        if effects is None or vocabulary is None:
+            return None
+        return Outputs(self.model, effects, vocabulary.column("count"))
+
     def _stop(self, feature: int) -> int:
         return int(self.starts[feature] + self.counts[feature])
 
@@ -269,8 +276,7 @@ class _Job:
         # What failed is tried again.
         failed = [f for f in chosen[done[chosen]].tolist() if "failed" in (kept.get(str(f)) or {})]
         self._open = np.unique(np.concatenate([self._open, np.array(failed, np.int64)]))
-        effects = subject.atlas.table("effects")
-        self._outputs = Outputs(subject.model, effects) if effects is not None and len(self._open) else None
+        self._outputs = subject.outputs() if len(self._open) else None
         self._reliable = self._labelled = self._failed_in_a_row = 0
 
     def work(self, progress: Progress) -> str:

@@ -14,7 +14,7 @@
     agreement                         of the two, with agreement_floor and agreement_bar
 
 Where nothing was measured a figure is NaN. The compact form, for dictionaries that are shipped, has text,
-explainer, reliable, score, floor, effect and effect_reliable alone.
+explainer, reliable, score, floor, effect and effect_reliable alone, and texts only where they are reliable.
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ def compact(table: Table, address: Place | Path | str) -> Table:
 
     def blocks() -> Iterator[Columns]:
         for _, block in table.blocks(COMPACT):
-            figures = {name: np.round(block[name], 2).astype(np.float16) for name in ("score", "floor")}
-            yield {name: figures.get(name, block[name]) for name in COMPACT}
+            small = {name: np.round(block[name], 2).astype(np.float16) for name in ("score", "floor")}
+            for name, flag in (("text", "reliable"), ("effect", "effect_reliable")):
+                small[name] = np.where(block[flag], block[name], "").astype(object)
+            yield {name: small.get(name, block[name]) for name in COMPACT}
 
     return tables.write(address, blocks(), facts=table.record["facts"])

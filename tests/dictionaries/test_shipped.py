@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pellucid.activations.tokens import TokenStore
+from pellucid.atlas.labels import labels_of
 from pellucid.atlas.pages import Atlas, snippets
 from pellucid.core.errors import UnknownNameError
 from pellucid.dictionaries import files, shipped
@@ -78,3 +79,15 @@ def test_an_example_is_strong_where_the_atlas_says(folder: Path, smollm2: Model)
     shown = snippets(page, store, smollm2, dictionary, count=1)
     # The atlas was measured where rows are read by the batch.
     assert max(shown[0].values) == pytest.approx(page.examples[0].value, rel=1e-3)
+
+
+def test_it_has_labels_that_say_how_far_they_can_be_trusted(folder: Path) -> None:
+    atlas = Atlas.open(folder / "atlas")
+    found = labels_of(atlas, range(atlas.num_features))
+    tested = [label for label in found if not np.isnan(label.score)]
+    assert len(tested) > 0.8 * len(found)
+    reliable = [label for label in tested if label.reliable]
+    assert 0.2 < len(reliable) / len(tested) < 0.6
+    assert all(label.score > label.floor for label in reliable)
+    assert {label.shown for label in found if not label.reliable} == {"no reliable label"}
+    assert np.mean([label.floor for label in tested]) == pytest.approx(0.5, abs=0.03)
