@@ -104,9 +104,9 @@ def labelled(label: Label) -> list[tuple[str, str]]:
     )
     found = [("switched on by", f"{label.shown}{figures}")]
     if label.effect:
-        found.append(
-            ("makes it say", label.effect if label.effect_reliable else "nothing that holds together")
-        )
+        # The measure is of the unembedding's rows alone, and misses kinship that a reader sees.
+        doubt = "" if label.effect_reliable else " (as alike as chance, by the unembedding)"
+        found.append(("turned up, it", f"{label.effect}{doubt}"))
     return found
 
 
