@@ -28,10 +28,11 @@ TEXT = (
     '"Magnificent!" the conductor was told. "Merci beaucoup," he said, and went home to write Python.'
 )
 _ROUGH_STRENGTHS = (1.0, 2.0)
-_STRENGTHS = (0.6, 1.0, 1.6, 2.5)
+_STRENGTHS = (0.6, 1.0, 1.6)
 _VECTOR_STRENGTHS = (0.6, 0.9, 1.3, 1.8)
-_ROUGH_PROMPTS = 4
+_ROUGH_PROMPTS = 3
 _FINALISTS = 2
+_FINAL_PROMPTS = 8
 # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect.
 _KEPT = 0.05
 _SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9)
@@ -102,7 +103,7 @@ def choose(session: Session, found: dict[str, list[Candidate]], progress: Progre
             model, dictionary, candidates, _ROUGH_STRENGTHS, SEARCH_PROMPTS[:_ROUGH_PROMPTS], judges
         )
         finalists = list(dict.fromkeys(t.candidate for t in rough))[:_FINALISTS]
-        tried = trial(model, dictionary, finalists, _STRENGTHS, SEARCH_PROMPTS, judges)
+        tried = trial(model, dictionary, finalists, _STRENGTHS, SEARCH_PROMPTS[:_FINAL_PROMPTS], judges)
         best.append(Chosen(concept, tried[0]))
         progress("turn candidates up", number + 1, len(found))
     return sorted(best, key=lambda c: -c.trial.score)
