@@ -1,12 +1,13 @@
 """The nearest decoder directions of every feature: exact by blocks, or in cells where features are very many.
 
-Q queries, N features that may be found, D width. All products are Q·N·D multiplications: ten minutes of two
-cores at N = Q = 2¹⁸ and D = 576, three hours at a million. There the features are put into about √N cells
-around the centres of spherical k-means, and a query is held against the members of the cells nearest to its
-own (inverted lists: Jégou et al. 2011, as in `dictionaries/routing.py`). How many cells that takes is found
-by measurement: the exact neighbours of a sample of queries say how far down the list of cells they lie. Half
-of the sample chooses the number, the other half measures the recall that is reported. Where most cells would
-have to be visited, because the directions have no structure, all products are computed after all.
+Q queries, N features that may be found, D width. All products are Q·N·D multiplications: a quarter of an
+hour of two cores at N = Q = 2¹⁸ and D = 576, four hours at a million. There the features are put into about
+√N cells around the centres of spherical k-means, and a query is held against the members of the cells whose
+centres are nearest to it (inverted lists: Jégou et al. 2011, as in `dictionaries/routing.py`). How many
+cells that takes is found by measurement: the exact neighbours of a sample of queries say how far down a
+query's list of cells they lie. Half of the sample chooses the number, the other half measures the recall
+that is reported. Where most cells would have to be visited, because the directions have no structure, all
+products are computed after all.
 
 Work is cut into parts that depend on nothing but what is asked, so that a killed job goes on after the last.
 """
@@ -29,8 +30,10 @@ _EXACT_PAIRS = 1 << 36
 """Products that are all computed."""
 _QUERIES, _COLUMNS = 4096, 16_384
 """Of a block of products: 256 MB."""
-_SAMPLE = 512
-_RECALL = 0.98
+_IN_CELLS = 32_768
+"""Queries of a part where cells are visited: each cell is read once for all of them."""
+_SAMPLE = 1024
+_RECALL = 0.975
 """Of the neighbours of the sample that cells must hold."""
 
 
@@ -54,19 +57,45 @@ class Nearest:
     @property
     def parts(self) -> int:
         """How many parts the work has."""
-        return -(-self.queries.count // _QUERIES) if self.cells is None else self.cells.parts
+        return -(-self.queries.count // self._at_once)
+
+    @property
+    def _at_once(self) -> int:
+        return _QUERIES if self.cells is None else _IN_CELLS
 
     def part(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Queries [P], and the numbers [P, count] int32 and cosines [P, count] float32 of their nearest.
 
         Where there are fewer, numbers are -1 and cosines 0.
         """
+        first = number * self._at_once
+        rows = np.arange(first, min(self.queries.count, first + self._at_once))
         if self.cells is None:
-            rows = np.arange(number * _QUERIES, min(self.queries.count, (number + 1) * _QUERIES))
-            columns = np.flatnonzero(self.alive)
-            return rows, *self._best(rows, columns)
-        rows, columns = self.cells.part(number)
-        return rows, *self._best(rows, columns)
+            return rows, *self._best(rows, np.flatnonzero(self.alive))
+        return rows, *self._in_cells(rows, self.cells)
+
+    def _in_cells(self, rows: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+        query = torch.from_numpy(self.queries.take(rows))
+        ids = np.full((len(rows), self.count), -1, np.int32)
+        values = np.full((len(rows), self.count), -2, np.float32)
+        visited = cells.visited(query)
+        members = np.argsort(cells.cell, kind="stable")
+        starts = np.searchsorted(cells.cell[members], np.arange(len(cells.centres) + 1))
+        visitors = np.argsort(visited.ravel(), kind="stable")
+        begins = np.searchsorted(visited.ravel()[visitors], np.arange(len(cells.centres) + 1))
+        # One product for each cell, of the queries that visit it.
+        for c in range(len(cells.centres)):
+            some = members[starts[c] : starts[c + 1]]
+            mine = visitors[begins[c] : begins[c + 1]] // visited.shape[1]
+            if not len(some) or not len(mine):
+                continue
+            own = rows[mine] if self.same else np.full(len(mine), -1)
+            products = query[torch.from_numpy(mine)] @ torch.from_numpy(self.among.take(some)).T
+            best, who = values[mine], ids[mine]
+            keep_best(products.numpy(), some, own, best, who)
+            values[mine], ids[mine] = best, who
+        values[ids < 0] = 0
+        return ids, values
 
     def _best(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ids = np.full((len(rows), self.count), -1, np.int32)
@@ -89,25 +118,20 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Cells:
-    """Which features lie in which cell, and which cells are visited."""
+    """Which features lie in which cell, and how many cells are visited."""
 
     centres: np.ndarray
     """[C, D]."""
     cell: np.ndarray
     """[N] the cell of each feature, -1 of one that may not be found."""
-    query_cell: np.ndarray
-    """[Q] the cell of each query."""
     visits: int
 
-    @property
-    def parts(self) -> int:
-        """As many as there are cells."""
-        return len(self.centres)
-
-    def part(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The queries of a cell, and the features of the cells that are visited from there, ascending."""
-        visited = _ranked(self.centres, self.centres[number : number + 1])[0, : self.visits]
-        return np.flatnonzero(self.query_cell == number), np.flatnonzero(np.isin(self.cell, visited))
+    def visited(self, query: torch.Tensor) -> np.ndarray:
+        """[Q, visits] the cells whose centres are nearest to each of [Q, D], the nearest first."""
+        found: np.ndarray = (
+            (query @ torch.from_numpy(self.centres).T).topk(self.visits, dim=1).indices.numpy()
+        )
+        return found
 
 
 def plan(
@@ -141,14 +165,12 @@ def plan(
     whole = Nearest(queries, among, alive, count, same, facts={"method": "exact", "recall": 1.0})
     if queries.count * int(alive.sum()) <= exact_pairs:
         return whole
-    cells = _cells(queries, among, alive, same, progress)
+    cells = _cells(among, alive, progress)
     rng = np.random.default_rng(0)
     sample = np.sort(rng.choice(queries.count, min(_SAMPLE, queries.count), replace=False))
     ids, _ = whole._best(sample, np.flatnonzero(alive))
-    ranks = np.argsort(_ranked(cells.centres, cells.centres), axis=1)
-    depth = np.where(
-        ids >= 0, ranks[cells.query_cell[sample]][np.arange(len(sample))[:, None], cells.cell[ids]], 0
-    )
+    ranks = np.argsort(cells.visited(torch.from_numpy(queries.take(sample))), axis=1)
+    depth = np.where(ids >= 0, ranks[np.arange(len(sample))[:, None], cells.cell[ids]], 0)
     visits = int(np.quantile(depth[::2], _RECALL, method="higher")) + 1
     if visits > len(cells.centres) // 2:
         return whole
@@ -159,13 +181,11 @@ def plan(
         "recall": float((depth[1::2] < visits).mean()),
         "recall_measured_on": len(depth[1::2]),
     }
-    chosen = Cells(cells.centres, cells.cell, cells.query_cell, visits)
-    return Nearest(queries, among, alive, count, same, chosen, facts)
+    return Nearest(queries, among, alive, count, same, Cells(cells.centres, cells.cell, visits), facts)
 
 
-def _cells(
-    queries: Directions, among: Directions, alive: np.ndarray, same: bool, progress: Progress
-) -> Cells:
+def _cells(among: Directions, alive: np.ndarray, progress: Progress) -> Cells:
+    """Cells of which all are visited."""
     living = np.flatnonzero(alive)
     number = 1 << max(1, round(np.log2(np.sqrt(len(living)))))
     drawn = np.sort(np.random.default_rng(1).choice(living, min(len(living), 64 * number), replace=False))
@@ -173,10 +193,7 @@ def _cells(
     centres = routing.cluster(sample, number, 1, torch.Generator().manual_seed(0)).rows
     del sample
     cell = np.where(alive, _assigned(among, centres, progress), -1).astype(np.int32)
-    query_cell = cell if same else _assigned(queries, centres, progress)
-    if same and not alive.all():
-        query_cell = _assigned(queries, centres, silent)
-    return Cells(centres.numpy(), cell, query_cell, 1)
+    return Cells(centres.numpy(), cell, number)
 
 
 def _assigned(directions: Directions, centres: torch.Tensor, progress: Progress) -> np.ndarray:
@@ -186,9 +203,3 @@ def _assigned(directions: Directions, centres: torch.Tensor, progress: Progress)
         found[at : at + len(block)] = routing.assigned(block, centres).numpy()
         progress("cells", at + len(block), directions.count)
     return found
-
-
-def _ranked(centres: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """[F, C] all cells, the nearest to each of [F, D] first."""
-    order: np.ndarray = np.argsort(-(of @ centres.T), axis=1, kind="stable")
-    return order
