@@ -7,11 +7,13 @@ pieces are cut by its own prompt alone, its edits see its own tokens alone, and 
 
 `Batch` is one loop's state, moved by `step`, for one thread; threads, queues and networks are the business of
 whoever drives it. Events of a request come in this order: `Read`, `Wrote` …, `Ended`; or `Failed` at any
-point, when one of its edits or watchers cannot go on: the others are not touched by it.
+point, when one of its edits or watchers cannot go on, or its logits are no numbers: the others are not touched
+by it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +32,10 @@ C = TypeVar("C")
 
 PIECE = 64
 """Tokens of a prompt that are read in one step."""
+
+UNSOUND = (
+    "The model's logits are no finite numbers, so no token can be chosen. Make the edits of the request weaker."
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Failed:
-    """An edit or a watcher of the request raised an error; nothing more comes."""
+    """Nothing more comes: an edit or a watcher raised an error, or no token can be chosen."""
 
     error: PellucidError
 
@@ -199,6 +205,9 @@ class Batch(Generic[C]):
             *_watching(parts, spans, seen, failed),
         ]
         logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits)
+        for running, largest in zip(asked, logits.amax(-1).tolist(), strict=True):
+            if not math.isfinite(largest):
+                failed.setdefault(running.ticket, InputError(UNSOUND))
         events: list[tuple[int, Event[C]]] = []
         for part in parts:
             if part.of.ticket in failed:
@@ -207,9 +216,10 @@ class Batch(Generic[C]):
                 continue
             found = [seen[part.of.ticket, number] for number in range(len(part.of.request.watch))]
             events += [(part.of.ticket, e) for e in self._moved(part, found)]
-        for running, chosen in zip(asked, _chosen(asked, logits), strict=True):
-            if running.ticket not in failed:
-                events += [(running.ticket, e) for e in self._next(running, chosen)]
+        going = [row for row, running in enumerate(asked) if running.ticket not in failed]
+        asked = [asked[row] for row in going]
+        for running, chosen in zip(asked, _chosen(asked, logits[going]), strict=True):
+            events += [(running.ticket, e) for e in self._next(running, chosen)]
         return events
 
     def _parts(self) -> list[_Part[C]]:

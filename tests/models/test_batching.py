@@ -186,3 +186,20 @@ def test_a_request_that_fails_leaves_the_others_as_they_are(family: str) -> None
     assert [e.token for e in later if isinstance(e, Wrote)] == [
         e.token for e in alone if isinstance(e, Wrote)
     ]
+
+
+@pytest.mark.parametrize("worth", [float("nan"), float("inf")])
+def test_a_request_whose_logits_are_no_numbers_fails_alone(worth: float) -> None:
+    model = tiny_model("llama")
+    prompt = model.encode_prompts(["Hello, how are you?"])[0]
+    drawing = Sampling(max_tokens=8, temperature=0.8, top_p=0.7, seed=5)
+
+    def spoil(x: Tensor, this: Pass) -> Tensor:
+        return x * worth if this.phase == "answer" else x
+
+    good = Request[Any](prompt, drawing)
+    (alone,) = drive(Batch[Any](steps_of(model, slots=1, room=100)), [good])
+    batch = Batch[Any](steps_of(model, slots=2, room=100))
+    first, spoilt = drive(batch, [good, Request(prompt, drawing, editors=[(SITE, spoil)])])
+    assert [type(e) for e in spoilt] == [Read, Wrote, Failed]
+    assert first == alone
