@@ -7,8 +7,8 @@ pieces are cut by its own prompt alone, its edits see its own tokens alone, and 
 
 `Batch` is one loop's state, moved by `step`, for one thread; threads, queues and networks are the business of
 whoever drives it. Events of a request come in this order: `Read`, `Wrote` …, `Ended`; or `Failed` at any
-point, when one of its edits or watchers cannot go on, or its logits are no numbers: the others are not touched
-by it.
+point, when one of its edits or watchers cannot go on, or its logits are no numbers: the others are not
+touched by it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ C = TypeVar("C")
 PIECE = 64
 """Tokens of a prompt that are read in one step."""
 
-UNSOUND = (
-    "The model's logits are no finite numbers, so no token can be chosen. Make the edits of the request weaker."
-)
+UNSOUND = "The logits are no finite numbers, so no token can be chosen. Make the edits of the request weaker."
 
 
 @dataclass(frozen=True)
@@ -205,8 +203,8 @@ class Batch(Generic[C]):
             *_watching(parts, spans, seen, failed),
         ]
         logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits)
-        for running, largest in zip(asked, logits.amax(-1).tolist(), strict=True):
-            if not math.isfinite(largest):
+        for running, row in zip(asked, logits, strict=True):
+            if not math.isfinite(float(row.amax())):
                 failed.setdefault(running.ticket, InputError(UNSOUND))
         events: list[tuple[int, Event[C]]] = []
         for part in parts:
