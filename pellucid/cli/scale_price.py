@@ -13,10 +13,10 @@ from pellucid.cli.scale import AS_FOUND, Flag, Reading
 from pellucid.cli.scale_options import CHIPS, SERVED, SOURCE, Chips, Served, Source
 
 if TYPE_CHECKING:
+    from pellucid.scaling.arrays import Floats
     from pellucid.scaling.planning import Demand
     from pellucid.scaling.plans import Plan
     from pellucid.scaling.pricing import Gain, Price, PricePoint, Tariff
-    from pellucid.scaling.surface import Floats
     from pellucid.scaling.trends import Trend
 
 app = App(name="price", help_format="plaintext")
@@ -175,11 +175,10 @@ def _print(
     for key, label in _LABELS.items():
         one, other = (_parts(prices[name])[key] for name in ("planned", "training only"))
         rows.append([label, *cells(one), shown(float(other[0]), dollars=True)])
-    dates = " to ".join(dict.fromkeys((found.dates[0], found.dates[-1])))
     printing.table(
         ["dollars", "planned", *over, "training only"],
         rows,
-        title=f"Prices for a loss of {found.goal.loss:g}, at chip prices of {dates}",
+        title=f"Prices for a loss of {found.goal.loss:g}, at chip prices of {found.days}",
     )
     told = estimate(volume, nominal=nominal)
     told_range = f" ({interval(told)})" if told.low is not None else ""
@@ -227,7 +226,7 @@ def _told(found: Trend, tariff: Tariff) -> list[str]:
     now = found.carried(quote.dollars_per_hour, quote.date, today)
     return [
         f"The price of a chip at a vendor changed by {factor - 1:+.1%} a year ({low - 1:+.1%} to "
-        f"{high - 1:+.1%}, 90 %) over {found.points:,} quotes of {found.groups:,} pairs of chip and vendor, "
-        f"{found.first} to {found.last}. Carried on, the ${quote.dollars_per_hour:.2f} of {quote.date} would "
-        f"be ${now[0]:.2f} (${now[1]:.2f} to ${now[2]:.2f}) today."
+        f"{high - 1:+.1%}, 90% interval) over {found.points:,} quotes of {found.groups:,} pairs of chip and "
+        f"vendor, {found.first} to {found.last}. Carried on, the ${quote.dollars_per_hour:.2f} of "
+        f"{quote.date} would be ${now[0]:.2f} (${now[1]:.2f} to ${now[2]:.2f}) today."
     ]

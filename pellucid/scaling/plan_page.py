@@ -12,11 +12,11 @@ import numpy as np
 
 from pellucid.core.numbers import short_amount
 from pellucid.scaling import pricing
+from pellucid.scaling.arrays import Floats, between
 from pellucid.scaling.page import BAND, INK, LINE, NEW, POINT, Page, Panel
-from pellucid.scaling.planning import Costs, Demand
+from pellucid.scaling.planning import Costs, Demand, falling_root
 from pellucid.scaling.plans import Plan, loss_at
 from pellucid.scaling.pricing import Tariff
-from pellucid.scaling.surface import Floats
 
 _VOLUMES = 41  # points of the price curve, over four decades about the demand
 _SIZES = 81  # sizes whose cost is drawn, over a decade and a half
@@ -43,7 +43,6 @@ def of_plan(
         headers: its columns.
         notes: what to say below it.
     """
-    dates = " to ".join(dict.fromkeys((found.dates[0], found.dates[-1])))
     panels = []
     if demand.tokens and found.stock is None:
         panels.append(
@@ -51,7 +50,8 @@ def of_plan(
                 "Price of a million tokens",
                 "Training and serving, against the tokens served over the model's life. Each point of "
                 "the line is a model planned for that volume; the grey line is the model of the same loss "
-                f"that is cheapest to train. The band holds {nominal:.0%} of draws. Chip prices: {dates}.",
+                f"that is cheapest to train. The band holds {nominal:.0%} of draws. Chip prices: "
+                f"{found.days}.",
                 lambda axes: _price_curve(axes, found, tariff, demand, nominal),
             )
         )
@@ -74,7 +74,7 @@ def of_plan(
     loss = float(found.loss[0])
     return Page(
         f"Plan for a loss of {loss:.4g}",
-        f"Law {found.law.name}; least {found.goal.unit}; prices of chips {dates}.",
+        f"Law {found.law.name}; least {found.goal.unit}; prices of chips {found.days}.",
         tuple(panels),
         headers,
         rows,
@@ -85,8 +85,7 @@ def of_plan(
 def _band(axes: Any, x: Floats, values: Floats, nominal: float, *, top: float = math.inf) -> None:
     """Fill between quantiles of draws, values [points, 1 + S]; what a draw cannot reach counts as `top`."""
     if values.shape[1] > 1:
-        ends = [(1 - nominal) / 2, (1 + nominal) / 2]
-        low, high = np.quantile(np.minimum(values[:, 1:], top), ends, axis=1, method="nearest")
+        low, high = between(np.minimum(values[:, 1:], top).T, nominal, exact=True)
         axes.fill_between(x, low, high, color=BAND, alpha=0.45, linewidth=0)
 
 
@@ -145,14 +144,13 @@ def _cost_of_size(found: Plan, N: float, costs: Costs) -> Floats:
     surface = found.law.surface
     if found.stock is None:
         return costs.of(N, surface.tokens_for(N, found.loss))
-    reached = loss_at(surface, found.stock)
-    low, high = np.zeros_like(found.loss), np.full_like(found.loss, math.log(1e18))
-    for _ in range(60):
-        middle = (low + high) / 2
-        above = reached(np.asarray(N), np.exp(middle)) > found.loss
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    D = np.where(high < math.log(1e18) - 1e-6, np.exp(high), np.inf)
-    return costs.of(N, D)
+    reached, most = loss_at(surface, found.stock), math.log(1e18)
+    log_D = falling_root(
+        lambda log_D: reached(np.asarray(N), np.exp(log_D)) - found.loss,
+        np.zeros_like(found.loss),
+        np.full_like(found.loss, most),
+    )
+    return costs.of(N, np.where(log_D < most - 1e-6, np.exp(log_D), np.inf))
 
 
 def _optima(axes: Any, found: Plan) -> None:

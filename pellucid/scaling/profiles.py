@@ -19,16 +19,19 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.core.errors import InputError
 from pellucid.scaling import solver
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.fit import Fit, spread
-from pellucid.scaling.forms import Floats
+from pellucid.scaling.uncertainty import ONE_TRAINING
 
 NOMINAL = 0.95
 _FAR = 9.2  # as far as a parameter is followed: 10 000 times larger or smaller
 _GROWTH = 1.5
 _FIRST = 0.01
 _REFINED = 10  # values between the fit and where the deviance crosses
-_HOLD = 1e3  # stiffness of holding, against the curvature of the sum
+_HOLD = 1e3  # stiffness of holding, against what raises the deviance by 1
+_LEAST = 1e-6  # of that, for each run: without noise the spring would else be too weak to hold anything
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,22 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
     Args:
         fitted: the fit.
         nominal: the share that the intervals are meant to cover.
+
+    Raises:
+        InputError: when all runs are of one training.
     """
+    if fitted.runs.trainings < 2:
+        raise InputError(f"A profile compares trainings. {ONE_TRAINING}")
     held = _Held(fitted)
     limit = NormalDist().inv_cdf(0.5 + nominal / 2) ** 2
     count = len(held.start)
     found: list[list[tuple[float, float]]] = [[(float(x), 0.0)] for x in held.start]
 
-    def tell(which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats]:
-        theta, deviance = held.at(which, where, theta)
-        for p, x, d in zip(which, where, deviance, strict=True):
+    def tell(which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        theta, reached, deviance = held.at(which, where, theta)
+        for p, x, d in zip(which, reached, deviance, strict=True):
             found[p].append((float(x), float(d)))
-        return theta, deviance
+        return theta, reached, deviance
 
     # Each parameter is followed down and up, in steps that grow, until the deviance crosses the limit.
     names, sides = np.repeat(np.arange(count), 2), np.tile([-1.0, 1.0], count)
@@ -83,8 +91,8 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
     for step in _steps():
         rows = np.flatnonzero(going)
         where = held.start[names[rows]] + sides[rows] * step
-        theta[rows], deviance = tell(names[rows], where, theta[rows])
-        ends[rows] = np.where(deviance > limit, where, np.nan)
+        theta[rows], reached, deviance = tell(names[rows], where, theta[rows])
+        ends[rows] = np.where(deviance > limit, reached, np.nan)
         going[rows] = ~(deviance > limit)
     rows = np.repeat(np.flatnonzero(~going), _REFINED)
     shares = np.tile(np.arange(1, _REFINED + 1) / (_REFINED + 1), int((~going).sum()))
@@ -93,7 +101,7 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
     tell(names[rows], where, held.theta + shares[:, None] * (theta[rows] - held.theta))
     made = []
     for p in range(count):
-        points = np.array(sorted(found[p]))
+        points = np.array(sorted(dict(reversed(found[p])).items()))
         low, high = _end(points, held.start[p], limit, -1), _end(points, held.start[p], limit, 1)
         back = np.exp if held.by_log[p] else np.asarray
         made.append(
@@ -141,9 +149,16 @@ class _Held:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.by_log, np.log(np.where(self.by_log, natural, 1.0)), natural)
 
-    def at(self, which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats]:
-        """Laws [S, P] with parameter `which` [S] held at `where` [S], begun at `theta`; and deviances [S]."""
-        stiff = _HOLD * np.sqrt(self.unit)
+    def at(self, which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        """Laws with parameter `which` [S] held near `where` [S], begun at `theta` [S, P].
+
+        The hold is a spring, and what it holds lies a little short of where it pulls. A law there is the best
+        one with the parameter that it has, so that this, and not `where`, goes with its deviance.
+
+        Returns:
+            Laws [S, P], their values of the parameter [S] and their deviances [S].
+        """
+        stiff = _HOLD * np.sqrt(max(self.unit, _LEAST * len(self.log_y)))
 
         def anchor(theta: Floats, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
             names, rows = which[places], np.arange(len(theta))
@@ -158,7 +173,8 @@ class _Held:
         sums = solver.sums_of(
             self.fitted.form, theta, self.v, self.log_y, self.weights, self.delta, self.fitted.lean
         )
-        return theta, np.maximum((sums - self.least) / self.unit, 0.0)
+        held = self.told(theta)[np.arange(len(theta)), which]
+        return theta, held, np.maximum((sums - self.least) / self.unit, 0.0)
 
     def _polish(self, theta: Floats, anchor: solver.Anchor | None, tolerance: float) -> tuple[Floats, Floats]:
         return solver.polish(

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from pellucid.core.errors import InputError
 from pellucid.scaling.fit import fit
 from pellucid.scaling.form_repeated import Repeated
 from pellucid.scaling.profiles import profiles
 from pellucid.scaling.runs import Runs
 from pellucid.scaling.uncertainty import bootstrap
+
+MakeRuns = Callable[..., Runs]
 
 
 def test_least_squares_has_the_deviance_of_a_line() -> None:
@@ -38,6 +43,25 @@ def test_robust_profiles_are_as_wide_as_the_bootstrap(noisy: Runs) -> None:
         assert found.low is not None
         assert found.high is not None
         assert 0.4 < np.log(found.high / found.low) / np.log(high[i] / low[i]) < 2.5
+
+
+def test_the_less_noise_the_narrower_a_profile(isoflop: MakeRuns) -> None:
+    # Three spreads of the estimate at most, down to no noise at all.
+    for noise in (1e-3, 1e-5, 1e-7, 0.0):
+        made = fit(isoflop(noise))
+        for found in profiles(made):
+            assert found.low is not None
+            assert found.high is not None
+            assert np.log(found.high / found.low) < 600 * noise + 1e-10
+            assert found.low <= found.value * (1 + 1e-12)
+            assert found.high >= found.value * (1 - 1e-12)
+
+
+def test_one_training_has_no_profile() -> None:
+    x = np.geomspace(1e3, 1e6, 20)
+    y = 7 * x**-0.2 * np.exp(0.01 * np.random.default_rng(0).standard_normal(20))
+    with pytest.raises(InputError, match="checkpoints of one training"):
+        profiles(fit(Runs.of({"x": x}, y, run=["a"] * 20), "power"))
 
 
 def test_a_limit_that_was_never_approached_is_unbounded_above() -> None:
