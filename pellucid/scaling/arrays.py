@@ -21,8 +21,17 @@ def between(draws: Floats, nominal: float, *, exact: bool = False) -> tuple[Floa
     Raises:
         InputError: when the share is not between 0 and 1.
     """
-    if not 0 < nominal < 1:
-        raise InputError(f"Expected a nominal share between 0 and 1, such as 0.9; got {nominal!r}.")
+    check_share(nominal)
     ends = [(1 - nominal) / 2, (1 + nominal) / 2]
     low, high = np.quantile(draws, ends, axis=0, method="nearest" if exact else "linear")
     return low, high
+
+
+def check_share(nominal: float) -> None:
+    """Refuse a share that no interval can hold.
+
+    Raises:
+        InputError: when it is not between 0 and 1.
+    """
+    if not 0 < nominal < 1:
+        raise InputError(f"Expected a nominal share between 0 and 1, such as 0.9; got {nominal!r}.")

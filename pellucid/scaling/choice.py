@@ -60,7 +60,9 @@ class Choice:
         found: dict[str, list[str]] = {}
         for name, why in self.left_out.items():
             found.setdefault(why, []).append(name)
-        return [f"Left out: {', '.join(names)}. {why[0].upper()}{why[1:]}" for why, names in found.items()]
+        return [
+            f"Left out: {', '.join(sorted(names))}. {why[0].upper()}{why[1:]}" for why, names in found.items()
+        ]
 
     @property
     def best(self) -> Member:

@@ -28,6 +28,7 @@ _L1 = tuple(10.0 ** -np.arange(3, 9.1, 0.5))
 _POLISHED = 4  # starts that are polished to the end, the best after projection
 _HEAT, _HEAT_STEPS = 48, 12  # where the sum is rugged: so many are polished by so many steps first
 _STEPS = 150
+_PLACE = 0.01  # runs that differ by less than about a per cent are at one place
 _AT_BOUND = 1e-6
 _RISES = 0.5
 LEAN = 0.1  # of the lower envelope: a run above the law counts a tenth of one below
@@ -144,7 +145,7 @@ def check_enough(form: Form, runs: Runs, v: Floats) -> None:
     Raises:
         InputError: in these cases.
     """
-    count, places = len(form.parameters), np.unique(v, axis=1).shape[1]
+    count, places = len(form.parameters), np.unique(np.round(v / _PLACE), axis=1).shape[1]
     if len(runs) <= count or places < count:
         raise InputError(
             f"The form {form.name!r} has {count} parameters ({', '.join(form.parameters)}); there are "
@@ -196,10 +197,7 @@ def search(
     Shapes to start from are ranked by projection, and the best are polished.
     """
     delta = np.inf if loss == "squares" else delta
-    shape = form.starts(v)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        theta = np.concatenate([solver.project(form, shape, v, log_y, weights[0]), shape], axis=1)
-        sums = solver.sums_of(form, theta, v, log_y, weights, delta, lean)
+    theta, sums = begun(form, v, log_y, weights, delta=delta, lean=lean)
     if form.rugged:
         theta = theta[np.argsort(sums, kind="stable")[:_HEAT]]
         theta, sums = solver.polish(
@@ -213,6 +211,16 @@ def search(
         sums = sums / small
     best = int(np.argmin(sums))
     return theta[best], float(sums[best])
+
+
+def begun(
+    form: Form, v: Floats, log_y: Floats, weights: Floats, *, delta: float, lean: float = 1.0
+) -> tuple[Floats, Floats]:
+    """The parameters [S, P] at which a search on centred data begins, and their sums [S]."""
+    shape = form.starts(v)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        theta = np.concatenate([solver.project(form, shape, v, log_y, weights[0]), shape], axis=1)
+        return theta, solver.sums_of(form, theta, v, log_y, weights, delta, lean)
 
 
 def naturals(form: Form, theta: Floats, centre: Floats, log_centre: float) -> Floats:

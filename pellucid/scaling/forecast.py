@@ -23,7 +23,7 @@ from statistics import NormalDist
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.arrays import Floats
+from pellucid.scaling.arrays import Floats, check_share
 from pellucid.scaling.backtest import LAST, Member, Origin, Trial, fitted
 from pellucid.scaling.choice import ENSEMBLE, Choice, choose, ensemble
 from pellucid.scaling.forms import form_named
@@ -66,8 +66,15 @@ def targets_of(runs: Runs, values: Mapping[str, Sequence[float] | Floats]) -> Ru
     """Targets as runs without an outcome: variables are derived as for runs, and `x` is what it is for them.
 
     Raises:
-        InputError: when values are not finite and above zero, or lack a variable the runs are ordered by.
+        InputError: when values are not finite and above zero, are of a variable the runs lack, or are none
+            of the one that orders them.
     """
+    strange = [name for name in values if name not in runs.own]
+    if strange:
+        raise InputError(
+            f"The runs have no {', '.join(map(repr, strange))}, so nothing can be said of it; they have "
+            f"{', '.join(runs.own)}. Leave it out of the targets."
+        )
     count = max(np.size(v) for v in values.values()) if values else 0
     spread = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.items()}
     keyed = [f"target {i + 1}" for i in range(count)]
@@ -103,14 +110,7 @@ def forecast(
         InputError: when the form cannot be fitted, targets lack a variable or have one that the runs lack, or
             nominal is not between 0 and 1.
     """
-    if not 0 < nominal < 1:
-        raise InputError(f"nominal must lie between 0 and 1; got {nominal!r}.")
-    strange = [name for name in values if name not in runs.own]
-    if strange:
-        raise InputError(
-            f"The runs have no {', '.join(map(repr, strange))}, so nothing can be said of it; they have "
-            f"{', '.join(runs.own)}. Leave it out of the targets."
-        )
+    check_share(nominal)
     targets = targets_of(runs, values)
     notes: list[str] = []
     if member == ENSEMBLE:

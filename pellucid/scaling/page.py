@@ -21,6 +21,7 @@ import numpy as np
 
 from pellucid.core import files
 from pellucid.core.errors import InputError, MissingDependencyError
+from pellucid.core.numbers import short_amount
 from pellucid.scaling.alarms import valleys
 from pellucid.scaling.arrays import between
 from pellucid.scaling.backtest import LAST, Member, fitted
@@ -38,7 +39,8 @@ _STYLE = {
     "font.size": 10.0, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": QUIET,
     "axes.labelcolor": INK, "text.color": INK, "xtick.color": "#5a5a5a", "ytick.color": "#5a5a5a",
     "axes.titlesize": 11.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 10.0,
-    "legend.frameon": False, "figure.facecolor": "white", "svg.hashsalt": "pellucid", "svg.fonttype": "none",
+    "legend.edgecolor": "none", "legend.framealpha": 0.85, "figure.facecolor": "white",
+    "svg.hashsalt": "pellucid", "svg.fonttype": "none",
 }  # fmt: skip
 
 
@@ -171,11 +173,10 @@ def of_fit(
     law = draws.fit
     panels = [
         Panel(
-            f"{law.runs.metric} against {_name(law.runs)}",
+            _title(law.runs),
             "Each point is a run, in the colour of its tokens per parameter where it has both. The line "
-            "is the best the "
-            "law reaches within the sizes that were run; the band holds 95 % of bootstrap draws of that "
-            "line.",
+            "is the best the law reaches within the sizes that were run; the band holds 95% of bootstrap "
+            "draws of that line.",
             lambda axes: _law(axes, draws),
         )
     ]
@@ -199,7 +200,8 @@ def of_fit(
     panels += [
         Panel(
             f"Profile of {p.name}",
-            f"How much worse the best law gets with {p.name} held there. 95 % interval: {p}.",
+            f"How much worse the best law gets with {p.name} held there. The {p.nominal:.0%} interval ends "
+            "where the curve crosses the dashed line.",
             lambda axes, p=p: _profile(axes, p),  # type: ignore[misc]
         )
         for p in profiled
@@ -237,7 +239,7 @@ def of_forecast(
     """
     panels = [
         Panel(
-            f"{runs.metric} against {_name(runs)}",
+            _title(runs),
             f"Runs, and the forecast ({made.member}) with its {made.nominal:.0%} interval on the straight "
             "way from the "
             "best of the largest runs to the furthest target. Widths come from backtests inside the data.",
@@ -249,8 +251,7 @@ def of_forecast(
             Panel(
                 "Errors in backtests",
                 f"Root mean square log error from {len(choice.at)} origins inside the data, a point each; "
-                "the bar is "
-                "their mean, by which members are ranked.",
+                "the bar is their mean, by which members are ranked. The grey one repeats the last value.",
                 lambda axes: _ranking(axes, choice),
             )
         )
@@ -270,14 +271,19 @@ def _name(runs: Runs) -> str:
     return told.get(name, name)
 
 
+def _title(runs: Runs) -> str:
+    return f"{runs.metric[:1].upper()}{runs.metric[1:]} against {_name(runs)}"
+
+
 def _scatter(axes: Any, runs: Runs) -> None:
     """The runs in their order, tinted by tokens per parameter where they have both."""
     x = runs.values[runs.ordered_by]
     if {"N", "D"} <= runs.values.keys():
-        ratio = np.log10(runs.values["D"] / runs.values["N"])
-        points = axes.scatter(x, runs.y, c=ratio, s=14, cmap="cividis", alpha=0.85, linewidths=0)
-        bar = axes.figure.colorbar(points, ax=axes, pad=0.01, aspect=30)
-        bar.set_label("log₁₀ tokens per parameter", fontsize=8)
+        ratio = runs.values["D"] / runs.values["N"]
+        points = axes.scatter(x, runs.y, c=ratio, norm="log", s=14, cmap="cividis", alpha=0.85, linewidths=0)
+        bar = axes.figure.colorbar(points, ax=axes, pad=0.01, aspect=30, format=_amount)
+        bar.ax.yaxis.set_minor_formatter("")
+        bar.set_label("tokens per parameter", fontsize=8)
         bar.outline.set_visible(False)
     else:
         axes.scatter(x, runs.y, s=14, color=POINT, linewidths=0)
@@ -285,6 +291,10 @@ def _scatter(axes: Any, runs: Runs) -> None:
         axes.set_xscale("log")
     axes.set_xlabel(_name(runs))
     axes.set_ylabel(runs.metric)
+
+
+def _amount(value: float, _: object) -> str:
+    return short_amount(value)
 
 
 def _law(axes: Any, draws: Draws) -> None:
@@ -337,9 +347,9 @@ def _valleys(axes: Any, law: Fit) -> None:
         }
         values |= {"N": sizes, "D": valley.compute / (6 * sizes)}
         line = law.predict(values)
-        axes.plot(sizes, line, color=colour, linewidth=1.3, label=f"{valley.compute:.1e}")
+        axes.plot(sizes, line, color=colour, linewidth=1.3, label=short_amount(valley.compute))
         axes.scatter(
-            sizes[line.argmin()], line.min(), marker="v", s=34, color=colour, edgecolors="white", zorder=3
+            sizes[line.argmin()], line.min(), marker="v", s=70, color=colour, edgecolors="white", zorder=3
         )
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
@@ -406,10 +416,8 @@ def _forecast(
             axes.fill_between(way[by], line.low, line.high, color=BAND, alpha=0.45, linewidth=0, label=band)
         axes.plot(way[by], line.values, color=LINE, linewidth=1.8)
     repeated = float(np.exp(fitted(Member(LAST), runs).last))
-    reach = [float(runs.values[by].max()), float(x.max())]
-    axes.plot(
-        reach, [repeated] * 2, color="#7d7d7d", linewidth=1.2, linestyle=(0, (4, 3)), label="last value"
-    )
+    ahead = [float(runs.values[by].max()), float(x.max())]
+    axes.plot(ahead, [repeated] * 2, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)), label="last value")
     if outcomes is not None:
         axes.scatter(x, outcomes, s=22, color=NEW, linewidths=0, zorder=4, label="outcome")
         axes.scatter(x, made.values, s=26, facecolors="none", edgecolors=LINE, zorder=4, label="forecast")
@@ -427,7 +435,8 @@ def _ranking(axes: Any, choice: Choice) -> None:
     ranked = list(choice.ranked)[::-1]
     for row, item in enumerate(ranked):
         errors = 100 * choice.errors(item.member)
-        axes.barh(row, 100 * item.error, color=BAND, alpha=0.6, height=0.62)
+        colour = QUIET if item.member.form == LAST else BAND
+        axes.barh(row, 100 * item.error, color=colour, alpha=0.6, height=0.62)
         axes.scatter(errors, np.full(len(errors), row), s=9, color=INK, alpha=0.5, linewidths=0, zorder=3)
     axes.set_yticks(range(len(ranked)), [str(r.member) for r in ranked], fontsize=8)
     axes.set_xlim(0, None)

@@ -13,7 +13,7 @@ import numpy as np
 from pellucid.core.numbers import short_amount
 from pellucid.scaling import pricing
 from pellucid.scaling.arrays import Floats, between
-from pellucid.scaling.page import BAND, INK, LINE, NEW, POINT, Page, Panel
+from pellucid.scaling.page import BAND, INK, LINE, NEW, POINT, QUIET, Page, Panel
 from pellucid.scaling.planning import Costs, Demand, falling_root
 from pellucid.scaling.plans import Plan, loss_at
 from pellucid.scaling.pricing import Tariff
@@ -115,7 +115,8 @@ def _price_curve(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal
         volumes, [p.training_only[0] for p in points], color=POINT, linewidth=1.4, label="cheapest to train"
     )
     axes.plot(volumes, [p.planned[0] for p in points], color=LINE, linewidth=1.8, label="planned")
-    axes.axvline(demand.tokens, color="#cccccc", linewidth=1)
+    asked = f"{short_amount(demand.tokens)} served"
+    axes.axvline(demand.tokens, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label=asked)
     _amounts(axes, "tokens served over the model's life", "dollars for a million tokens")
     axes.legend(loc="upper right")
 

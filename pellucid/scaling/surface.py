@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.arrays import Floats, between
+from pellucid.scaling.arrays import Floats, between, check_share
 
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
 
@@ -181,6 +181,7 @@ def estimate(values: Floats, *, nominal: float = 0.9) -> Estimate:
     Raises:
         InputError: when the share is not between 0 and 1.
     """
+    check_share(nominal)
     draws = values[1:]
     found = draws[np.isfinite(draws)]
     if not len(found):

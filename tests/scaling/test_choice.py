@@ -28,7 +28,8 @@ def test_candidates_follow_the_variables(noisy: Runs) -> None:
 
 
 def test_a_metric_that_rises_has_forms_that_may_rise(noisy: Runs) -> None:
-    accuracy = Runs.of({k: noisy.values[k] for k in "ND"}, 1 - noisy.y / 10, metric="accuracy").along("C")
+    size = noisy.values["C"] / 1e18
+    accuracy = Runs.of({k: noisy.values[k] for k in "ND"}, 0.1 * size**0.2, metric="accuracy").along("C")
     assert {m.form for m in candidates(accuracy)} == {"power", "hyperparameter", LAST}
     choice = choose(accuracy, [*candidates(accuracy), Member("chinchilla")])
     assert choice.best.form != LAST

@@ -110,6 +110,14 @@ def test_rising_is_of_ranks() -> None:
     assert not rises(np.tile([1.0, 2.0], 5), np.repeat(size[:5], 2))
 
 
+def test_levels_that_were_rounded_are_no_places(noisy: Runs) -> None:
+    # Seven levels of compute cannot tell nine parameters, though rounding makes 56 numbers of them.
+    jitter = np.exp(1e-6 * np.random.default_rng(0).standard_normal(len(noisy)))
+    runs = Runs.of({"x": noisy.values["C"] * jitter}, noisy.y)
+    with pytest.raises(InputError, match=r"9 parameters .* 56 runs at 7 distinct places"):
+        fit(runs, "broken_2")
+
+
 def test_a_limit_that_is_reached_is_named() -> None:
     x = np.geomspace(1e3, 1e6, 20)
     assert fit(Runs.of({"x": x}, 2 + 1e20 * x**-6.0), "power_constant").at_bounds == ("alpha",)

@@ -8,7 +8,7 @@ import pytest
 from pellucid.core.errors import InputError
 from pellucid.scaling.fit import fit
 from pellucid.scaling.form_repeated import Repeated
-from pellucid.scaling.profiles import profiles
+from pellucid.scaling.profiles import _Held, profiles
 from pellucid.scaling.runs import Runs
 from pellucid.scaling.uncertainty import bootstrap
 
@@ -55,6 +55,19 @@ def test_the_less_noise_the_narrower_a_profile(isoflop: MakeRuns) -> None:
             assert np.log(found.high / found.low) < 600 * noise + 1e-10
             assert found.low <= found.value * (1 + 1e-12)
             assert found.high >= found.value * (1 - 1e-12)
+
+
+def test_a_crossing_is_believed_only_when_no_other_start_does_better(noisy: Runs) -> None:
+    made = fit(noisy)
+    held = _Held(made)
+    which = np.repeat(np.arange(5), 2)
+    where = held.start[which] + np.tile([-0.03, 0.03], 5)
+    theta, reached, deviance = held.anew(which, where)
+    assert theta.shape == (10, 5)
+    np.testing.assert_allclose(held.told(theta)[np.arange(10), which], reached)
+    _, near, told = held.at(which, where, np.repeat(held.theta, 10, axis=0))
+    np.testing.assert_allclose(reached, near, atol=2e-3)
+    np.testing.assert_allclose(deviance, told, rtol=0.1, atol=0.05)
 
 
 def test_one_training_has_no_profile() -> None:
