@@ -98,8 +98,8 @@ def measure(
         dictionary: what to measure.
         reader: reads its model, or two, at its sites.
         rows: [rows, positions] held-out token ids; all serve for `dead`.
-        loss_rows: so many of them serve for the rest, at equal distances, because a store is in the order of its
-            sources; on them the model is run six times over.
+        loss_rows: so many of them serve for the rest, at equal distances, because a store is in the order of
+            its sources; on them the model is run six times over.
         progress: told of rows done.
 
     Raises:
