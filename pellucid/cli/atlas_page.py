@@ -46,13 +46,12 @@ def as_json(session: Session, page: Page, snippets: Sequence[Snippet]) -> dict[s
 
 
 def label_as_json(label: Label) -> dict[str, Any]:
-    """A label with its figures; what was not measured is null."""
-    score, floor = (None if math.isnan(v) else v for v in (label.score, label.floor))
+    """A label with its figures."""
     return {
         "text": label.text,
         "reliable": label.reliable,
-        "score": score,
-        "floor": floor,
+        "score": label.score,
+        "floor": label.floor,
         "explainer": label.explainer,
         "effect": label.effect,
         "effect_reliable": label.effect_reliable,

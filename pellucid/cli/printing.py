@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -40,16 +39,10 @@ def note(text: str) -> None:
 
 
 def as_json(value: Any) -> None:
-    """Print one JSON value; a number that is not finite is null, since JSON has no word for it."""
-    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Print one JSON value; what was not measured, and is no number, is null."""
+    from pellucid.core.numbers import finite
 
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    sys.stdout.write(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def tinted(pieces: Sequence[str], shares: Sequence[float]) -> Text:
