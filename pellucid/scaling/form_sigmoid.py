@@ -1,4 +1,4 @@
-"""Accuracy against loss: a sigmoid between a floor and a ceiling, the second of two steps (`backtest.fitted`).
+"""Accuracy against loss: a sigmoid between a floor and a ceiling, the second of two steps (`backtest.py`).
 
 Sources: Bhagia et al. 2024, "Establishing task scaling laws via compute-efficient model ladders", arXiv
 2412.04403, section 3.2; Dubey et al. 2024, "The Llama 3 herd of models", arXiv 2407.21783, section 3.2.1.
