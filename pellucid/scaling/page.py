@@ -133,7 +133,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; background: #fff;
 h1 {{ font-size: 1.5rem; margin: 0; }}
 .sub {{ color: #5a5a5a; margin: .2rem 0 1.2rem; }}
 .panels {{ display: grid; gap: 1.2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)); }}
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }}
 figure {{ margin: 0; border: 1px solid #e4e0d8; border-radius: 8px; padding: .8rem; min-width: 0; }}
 figure svg {{ width: 100%; height: auto; }}
 figcaption, ul {{ color: #5a5a5a; font-size: .88rem; }}
@@ -174,9 +174,8 @@ def of_fit(
     panels = [
         Panel(
             _title(law.runs),
-            "Each point is a run, in the colour of its tokens per parameter where it has both. The line "
-            "is the best the law reaches within the sizes that were run; the band holds 95% of bootstrap "
-            "draws of that line.",
+            "Each point is a run, in the colour of its tokens per parameter where it has both. "
+            + _drawn_law(law),
             lambda axes: _law(axes, draws),
         )
     ]
@@ -297,12 +296,28 @@ def _amount(value: float, _: object) -> str:
     return short_amount(value)
 
 
+def _along_compute(law: Fit) -> bool:
+    return set(law.form.variables) == {"N", "D"} and "C" in law.runs.values
+
+
+def _drawn_law(law: Fit) -> str:
+    """What `_law` draws beside the runs."""
+    if _along_compute(law):
+        return (
+            "The line is the best the law reaches within the sizes that were run; the band holds 95% of "
+            "bootstrap draws of that line."
+        )
+    if len(law.form.variables) == 1:
+        return "The line is the law; the band holds 95% of bootstrap draws of it."
+    return "A ring is what the law says of that run."
+
+
 def _law(axes: Any, draws: Draws) -> None:
     law = draws.fit
     _scatter(axes, law.runs)
     order = law.runs.values[law.runs.ordered_by]
     some = draws.theta[:: max(1, len(draws.theta) // 400)]
-    if set(law.form.variables) == {"N", "D"} and "C" in law.runs.values:
+    if _along_compute(law):
         c = np.geomspace(order.min(), order.max(), 60)
         sizes = np.geomspace(law.runs.values["N"].min(), law.runs.values["N"].max(), 160)
         grid = {"N": np.repeat(sizes, len(c)), "D": np.tile(c, len(sizes)) / (6 * np.repeat(sizes, len(c)))}
@@ -346,6 +361,8 @@ def _valleys(axes: Any, law: Fit) -> None:
             name: np.full(120, np.median(law.runs.values[name][valley.rows])) for name in law.form.variables
         }
         values |= {"N": sizes, "D": valley.compute / (6 * sizes)}
+        if "U" in values:  # no more different tokens than tokens
+            values["U"] = np.minimum(values["U"], values["D"])
         line = law.predict(values)
         axes.plot(sizes, line, color=colour, linewidth=1.3, label=short_amount(valley.compute))
         axes.scatter(
@@ -366,7 +383,7 @@ def _residuals(axes: Any, law: Fit) -> None:
         axes.set_xscale("log")
     axes.set_xlabel(_name(law.runs))
     axes.set_ylabel("run above law, %")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
 
 
 def _profile(axes: Any, profile: Profile) -> None:

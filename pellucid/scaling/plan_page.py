@@ -15,7 +15,7 @@ from pellucid.scaling import pricing
 from pellucid.scaling.arrays import Floats, between
 from pellucid.scaling.page import BAND, INK, LINE, NEW, POINT, QUIET, Page, Panel
 from pellucid.scaling.planning import Costs, Demand, falling_root
-from pellucid.scaling.plans import Plan, loss_at
+from pellucid.scaling.plans import Option, Plan, loss_at
 from pellucid.scaling.pricing import Tariff
 
 _VOLUMES = 41  # points of the price curve, over four decades about the demand
@@ -112,7 +112,7 @@ def _price_curve(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal
     )
     _band(axes, volumes, np.array([p.planned for p in points]), nominal)
     axes.plot(
-        volumes, [p.training_only[0] for p in points], color=POINT, linewidth=1.4, label="cheapest to train"
+        volumes, [p.training_only[0] for p in points], color=POINT, linewidth=1.4, label="training only"
     )
     axes.plot(volumes, [p.planned[0] for p in points], color=LINE, linewidth=1.8, label="planned")
     asked = f"{short_amount(demand.tokens)} served"
@@ -131,13 +131,24 @@ def _sizes(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal: floa
     _band(axes, sizes, many, nominal, top=100 * lowest)
     axes.plot(sizes, np.where(np.isfinite(many[:, 0]), many[:, 0], np.nan), color=LINE, linewidth=1.8)
     axes.set_ylim(lowest / 2, 20 * lowest)
-    colours = {"planned": INK, "training only": POINT, "rule of thumb": NEW}
     for option in found.options:
-        N, cost = float(option.N[0]), float(costs.of(option.N, option.D)[0])
-        if math.isfinite(cost):
-            axes.scatter([N], [cost], s=34, color=colours[option.name], zorder=4, label=option.name)
+        _mark(axes, option, float(costs.of(option.N, option.D)[0]))
     _amounts(axes, "parameters", f"{found.goal.unit}, training and serving")
     axes.legend()
+
+
+def _mark(axes: Any, option: Option, height: float) -> None:
+    """An option at its size: the plan a dot, each baseline a ring, so that all show where they agree."""
+    if not math.isfinite(height):
+        return
+    if option.name == "planned":
+        axes.scatter(option.N[:1], [height], s=36, color=INK, zorder=5, label=option.name)
+        return
+    size, colour = {"training only": (90, POINT), "rule of thumb": (170, NEW)}[option.name]
+    axes.scatter(
+        option.N[:1], [height], s=size, facecolors="none", edgecolors=colour, linewidths=1.8, zorder=4,
+        label=option.name,
+    )  # fmt: skip
 
 
 def _cost_of_size(found: Plan, N: float, costs: Costs) -> Floats:
@@ -160,11 +171,7 @@ def _optima(axes: Any, found: Plan) -> None:
     axes.scatter(
         planned.N[1:][seen], planned.D[1:][seen], s=7, color=BAND, alpha=0.5, linewidths=0, label="draws"
     )
-    colours = {"planned": INK, "training only": POINT, "rule of thumb": NEW}
     for option in found.options:
-        if math.isfinite(option.N[0]):
-            axes.scatter(
-                option.N[:1], option.D[:1], s=40, color=colours[option.name], zorder=4, label=option.name
-            )
+        _mark(axes, option, float(option.D[0]))
     _amounts(axes, "parameters", "tokens")
     axes.legend()
