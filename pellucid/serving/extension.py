@@ -10,6 +10,7 @@ A client that does not send it sees the plain API.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
@@ -93,6 +94,10 @@ class TokenSeen(BaseModel):
     features: list[FeatureOnToken]
 
 
+_Active = tuple[ServedDictionary, int, float, float]
+"""A feature on a token: its activation, and that as a share of its maximum."""
+
+
 class Instruments:
     """What watches and edits one request."""
 
@@ -137,9 +142,20 @@ class Instruments:
         """What a request of the batch takes."""
         return [editor for plan in self._plans.values() for editor in plan.editors]
 
-    def features(self, seen: Sequence[Seen[Codes]], row: int = 0) -> list[FeatureOnToken]:
-        """The features of one token, by what each watcher saw; `row` counts from where its tokens begin."""
-        found = []
+    async def features(self, seen: Sequence[Seen[Codes]]) -> list[FeatureOnToken]:
+        """The features of one token, by what each watcher saw."""
+        active = self._active(seen, 0)
+        if all(d.at_hand(feature) for d, feature, _, _ in active):
+            return _told(active)
+        return await asyncio.to_thread(_told, active)
+
+    async def prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
+        """The prompt's tokens with their features."""
+        return await asyncio.to_thread(self._prompt, ids, pieces)
+
+    def _active(self, seen: Sequence[Seen[Codes]], row: int) -> list[_Active]:
+        """What is told of a token; `row` counts from where the tokens of `seen` begin."""
+        found: list[_Active] = []
         for (dictionary, watch), part in zip(self._watched, seen, strict=True):
             features, values = part.codes.row(part.start + row)
             shares = {
@@ -148,28 +164,17 @@ class Instruments:
             }
             best = sorted(shares, key=lambda f: -shares[f][1])[: watch.top]
             for feature in dict.fromkeys([*watch.features, *best]):
-                value, share = shares.get(feature, (0.0, 0.0))
-                found.append(
-                    FeatureOnToken(
-                        dictionary=dictionary.name,
-                        feature=feature,
-                        activation=value,
-                        share=share,
-                        label=dictionary.label(feature),
-                        promotes=dictionary.promoted(feature),
-                    )
-                )
+                found.append((dictionary, feature, *shares.get(feature, (0.0, 0.0))))
         return found
 
-    def prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
-        """The prompt's tokens with their features."""
+    def _prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
         texts = self._model.pieces(ids)
         found: list[list[FeatureOnToken]] = [[] for _ in ids]
         at = 0
         for number in range(len(pieces[0]) if pieces else 0):
             parts = [watcher[number] for watcher in pieces]
             for row in range(parts[0].stop - parts[0].start):
-                found[at] = self.features(parts, row)
+                found[at] = _told(self._active(parts, row))
                 at += 1
         return [TokenSeen(token=t, features=f) for t, f in zip(texts, found, strict=True)]
 
@@ -188,3 +193,18 @@ class Instruments:
             except InputError as error:
                 told.append({"dictionary": name, "error": str(error)})
         return told
+
+
+def _told(active: Sequence[_Active]) -> list[FeatureOnToken]:
+    """Features with what stands beside them, which may have to be read."""
+    return [
+        FeatureOnToken(
+            dictionary=dictionary.name,
+            feature=feature,
+            activation=activation,
+            share=share,
+            label=dictionary.label(feature),
+            promotes=dictionary.promoted(feature),
+        )
+        for dictionary, feature, activation, share in active
+    ]

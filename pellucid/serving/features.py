@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -95,9 +96,9 @@ async def inspect(request: Request, body: InspectRequest) -> Inspected:
     if (body.text is None) == (body.messages is None):
         raise InputError("Give either text or messages.")
     if body.text is not None:
-        ids = model.encode_text(body.text)
+        ids = await asyncio.to_thread(model.encode_text, body.text)
     else:
-        ids = model.encode_chat([m.plain() for m in body.messages or ()])
+        ids = await asyncio.to_thread(model.encode_chat, [m.plain() for m in body.messages or ()])
     instruments = Instruments(state.served, Extension(watch=body.watch))
     # Read as any prompt is, and left before anything is written.
     stream = await state.engine.submit(
@@ -106,7 +107,7 @@ async def inspect(request: Request, body: InspectRequest) -> Inspected:
     try:
         async for event in stream:
             if isinstance(event, Read):
-                return Inspected(tokens=instruments.prompt(ids, event.codes))
+                return Inspected(tokens=await instruments.prompt(ids, event.codes))
     finally:
         stream.cancel()
     raise AssertionError("a prompt is read before anything is written")

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pellucid.atlas.build import decoder_digest
-from pellucid.atlas.labels import label_of
+from pellucid.atlas.captions import Captions
 from pellucid.atlas.pages import Atlas
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.dictionaries import files, shipped
@@ -26,7 +25,6 @@ class ServedDictionary:
     name: str
     folder: Path
     dictionary: Dictionary
-    card: Any
     model: Model
 
     @cached_property
@@ -45,31 +43,23 @@ class ServedDictionary:
         maximum = self.dictionary.maximum
         return float(maximum[feature]) or 1.0 if maximum is not None else 1.0
 
+    @cached_property
+    def captions(self) -> Captions | None:
+        """What stands beside its features, where there is an atlas."""
+        return Captions(self.atlas, self.model) if self.atlas is not None else None
+
+    def at_hand(self, feature: int) -> bool:
+        """Whether its label and the tokens it promotes can be told without reading."""
+        return self.captions is None or self.captions.at_hand(feature)
+
     def promoted(self, feature: int, count: int = 6) -> list[str]:
         """Tokens that turning the feature up promotes, as text, each once; none where no atlas says."""
-        if self.atlas is None:
-            return []
-        if feature not in self._promoted:
-            texts = (self.model.decode([i]).strip() for i in self.atlas.page(feature).promoted or ())
-            self._promoted[feature] = [t for t in dict.fromkeys(texts) if t]
-        return self._promoted[feature][:count]
+        known = self.captions.promoted(feature) if self.captions is not None else None
+        return (known or [])[:count]
 
     def label(self, feature: int) -> str | None:
         """What switches the feature on, in words, where the atlas has a reliable label."""
-        if self.atlas is None:
-            return None
-        if feature not in self._labels:
-            found = label_of(self.atlas, feature)
-            self._labels[feature] = found.text if found is not None and found.reliable else None
-        return self._labels[feature]
-
-    @cached_property
-    def _labels(self) -> dict[int, str | None]:
-        return {}
-
-    @cached_property
-    def _promoted(self) -> dict[int, list[str]]:
-        return {}
+        return self.captions.reliable(feature) if self.captions is not None else None
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,7 @@ class Served:
             name = folder.parent.name if folder.name == "result" else folder.name
             if name in found:
                 raise InputError(f"Two dictionaries are named {name!r}. Rename one of the folders.")
-            found[name] = ServedDictionary(name, folder, dictionary, card, network)
+            found[name] = ServedDictionary(name, folder, dictionary, network)
         return cls(network, found)
 
     def by_digest(self, recipe: Recipe) -> ServedDictionary:

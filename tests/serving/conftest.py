@@ -44,7 +44,7 @@ def dictionary_of(model: Model) -> Dictionary:
 
 @pytest.fixture(scope="session")
 def served(tiny: Model) -> Served:
-    found = ServedDictionary("tiny-features", Path("nowhere"), dictionary_of(tiny), {}, tiny)
+    found = ServedDictionary("tiny-features", Path("nowhere"), dictionary_of(tiny), tiny)
     return Served(tiny, {found.name: found})
 
 
