@@ -18,7 +18,7 @@ from pellucid.activations.tokens import TokenStore
 from pellucid.atlas.build import FORMAT, RECORD, decoder_digest
 from pellucid.atlas.statistics import BANDS, Kind, kind_of
 from pellucid.atlas.tables import Columns, Table
-from pellucid.core import digests
+from pellucid.core import digests, files, paths
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.places import Place
 from pellucid.dictionaries.base import Dictionary
@@ -178,6 +178,14 @@ class Atlas:
             ids[scores > 0].tolist()
             for ids, scores in zip(found["promoted"], found["promoted_scores"], strict=True)
         ]
+
+    def text(self, folder: Path) -> TokenStore | None:
+        """The text that it points into, if it is at hand: in its dictionary's folder, or in the cache."""
+        beside = folder / "text" / "store.json"
+        for record in (beside, *(paths.home() / "tokens").glob("*/store.json")):
+            if record.is_file() and files.read_json(record)["digest"] == self.record["store"]:
+                return TokenStore.open(record.parent)
+        return None
 
     def page(self, feature: int) -> Page:
         """One feature's page; reads a few groups of rows.

@@ -18,6 +18,7 @@ def serve(
     /,
     *,
     dictionary: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    atlas: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     host: str = "127.0.0.1",
     port: int = 8600,
     slots: int = 32,
@@ -35,6 +36,8 @@ def serve(
         model: a model reference.
         dictionary: names of shipped dictionaries, or folders; by default the one shipped for the model, if
             there is one.
+        atlas: folders or URLs of atlases of these dictionaries; a dictionary without one has the atlas in its
+            folder, if there is one.
         host: the address to listen on. One that others can reach needs keys: see `pellucid keys`.
         port: the port; 0 takes a free one.
         slots: how many answers are written at once.
@@ -66,7 +69,7 @@ def serve(
     from pellucid.serving.served import Served
 
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
-    served = Served.open(model, fitting if dictionary is None else dictionary)
+    served = Served.open(model, fitting if dictionary is None else dictionary, atlas or ())
     steps = steps_of(served.model, slots=slots, room=room, weights=weights)
     app = application(served, Engine(steps, waiting=waiting), keys.Keys(known) if known else None)
     logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")

@@ -81,16 +81,7 @@ class Session:
     @cached_property
     def store(self) -> TokenStore | None:
         """The text that the atlas points into, if it is at hand: beside the dictionary, or in the cache."""
-        from pellucid.activations.tokens import TokenStore
-        from pellucid.core import files, paths
-
-        if self.atlas is None:
-            return None
-        wanted = self.atlas.record["store"]
-        for record in (self.folder / "text" / "store.json", *(paths.home() / "tokens").glob("*/store.json")):
-            if record.is_file() and files.read_json(record)["digest"] == wanted:
-                return TokenStore.open(record.parent)
-        return None
+        return self.atlas.text(self.folder) if self.atlas is not None else None
 
     @cached_property
     def captions(self) -> Captions | None:

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Body, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -57,8 +57,30 @@ class MessagesRequest(_Body):
     pellucid: Extension | None = None
 
 
+_MESSAGES: Any = {
+    "plain": {
+        "value": {
+            "model": "smollm2",
+            "max_tokens": 20,
+            "system": "Be brief.",
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+        }
+    },
+    "features in every token": {
+        "value": {
+            "model": "smollm2",
+            "max_tokens": 20,
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+            "pellucid": {"watch": [{"top": 3}]},
+        }
+    },
+}
+
+
 @router.post("/v1/messages", responses=STREAMED)
-async def messages(request: Request, body: MessagesRequest) -> Any:
+async def messages(
+    request: Request, body: Annotated[MessagesRequest, Body(openapi_examples=_MESSAGES)]
+) -> Any:
     """Answer a chat."""
     state = request.app.state
     model = state.served.model

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
 from pellucid.models.batching import Seen
@@ -26,9 +26,11 @@ from pellucid.models.generation import Editor
 from pellucid.serving.served import Served, ServedDictionary
 from pellucid.steering import receipts, recipes
 from pellucid.steering.edits import EditPlan, FeatureEdit
+from pellucid.steering.recipes import Recipe
 
 MOST_EDITS = 32
 MOST_TOPS = 64
+MOST_STRENGTH = 100
 
 
 class Strict(BaseModel):
@@ -59,8 +61,8 @@ class EditOfFeature(Strict):
     kind: Literal["set", "scale", "ablate", "cap", "add"] = "set"
     strength: float = Field(
         0.0,
-        ge=-100,
-        le=100,
+        ge=-MOST_STRENGTH,
+        le=MOST_STRENGTH,
         description="In multiples of the feature's maximum; for scale, of its activation.",
     )
     scope: Literal["prompt", "answer", "all"] = "all"
@@ -118,7 +120,7 @@ class Instruments:
                 dictionary.dictionary.check_feature(feature)
         edits: list[tuple[ServedDictionary, FeatureEdit]] = []
         if wanted.recipe is not None:
-            recipe = recipes.load(wanted.recipe)
+            recipe = kept_recipe(wanted.recipe)
             edits += [(served.by_digest(recipe), edit) for edit in recipe.edits]
         for e in wanted.edits:
             edits.append(
@@ -193,6 +195,26 @@ class Instruments:
             except InputError as error:
                 told.append({"dictionary": name, "error": str(error)})
         return told
+
+
+def kept_recipe(name: str) -> Recipe:
+    """A recipe of the server's folder, held to the bounds of a request: a stranger may have put it there.
+
+    Raises:
+        UnknownNameError: when there is none of that name.
+        InputError: when the file holds none, or asks for more than a request may.
+    """
+    try:
+        recipe = recipes.load(name)
+    except IntegrityError as error:
+        raise InputError(f"What is kept as the recipe {name!r} is no recipe. Keep it again.") from error
+    strongest = max(abs(edit.strength) for edit in recipe.edits)
+    if len(recipe.edits) > MOST_EDITS or not strongest <= MOST_STRENGTH:
+        raise InputError(
+            f"The recipe {name!r} has {len(recipe.edits)} edits, the strongest of {strongest:g}. A request "
+            f"may have {MOST_EDITS}, of strengths from -{MOST_STRENGTH} to {MOST_STRENGTH}."
+        )
+    return recipe
 
 
 def _told(active: Sequence[_Active]) -> list[FeatureOnToken]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
@@ -164,8 +164,29 @@ def _model(request: Request) -> dict[str, Any]:
     }
 
 
+_CHATS: Any = {
+    "plain": {
+        "value": {
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+            "max_tokens": 20,
+            "temperature": 0,
+        }
+    },
+    "features in every token, and an edit": {
+        "value": {
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+            "max_tokens": 20,
+            "pellucid": {
+                "watch": [{"top": 3}],
+                "edits": [{"feature": 7, "kind": "set", "strength": 0.8, "scope": "answer"}],
+            },
+        }
+    },
+}
+
+
 @router.post("/v1/chat/completions", responses=STREAMED)
-async def chat(request: Request, body: ChatRequest) -> Any:
+async def chat(request: Request, body: Annotated[ChatRequest, Body(openapi_examples=_CHATS)]) -> Any:
     """Answer a chat."""
     served = request.app.state.served
     permit(request, body.pellucid)
@@ -182,8 +203,15 @@ async def chat(request: Request, body: ChatRequest) -> Any:
     return await _answer(request, body, asked, shape)
 
 
+_CONTINUED: Any = {
+    "plain": {"value": {"prompt": "The orchestra played", "max_tokens": 20, "logprobs": 2}},
+}
+
+
 @router.post("/v1/completions", responses=STREAMED)
-async def completions(request: Request, body: CompletionRequest) -> Any:
+async def completions(
+    request: Request, body: Annotated[CompletionRequest, Body(openapi_examples=_CONTINUED)]
+) -> Any:
     """Continue a text."""
     served = request.app.state.served
     permit(request, body.pellucid)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pellucid.activations.tokens import TokenStore
 from pellucid.atlas.build import decoder_digest
 from pellucid.atlas.captions import Captions
 from pellucid.atlas.pages import Atlas
@@ -26,6 +27,8 @@ class ServedDictionary:
     folder: Path
     dictionary: Dictionary
     model: Model
+    atlas_address: str | None = None
+    """Where its atlas is; by default in its folder, if there is one."""
 
     @cached_property
     def digest(self) -> str:
@@ -34,9 +37,27 @@ class ServedDictionary:
 
     @cached_property
     def atlas(self) -> Atlas | None:
-        """The atlas in its folder."""
+        """The atlas that was named for it, or the one in its folder."""
+        if self.atlas_address is not None:
+            return Atlas.open(self.atlas_address, self.dictionary)
         folder = self.folder / "atlas"
         return Atlas.open(folder, self.dictionary) if (folder / "atlas.json").is_file() else None
+
+    @property
+    def needed_atlas(self) -> Atlas:
+        """Its atlas.
+
+        Raises:
+            InputError: when it is served without one.
+        """
+        if self.atlas is None:
+            raise InputError(f"The dictionary {self.name!r} is served without an atlas.")
+        return self.atlas
+
+    @cached_property
+    def text(self) -> TokenStore | None:
+        """The text that the atlas points into, if it is at hand."""
+        return self.atlas.text(self.folder) if self.atlas is not None else None
 
     def unit(self, feature: int) -> float:
         """The feature's maximum, the unit of shares; 1 where it is not known."""
@@ -70,14 +91,21 @@ class Served:
     dictionaries: dict[str, ServedDictionary]
 
     @classmethod
-    def open(cls, model: str, dictionaries: Sequence[str]) -> Served:
+    def open(cls, model: str, dictionaries: Sequence[str], atlases: Sequence[str] = ()) -> Served:
         """Load a model and the dictionaries that are to be watched and edited by.
 
+        Args:
+            model: a model reference.
+            dictionaries: names of shipped ones, or folders.
+            atlases: folders or URLs, each of the atlas of one of the dictionaries; a dictionary without one
+                has the atlas in its folder, if there is one.
+
         Raises:
-            InputError: when two dictionaries have one name.
+            InputError: when two dictionaries have one name or one atlas, or an atlas belongs to none of them.
             IntegrityError: when a dictionary belongs to another model.
         """
         network = models.load(model)
+        places = {address: str(Atlas.open(address).record["dictionary"]) for address in atlases}
         found: dict[str, ServedDictionary] = {}
         for reference in dictionaries:
             folder = shipped.resolve(reference)
@@ -86,7 +114,15 @@ class Served:
             name = folder.parent.name if folder.name == "result" else folder.name
             if name in found:
                 raise InputError(f"Two dictionaries are named {name!r}. Rename one of the folders.")
-            found[name] = ServedDictionary(name, folder, dictionary, network)
+            digest = decoder_digest(dictionary)
+            mine = [address for address, of in places.items() if of == digest]
+            if len(mine) > 1:
+                raise InputError(f"Two atlases are of the dictionary {name!r}: {', '.join(mine)}. Name one.")
+            found[name] = ServedDictionary(name, folder, dictionary, network, *mine)
+            _ = found[name].atlas  # what is wrong with it is said before anybody asks
+        for address, of in places.items():
+            if all(d.digest != of for d in found.values()):
+                raise InputError(f"The atlas {address!r} is of none of the dictionaries that are served.")
         return cls(network, found)
 
     def by_digest(self, recipe: Recipe) -> ServedDictionary:
