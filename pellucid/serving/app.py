@@ -104,7 +104,10 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-        told = Told(error.status_code, str(error.detail), "invalid_request_error", "not_found_error")
+        kind = {404: "not_found_error", 413: "request_too_large"}.get(error.status_code)
+        told = Told(
+            error.status_code, str(error.detail), "invalid_request_error", kind or "invalid_request_error"
+        )
         response = _told(request, told)
         response.headers.update(error.headers or {})
         route = getattr(request.scope.get("route"), "path", None)

@@ -18,6 +18,10 @@ from pellucid.serving.extension import Extension, FeatureOnToken, Instruments, T
 from pellucid.serving.served import Served
 
 
+LEAST_LOGPROB = -9999.0
+"""What OpenAI's API tells of a token that is all but impossible: JSON has no infinity."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """What an API asks for, in one form."""
@@ -123,8 +127,8 @@ async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[
                     stops.add(text),
                     event.token,
                     model.decode([event.token]),
-                    event.logprob,
-                    event.alternatives,
+                    max(event.logprob, LEAST_LOGPROB),
+                    [(token, max(value, LEAST_LOGPROB)) for token, value in event.alternatives],
                     await instruments.features(event.codes) if event.codes else [],
                 )
                 if stops.met is not None:
