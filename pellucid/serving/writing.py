@@ -17,7 +17,6 @@ from pellucid.serving.engine import Engine
 from pellucid.serving.extension import Extension, FeatureOnToken, Instruments, TokenSeen
 from pellucid.serving.served import Served
 
-
 LEAST_LOGPROB = -9999.0
 """What OpenAI's API tells of a token that is all but impossible: JSON has no infinity."""
 
