@@ -1,4 +1,4 @@
-"""What a server is started with, and the application it makes: the same in one process and in every replica."""
+"""What a server is started with, and the application it makes: the same alone and in every replica."""
 
 from __future__ import annotations
 

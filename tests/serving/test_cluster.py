@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Seen:
     process: int = 0
     text: str = ""
     whole: bool = False
+    begun: threading.Event = field(default_factory=threading.Event)
 
 
 def body_of(number: int) -> dict[str, Any]:
@@ -82,9 +84,7 @@ def body_of(number: int) -> dict[str, Any]:
     }
 
 
-def read(address: str, number: int, seen: Seen, begun: threading.Semaphore) -> None:
-    import json
-
+def read(address: str, number: int, seen: Seen) -> None:
     try:
         with httpx.stream(
             "POST", f"{address}/v1/chat/completions", json=body_of(number), timeout=120
@@ -92,19 +92,16 @@ def read(address: str, number: int, seen: Seen, begun: threading.Semaphore) -> N
             answer.raise_for_status()
             seen.process = int(answer.headers["x-process"])
             for line in answer.iter_lines():
-                if line == "data: [DONE]":
-                    seen.whole = True
-                elif line.startswith("data: {"):
-                    event = json.loads(line[6:])
-                    if not seen.text:
-                        begun.release()
-                    seen.text += (
-                        event["choices"][0]["delta"].get("content") or "" if "choices" in event else ""
-                    )
-    except httpx.HTTPError:
+                seen.whole = line == "data: [DONE]"
+                if line.startswith("data: {"):
+                    choice = json.loads(line[6:])["choices"][0]
+                    seen.text += choice["delta"].get("content") or ""
+                    if seen.text:
+                        seen.begun.set()
+    except (httpx.HTTPError, KeyError):
         pass  # a stream of the replica that was lost
     finally:
-        begun.release()
+        seen.begun.set()
 
 
 @pytest.mark.cluster
@@ -119,14 +116,15 @@ def test_a_replica_that_is_killed_takes_its_own_streams_alone(tiny: Model, tmp_p
     ) as address:
 
         def all_at_once(kill: bool) -> tuple[list[Seen], int]:
-            seen, begun = [Seen() for _ in range(STREAMS)], threading.Semaphore(0)
-            threads = [threading.Thread(target=read, args=(address, n, s, begun)) for n, s in enumerate(seen)]
+            seen = [Seen() for _ in range(STREAMS)]
+            threads = [threading.Thread(target=read, args=(address, n, s)) for n, s in enumerate(seen)]
             for thread in threads:
                 thread.start()
-            for _ in threads:
-                begun.acquire(timeout=120)
+            for stream in seen:
+                assert stream.begun.wait(120)
             victim = next((s.process for s in seen if s.process and not s.whole), 0)
             if kill:
+                assert victim > 0
                 os.kill(victim, signal.SIGKILL)
             for thread in threads:
                 thread.join(120)
@@ -146,7 +144,7 @@ def test_a_replica_that_is_killed_takes_its_own_streams_alone(tiny: Model, tmp_p
             assert alone[number].text.startswith(stream.text)
         for number in range(6):
             again = Seen()
-            read(address, number, again, threading.Semaphore(0))
+            read(address, number, again)
             assert again.whole
             assert again.text == alone[number].text
             assert again.process != victim
