@@ -92,7 +92,7 @@ def read(address: str, number: int, seen: Seen) -> None:
             answer.raise_for_status()
             seen.process = int(answer.headers["x-process"])
             for line in answer.iter_lines():
-                seen.whole = line == "data: [DONE]"
+                seen.whole = seen.whole or line == "data: [DONE]"
                 if line.startswith("data: {"):
                     choice = json.loads(line[6:])["choices"][0]
                     seen.text += choice["delta"].get("content") or ""
