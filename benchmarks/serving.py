@@ -1,8 +1,8 @@
 """What a server of many streams gives, and what watching and editing cost there.
 
-Beside it, in the same run, stand transformers' own `generate`, one row, and llama.cpp's server, where there is
-one: no wheel brings its program for every platform, so it is looked for on the path, or named. It is given the
-same weights, written out as BF16 here.
+Beside it, in the same run, stand transformers' own `generate`, one row, and llama.cpp's server, where there
+is one: no wheel brings its program for every platform, so it is looked for on the path, or named. It is given
+the same weights, written out as BF16 here.
 
 A server is started as a user would start it; clients stream over HTTP, 1, 8 and 32 at a time, each a chat of
 its own at temperature 0. The arms (plain, a dictionary watched, an edit in every request, llama.cpp) take
@@ -110,9 +110,9 @@ async def stream(client: httpx.AsyncClient, number: int, tokens: int, extension:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
             if line.startswith("data: {"):
-                (choice,) = json.loads(line[6:])["choices"]
-                if choice["finish_reason"] is None and "role" not in choice["delta"]:
-                    times.append(time.perf_counter())
+                for choice in json.loads(line[6:])["choices"]:
+                    if choice["finish_reason"] is None and "role" not in choice["delta"]:
+                        times.append(time.perf_counter())
     return Seen(times[0] - started, np.diff(times).tolist())
 
 
@@ -181,7 +181,7 @@ def bf16_of_smollm2(folder: Path) -> Path:
 
 @contextmanager
 def llama_server(program: str | None, slots: int, room: int = 512) -> Iterator[str | None]:
-    """The address of llama.cpp's server over the same weights, up to `/v1`; none where there is no program."""
+    """The address of llama.cpp's server over the same weights; none where there is no program."""
     if program is None:
         print("llama.cpp: no llama-server on the path; name one with --llama-server")
         yield None

@@ -28,6 +28,7 @@ def serve(
     room: int = 2048,
     waiting: int = 64,
     weights: Literal["same", "bf16"] = "bf16",
+    engine: Literal["own", "vllm"] = "own",
     replicas: int | None = None,
     log: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -48,6 +49,7 @@ def serve(
         room: tokens that a prompt and its answer may have together.
         waiting: how many requests may wait; more are refused with 429.
         weights: bf16 reads weights at half the bytes while writing (sums stay in fp32); same, as they are.
+        engine: what writes: our own batch, or vLLM on GPUs, whose watched answers come whole.
         replicas: run so many whole servers behind one address, on the Ray cluster of RAY_ADDRESS or on one of
             this machine; each has its own slots.
         log: print a line of JSON for each request: its route, status and seconds, never its text.
@@ -80,6 +82,7 @@ def serve(
         room,
         waiting,
         weights,
+        engine,
         tuple(known),
     )
     if replicas is not None:
@@ -91,7 +94,7 @@ def serve(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
     ) as listening:
         where = f"[{host}]" if ":" in host else host
-        steps, dictionaries = type(app.state.engine.steps).__name__, app.state.served.dictionaries
+        steps, dictionaries = app.state.engine.name, app.state.served.dictionaries
         printing.note(
             f"{model} on http://{where}:{listening.getsockname()[1]}/v1 ({steps}, {slots} slots); "
             f"dictionaries: {', '.join(dictionaries) or 'none'}. Ctrl-C stops it."

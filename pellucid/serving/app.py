@@ -22,7 +22,7 @@ from pellucid.serving import anthropic, features, kept, openai
 from pellucid.serving import map as mapping
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.desk import Desk
-from pellucid.serving.engine import Engine
+from pellucid.serving.engine import Answering
 from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
 from pellucid.serving.keys import Keys
 from pellucid.serving.metrics import Metrics
@@ -41,7 +41,7 @@ _SECURITY = {
 }
 
 
-def application(served: Served, engine: Engine, keys: Keys | None = None) -> FastAPI:
+def application(served: Served, engine: Answering, keys: Keys | None = None) -> FastAPI:
     """The application over a model that is loaded and an engine that is not started.
 
     Without keys it answers everybody who can reach it.

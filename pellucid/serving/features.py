@@ -287,7 +287,7 @@ async def search(request: Request, body: Annotated[Search, Body(openapi_examples
             case ByMeaning():
                 answer = searcher.meaning(body.query, body.count)
             case ByPrompt():
-                room = state.engine.steps.room
+                room = state.engine.room
                 answer = searcher.prompt(body.text, body.count, chat=body.chat, room=room)
             case ByEffect():
                 answer = searcher.effect(body.words, body.count)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from pellucid.models.steps import steps_of
 from pellucid.serving.app import application
-from pellucid.serving.engine import Engine
+from pellucid.serving.engine import Answering, Engine
 from pellucid.serving.keys import Key, Keys
 from pellucid.serving.served import Served
 
@@ -32,6 +32,8 @@ class Settings:
     """Requests that may wait for a slot."""
     weights: Literal["same", "bf16"] = "bf16"
     """What weights are read as while writing."""
+    engine: Literal["own", "vllm"] = "own"
+    """What writes: our own batch, or vLLM on GPUs."""
     keys: tuple[Key, ...] = ()
     """Who may ask; none lets in everybody who can reach the server."""
 
@@ -45,9 +47,17 @@ class Settings:
 
         Raises:
             InputError, IntegrityError, UpstreamError: see `Served.open` and `steps_of`.
+            MissingDependencyError: when vLLM is asked for and not installed.
         """
         served = Served.open(self.model, self.dictionaries, self.atlases)
-        steps = steps_of(served.model, slots=self.slots, room=self.room, weights=self.weights)
-        return application(
-            served, Engine(steps, waiting=self.waiting), Keys(self.keys) if self.keys else None
-        )
+        return application(served, self._engine(served), Keys(self.keys) if self.keys else None)
+
+    def _engine(self, served: Served) -> Answering:
+        if self.engine == "own":
+            steps = steps_of(served.model, slots=self.slots, room=self.room, weights=self.weights)
+            return Engine(steps, waiting=self.waiting)
+        from pellucid.models import weights
+        from pellucid.serving.vllm_engine import VllmEngine
+
+        folder = weights.locate(self.model).folder
+        return VllmEngine(served.model, folder, slots=self.slots, room=self.room, waiting=self.waiting)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pellucid.models.batching import Ended, Read, Request, Wrote
 from pellucid.models.generation import Sampling
 from pellucid.models.pieces import Pieces
-from pellucid.serving.engine import Engine
+from pellucid.serving.engine import Answering
 from pellucid.serving.extension import Extension, FeatureOnToken, Instruments, TokenSeen
 from pellucid.serving.served import Served
 
@@ -90,7 +90,7 @@ class _Stops:
         return shown
 
 
-async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[Piece | Finish]:
+async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerator[Piece | Finish]:
     """The pieces of an answer, then how it ended. Whoever stops iterating ends the writing.
 
     Raises:
