@@ -195,7 +195,7 @@ class ByDirection(_Search):
     feature: int | None = Field(default=None, ge=0)
 
 
-Search = Annotated[ByWords | ByMeaning | ByPrompt | ByEffect | ByDirection, Field(discriminator="by")]
+Search = ByWords | ByMeaning | ByPrompt | ByEffect | ByDirection
 
 
 class FoundTold(Named):
@@ -274,7 +274,9 @@ _SEARCHES: Any = {
 
 
 @router.post("/v1/features/search")
-async def search(request: Request, body: Annotated[Search, Body(openapi_examples=_SEARCHES)]) -> SearchTold:
+async def search(
+    request: Request, body: Annotated[Search, Body(discriminator="by", openapi_examples=_SEARCHES)]
+) -> SearchTold:
     """Find features by words, by meaning, by a prompt, by what they make the model say, or by direction."""
     state = request.app.state
     served: ServedDictionary = state.served.dictionary(body.dictionary)

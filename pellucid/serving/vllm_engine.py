@@ -191,7 +191,6 @@ class VllmEngine:
     ) -> AsyncIterator[Event[Codes]]:
         """The events of a request, in the order of `batching`."""
         written: list[Wrote[Codes]] = []
-        reason: str | None = "length"
         results: Any = {}
         most = request.sampling.max_tokens
         request_id = secrets.token_hex(16)  # all of one length: the extension tells them apart by beginnings
@@ -206,7 +205,6 @@ class VllmEngine:
                     if not request.watch:
                         yield written[-1]
             if output.finished:
-                reason = answer.finish_reason if len(written) <= most else "length"
                 results = getattr(output, "hook_results", None) or {}
         stopped = bool(written) and written[-1].token in self.model.end_ids
         _check(results, len(found), len(request.prompt) + len(written) - 1)
@@ -214,7 +212,7 @@ class VllmEngine:
             codes = [_codes(results[str(len(request.editors) + n)]) for n in range(len(request.watch))]
             for event in _watched(request, written, codes):
                 yield event
-        yield Ended("stop" if stopped or reason == "stop" else "length")
+        yield Ended("stop" if stopped else "length")
 
     def _parameters(self, request: Request[Codes], found: Sequence[tuple[Callable[..., Any], Site]]) -> Any:
         from vllm.sampling_params import RequestOutputKind

@@ -194,11 +194,10 @@ def wild(tiny: Model) -> Iterator[str]:
     """A server with a dictionary of which one feature is so large that the model overflows."""
     tame = dictionary_of(tiny)
     assert tame.maximum is not None
-    maximum = tame.maximum.clone()
-    maximum[9] = 3e38
-    name = "wild"
-    found = ServedDictionary(name, Path("nowhere"), dataclasses.replace(tame, maximum=maximum), tiny)
-    with running(Served(tiny, {name: found})) as address:
+    maximum, decoder = tame.maximum.clone(), tame.decoder.clone()
+    maximum[9], decoder[9] = 3e36, 10 * decoder[9]  # a hundred times the maximum along it is no float
+    huge = dataclasses.replace(tame, maximum=maximum, decoder=decoder)
+    with running(Served(tiny, {"wild": ServedDictionary("wild", Path("nowhere"), huge, tiny)})) as address:
         yield address
 
 
