@@ -233,7 +233,7 @@ class InspectRequest(BaseModel):
     """A text or a chat to be read."""
 
     text: Annotated[str, Field(max_length=MOST_TEXT)] | None = None
-    messages: list[ChatMessage] | None = None
+    messages: Annotated[list[ChatMessage], Field(max_length=10_000)] | None = None
     watch: list[Watch] = Field(default_factory=lambda: [Watch()], min_length=1, max_length=8)  # type: ignore[call-arg]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +20,10 @@ from pellucid.serving.served import Served
 
 LEAST_LOGPROB = -9999.0
 """What OpenAI's API tells of a token that is all but impossible: JSON has no infinity."""
+
+
+_PROVING = ThreadPoolExecutor(2, "receipts")
+"""Receipts run the model: many at once would keep what is looked up for other requests waiting."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
     Raises:
         BusyError, StoppedError, InputError: before the first piece, or when the engine fails.
     """
+    # Names in the extension may have to be read.
     instruments = await asyncio.to_thread(Instruments, served, asked.extension)
     stream = await engine.submit(
         Request(
@@ -137,5 +143,8 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
         stream.cancel()
     answer = [t for t in written if t not in model.end_ids]
     left = "" if stops.met is not None else stops.add(pieces.end()) + stops.end()
-    proved = await asyncio.to_thread(instruments.receipts, asked.prompt, answer) if answer else []
+    proved = []
+    if answer and instruments.editors:
+        loop = asyncio.get_running_loop()
+        proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer)
     yield Finish(reason, stops.met, left, len(asked.prompt), len(written), prompt, proved)
