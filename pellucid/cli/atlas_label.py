@@ -236,7 +236,7 @@ def _figure(value: float) -> str:
 def _as_json(summary: Summary, some: list[Label]) -> dict[str, object]:
     from dataclasses import asdict
 
-    from pellucid.cli.atlas_page import label_as_json
+    from pellucid.atlas import values
 
-    labelled = [{"feature": found.feature, **label_as_json(found)} for found in some]
+    labelled = [{"feature": found.feature, **values.label(found)} for found in some]
     return {**asdict(summary), "labels": labelled}

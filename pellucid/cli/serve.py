@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from pellucid.serving.settings import Settings
 
 app = App(name="serve", help_format="plaintext")
 
@@ -18,12 +21,15 @@ def serve(
     /,
     *,
     dictionary: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    atlas: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     host: str = "127.0.0.1",
     port: int = 8600,
     slots: int = 32,
     room: int = 2048,
     waiting: int = 64,
     weights: Literal["same", "bf16"] = "bf16",
+    engine: Literal["own", "vllm"] = "own",
+    replicas: int | None = None,
     log: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serve a model to any client of OpenAI's or Anthropic's chat API.
@@ -35,12 +41,17 @@ def serve(
         model: a model reference.
         dictionary: names of shipped dictionaries, or folders; by default the one shipped for the model, if
             there is one.
+        atlas: folders or URLs of atlases of these dictionaries; a dictionary without one has the atlas in its
+            folder, if there is one.
         host: the address to listen on. One that others can reach needs keys: see `pellucid keys`.
         port: the port; 0 takes a free one.
         slots: how many answers are written at once.
         room: tokens that a prompt and its answer may have together.
         waiting: how many requests may wait; more are refused with 429.
         weights: bf16 reads weights at half the bytes while writing (sums stay in fp32); same, as they are.
+        engine: what writes: our own batch, or vLLM on GPUs, whose watched answers come whole.
+        replicas: run so many whole servers behind one address, on the Ray cluster of RAY_ADDRESS or on one of
+            this machine; each has its own slots.
         log: print a line of JSON for each request: its route, status and seconds, never its text.
     """
     import logging
@@ -57,26 +68,59 @@ def serve(
     try:
         import uvicorn
 
-        from pellucid.serving.app import application
+        from pellucid.serving.settings import Settings
     except ModuleNotFoundError as error:
         raise MissingDependencyError(str(error.name), "serve", "Serving a model") from error
     from pellucid.dictionaries import shipped
-    from pellucid.models.steps import steps_of
-    from pellucid.serving.engine import Engine
-    from pellucid.serving.served import Served
 
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
-    served = Served.open(model, fitting if dictionary is None else dictionary)
-    steps = steps_of(served.model, slots=slots, room=room, weights=weights)
-    app = application(served, Engine(steps, waiting=waiting), keys.Keys(known) if known else None)
+    settings = Settings(
+        model,
+        tuple(fitting if dictionary is None else dictionary),
+        tuple(atlas or ()),
+        slots,
+        room,
+        waiting,
+        weights,
+        engine,
+        tuple(known),
+    )
+    if replicas is not None:
+        return _replicated(settings, replicas, host, port, log=log)
+    app = settings.build()
     logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
     ) as listening:
         where = f"[{host}]" if ":" in host else host
+        steps, dictionaries = app.state.engine.name, app.state.served.dictionaries
         printing.note(
-            f"{served.model.name} on http://{where}:{listening.getsockname()[1]}/v1 ({type(steps).__name__}, "
-            f"{slots} slots); dictionaries: {', '.join(served.dictionaries) or 'none'}. Ctrl-C stops it."
+            f"{model} on http://{where}:{listening.getsockname()[1]}/v1 ({steps}, {slots} slots); "
+            f"dictionaries: {', '.join(dictionaries) or 'none'}. Ctrl-C stops it."
         )
         server.run(sockets=[listening])
+    return None
+
+
+def _replicated(settings: Settings, replicas: int, host: str, port: int, *, log: bool) -> None:
+    """Serve from a cluster until Ctrl-C, or until the process is told to end."""
+    import signal
+    import threading
+    from contextlib import suppress
+
+    from pellucid.cli import printing
+    from pellucid.serving import cluster
+
+    build = cluster.builder(settings, replicas, log=log)
+    most = settings.slots + settings.waiting
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        suppress(KeyboardInterrupt),
+        cluster.serving(build, replicas=replicas, most=most, host=host, port=port) as address,
+    ):
+        printing.note(
+            f"{settings.model} on {address}/v1 ({replicas} replicas of {settings.slots} slots); "
+            f"dictionaries: {', '.join(settings.dictionaries) or 'none'}. Ctrl-C stops it."
+        )
+        threading.Event().wait()

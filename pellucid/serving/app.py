@@ -1,6 +1,6 @@
 """The application: routes, errors in the words of each API, bounds on what comes in.
 
-The threat model is in docs/explanation/serving.md.
+The threat model is in docs/explanation/threat-model.md.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from starlette.exceptions import HTTPException
 import pellucid
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.serving import anthropic, features, kept, openai
+from pellucid.serving import map as mapping
 from pellucid.serving.bounds import BodyBound
-from pellucid.serving.engine import Engine
+from pellucid.serving.desk import Desk
+from pellucid.serving.engine import Answering
 from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
 from pellucid.serving.keys import Keys
 from pellucid.serving.metrics import Metrics
 from pellucid.serving.permission import needs
+from pellucid.serving.searching import Searcher
 from pellucid.serving.served import Served
 
 MOST_BYTES = 4 << 20
@@ -38,7 +41,7 @@ _SECURITY = {
 }
 
 
-def application(served: Served, engine: Engine, keys: Keys | None = None) -> FastAPI:
+def application(served: Served, engine: Answering, keys: Keys | None = None) -> FastAPI:
     """The application over a model that is loaded and an engine that is not started.
 
     Without keys it answers everybody who can reach it.
@@ -55,11 +58,13 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
     )
     metrics = Metrics(engine)
     app.state.served, app.state.engine, app.state.started = served, engine, time.time()
-    app.state.keys, app.state.metrics = keys, metrics
+    app.state.keys, app.state.metrics, app.state.desk = keys, metrics, Desk()
+    app.state.searchers = {name: Searcher(d) for name, d in served.dictionaries.items()}
     for router, scope, error in (
         (openai.router, "chat", OpenAIError),
         (anthropic.router, "chat", AnthropicError),
         (features.router, "watch", OpenAIError),
+        (mapping.router, "watch", OpenAIError),
         (kept.router, "steer", OpenAIError),
     ):
         app.include_router(router, dependencies=[Depends(needs(scope))], responses=responses(error))
@@ -99,7 +104,10 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-        told = Told(error.status_code, str(error.detail), "invalid_request_error", "not_found_error")
+        kind = {404: "not_found_error", 413: "request_too_large"}.get(error.status_code)
+        told = Told(
+            error.status_code, str(error.detail), "invalid_request_error", kind or "invalid_request_error"
+        )
         response = _told(request, told)
         response.headers.update(error.headers or {})
         route = getattr(request.scope.get("route"), "path", None)
@@ -108,6 +116,17 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
             response.headers["allow"] = ", ".join(sorted(m.upper() for m in paths[route]))
         return response
 
+    @app.exception_handler(Exception)
+    async def on_defect(request: Request, error: Exception) -> JSONResponse:
+        # Starlette raises it again once this is sent, so that it is logged with its traceback.
+        told = Told(500, f"A defect of the server: {type(error).__name__}.", "server_error", "api_error")
+        response = _told(request, told)
+        response.headers.update(_SECURITY)
+        return response
+
+    # Inside what follows, so that a body that is too large is an error of the route that reads it.
+    app.add_middleware(BodyBound, most=MOST_BYTES)
+
     @app.middleware("http")
     async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await metrics.watched(request, call)
@@ -115,7 +134,6 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
             response.headers.setdefault(name, value)
         return response
 
-    app.add_middleware(BodyBound, most=MOST_BYTES)
     plain = app.openapi
 
     def described() -> dict[str, Any]:
