@@ -127,7 +127,7 @@ def build(
             "dictionary": directions.digest,
             "identity": digests.of_json(identity),
             "left_out": int((~alive).sum()),
-            "named_by": "labels" if atlas.table("labels") is not None else "tokens",
+            "named_by": "labels" if naming.by_labels(atlas) else "tokens",
             **asdict(settings),
             "quality": measured,
         }

@@ -1,10 +1,11 @@
 """Names of clusters of features: the words that are said of many in the cluster and of few elsewhere.
 
-What is said of a feature are the words of its label, where it has a reliable one, or, where an atlas has no
-labels, the tokens it promotes most and those it is most often active on. A word's score in a cluster is
-n · log(n / e): n features of the cluster of which it is said, e what their number would give. A name is the
-three words with the highest scores that reach a floor: the score that 19 of 20 clusters of the same sizes do
-not reach when features are dealt out by chance. A cluster without such a word has an empty name.
+What is said of a feature are the words of its label, where it has a reliable one that a model wrote; or,
+where an atlas has no such labels, the tokens it promotes most and those it is most often active on: labels
+from words alone speak of "words" and "beginnings" as much as of things. A word's score in a cluster is n ·
+log(n / e): n features of the cluster of which it is said, e what their number would give. A name is the
+three words with the highest scores that reach a floor: the score that 19 of 20 clusters of the same sizes
+do not reach when features are dealt out by chance. A cluster without such a word has an empty name.
 
 The columns `share` and `background` are for the first word of a name: of how much of the cluster it is said,
 and of how much of all features.
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pellucid.atlas.explainer_words import WordsExplainer
 from pellucid.atlas.pages import Atlas
 from pellucid.atlas.tables import Columns
 
@@ -34,6 +36,12 @@ def labelled(atlas: Atlas, living: np.ndarray) -> np.ndarray:
         return np.zeros(len(living), bool)
     reliable: np.ndarray = table.column("reliable")[living].astype(bool)
     return reliable
+
+
+def by_labels(atlas: Atlas) -> bool:
+    """Whether clusters are named by labels: those that a model wrote."""
+    labels = atlas.table("labels")
+    return labels is not None and labels.record["facts"].get("explainer") != WordsExplainer.name
 
 
 def names(
@@ -78,7 +86,7 @@ def _said(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Pairs of a feature's place and a word, each once; and the words."""
     labels = atlas.table("labels")
-    if labels is not None:
+    if labels is not None and by_labels(atlas):
         reliable, texts = labelled(atlas, living), labels.column("text")[living]
         pairs = [
             (place, word)
