@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 app = App(name="serve", help_format="plaintext")
 
+_MOST_ROOM = 6144
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -43,6 +48,39 @@ def serve(
         weights: bf16 reads weights at half the bytes while writing (sums stay in fp32); same, as they are.
         log: print a line of JSON for each request: its route, status and seconds, never its text.
     """
+    run(
+        model,
+        dictionary,
+        host=host,
+        port=port,
+        slots=slots,
+        room=room,
+        waiting=waiting,
+        weights=weights,
+        log=log,
+    )
+
+
+def run(
+    model: str,
+    dictionary: list[str] | None,
+    *,
+    host: str,
+    port: int,
+    slots: int,
+    room: int | None,
+    waiting: int,
+    weights: Literal["same", "bf16"],
+    log: bool,
+    more: Callable[[FastAPI, str], None] | None = None,
+) -> None:
+    """Serve until stopped; see `serve`.
+
+    Args:
+        model, dictionary, host, port, slots, waiting, weights, log: as for `serve`.
+        room: tokens; as many as the model reads, at most 6,144, if none is given.
+        more: may add to the application, and is told its address.
+    """
     import logging
 
     from pellucid.cli import printing
@@ -67,6 +105,8 @@ def serve(
 
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
     served = Served.open(model, fitting if dictionary is None else dictionary)
+    if room is None:
+        room = min(_MOST_ROOM, getattr(served.model.config, "max_position_embeddings", None) or _MOST_ROOM)
     steps = steps_of(served.model, slots=slots, room=room, weights=weights)
     app = application(served, Engine(steps, waiting=waiting), keys.Keys(known) if known else None)
     logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")
@@ -75,8 +115,11 @@ def serve(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
     ) as listening:
         where = f"[{host}]" if ":" in host else host
+        address = f"http://{where}:{listening.getsockname()[1]}"
         printing.note(
-            f"{served.model.name} on http://{where}:{listening.getsockname()[1]}/v1 ({type(steps).__name__}, "
-            f"{slots} slots); dictionaries: {', '.join(served.dictionaries) or 'none'}. Ctrl-C stops it."
+            f"{served.model.name} on {address}/v1 ({type(steps).__name__}, {slots} slots); dictionaries: "
+            f"{', '.join(served.dictionaries) or 'none'}. Ctrl-C stops it."
         )
+        if more is not None:
+            more(app, address)
         server.run(sockets=[listening])
