@@ -3,8 +3,11 @@ import { useEffect } from "preact/hooks";
 import { Failure } from "./api/client";
 import { ChatPage } from "./chat/page";
 import { restore } from "./chat/keep";
+import { FeaturePage } from "./feature/page";
+import { InspectPage } from "./inspect/page";
 import { Header } from "./parts/header";
-import { Failed, Loading } from "./parts/states";
+import { Failed, Loading, useAsked } from "./parts/states";
+import { Palette } from "./search/palette";
 import { follow, route } from "./router";
 import { load } from "./state/demo";
 import { searching } from "./state/searching";
@@ -18,6 +21,10 @@ import "./style/tokens.css";
 import "./style/base.css";
 import "./style/parts.css";
 import "./style/chat.css";
+import "./style/inspect.css";
+import "./style/feature.css";
+import "./style/search.css";
+import "./style/map.css";
 
 const refused = signal<unknown>(null);
 
@@ -37,6 +44,7 @@ function App() {
         <Page />
       </div>
       <Card />
+      {searching.value && session.value !== null && !(session.value instanceof Failure) && <Palette />}
     </>
   );
 }
@@ -48,8 +56,20 @@ function Page() {
   if (now instanceof Failure) return <main><Failed error={now} again={() => void open()} /></main>;
   switch (at.page) {
     case "chat": return <ChatPage />;
+    case "inspect": return <InspectPage />;
+    case "feature": return <FeaturePage key={`${at.dictionary}/${at.feature}`} name={at.dictionary} feature={at.feature} />;
+    case "map": return <Suspended />;
     default: return <main class="page"><h1>There is no such page</h1><p><a href="/">To the chat</a></p></main>;
   }
+}
+
+/** The map is fetched when it is opened. */
+function Suspended() {
+  const [found, again] = useAsked(() => import("./map/page"), []);
+  if (found.state === "loading") return <main class="page"><Loading what="Opening the map" /></main>;
+  if (found.state === "failed") return <main class="page"><Failed error={found.error} again={again} /></main>;
+  const Shown = found.value.default;
+  return <Shown />;
 }
 
 apply();

@@ -1,6 +1,7 @@
 /** Recipes, and the conversation as a file or a link. */
 import { useState } from "preact/hooks";
 import { keepRecipe, recipe, recipeNames, removeRecipe } from "../api/client";
+import { save } from "../parts/file";
 import { Dialog } from "../parts/dialog";
 import { Empty, Failed, Loading, useAsked } from "../parts/states";
 import { type Kept, kept, reopen, turns } from "../state/conversation";
@@ -156,14 +157,4 @@ export async function restore(from: Kept): Promise<void> {
     for (const { feature, ...rest } of from.pins) if (feature < most && pin(feature)) change(feature, rest);
   }
   await reopen(from);
-}
-
-/** Hand a text to the browser as a file. */
-export function save(name: string, text: string, type = "application/json"): void {
-  const address = URL.createObjectURL(new Blob([text], { type }));
-  const link = document.createElement("a");
-  link.href = address;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 1000);
 }

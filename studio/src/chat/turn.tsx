@@ -35,7 +35,7 @@ function Below({ turn }: { turn: Turn }) {
   );
 }
 
-function SideView({ side, title }: { side: Side; title: string | null }) {
+export function SideView({ side, title, only }: { side: Side; title: string | null; only?: number }) {
   const status = side.status.value;
   void side.tokens.version.value;
   void known.version.value;
@@ -52,7 +52,7 @@ function SideView({ side, title }: { side: Side; title: string | null }) {
         </header>
       )}
       {side.tokens.length > 0 ? (
-        <Strip tokens={side.tokens} label="The answer" />
+        <Strip tokens={side.tokens} label="The answer" {...(only === undefined ? {} : { only })} />
       ) : (
         status === "writing" && <p class="quiet" role="status"><span class="pulse" aria-hidden="true" /> reading the question…</p>
       )}

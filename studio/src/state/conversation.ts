@@ -78,8 +78,8 @@ export function answer(turn: Turn): void {
   const wanted = edits.value;
   batch(() => {
     for (const old of [turn.plain.value, turn.edited.value]) old?.abort.abort();
-    turn.edited.value = wanted.length ? begin(turn, wanted) : null;
-    turn.plain.value = !wanted.length || comparing.value ? begin(turn, []) : null;
+    turn.edited.value = wanted.length ? beginTurn(turn, wanted) : null;
+    turn.plain.value = !wanted.length || comparing.value ? beginTurn(turn, []) : null;
   });
 }
 
@@ -88,35 +88,45 @@ export function turnAgain(): void {
   const turn = turns.value.at(-1);
   if (!turn) return;
   turn.edited.value?.abort.abort();
-  turn.edited.value = edits.value.length ? begin(turn, edits.value) : null;
-  if (!turn.plain.value) turn.plain.value = begin(turn, []);
+  turn.edited.value = edits.value.length ? beginTurn(turn, edits.value) : null;
+  if (!turn.plain.value) turn.plain.value = beginTurn(turn, []);
 }
 
-function begin(turn: Turn, with_: readonly Edit[]): Side {
+/** Begin to have messages answered under edits. */
+export function begin(
+  messages: ChatMessage[],
+  with_: readonly Edit[],
+  more: Partial<Pick<Asked, "most" | "features">> & { prompt?: (tokens: Parameters<typeof tokensOf>[0]) => void } = {},
+): Side {
   const side = new Side(with_);
   const { temperature, most, seed } = settings.value;
   const asked: Asked = {
-    messages: messagesTo(turn),
+    messages,
     dictionary: dictionary.value?.name ?? null,
     edits: [...with_],
     top: TOP,
-    features: pins.value.map((p) => p.feature),
+    features: more.features ?? pins.value.map((p) => p.feature),
     temperature,
-    most,
+    most: more.most ?? most,
     seed,
   };
-  void run(turn, side, asked);
+  void run(side, asked, more.prompt);
   return side;
 }
 
-async function run(turn: Turn, side: Side, asked: Asked): Promise<void> {
+function beginTurn(turn: Turn, with_: readonly Edit[]): Side {
+  const messages = messagesTo(turn);
+  return begin(messages, with_, { prompt: (tokens) => place(turn, messages, tokens) });
+}
+
+async function run(side: Side, asked: Asked, prompt: ((tokens: Parameters<typeof tokensOf>[0]) => void) | undefined): Promise<void> {
   let reason = "stop";
   try {
     await write(
       asked,
       {
         token: (text, features) => side.tokens.push(text, features),
-        prompt: (tokens) => place(turn, asked.messages, tokens),
+        prompt: (tokens) => prompt?.(tokens),
         receipts: (receipts) => {
           side.receipts.value = receipts;
         },

@@ -1,9 +1,8 @@
 import { expect, test } from "vitest";
-import type { Pin } from "../state/pins";
-import { level, paint } from "./paint";
+import { level, paint, type Tint } from "./paint";
 import { Tokens } from "./tokens";
 
-const pin = (feature: number, colour: number): Pin => ({ feature, colour, kind: "set", strength: 0, on: false });
+const pin = (feature: number, colour: number | null): Tint => ({ feature, colour });
 const tokens = new Tokens();
 tokens.push("a", [{ feature: 1, share: 0.8 }, { feature: 2, share: 0.01 }, { feature: 3, share: 0.3 }]);
 tokens.push("b");
@@ -18,4 +17,5 @@ test("without pins the strongest feature tints, with pins the strongest of them"
   expect(paint(tokens, 0, [pin(3, 2), pin(2, 4)])).toBe("tk p2 s3");
   expect(paint(tokens, 0, [pin(2, 4)])).toBe("tk p4 s1");
   expect(paint(tokens, 0, [pin(9, 0)])).toBe("tk");
+  expect(paint(tokens, 0, [pin(3, null)])).toBe("tk s3");
 });

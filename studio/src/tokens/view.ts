@@ -8,7 +8,7 @@
 import { effect } from "@preact/signals";
 import { pins } from "../state/pins";
 import { close, enter, leave, press } from "./looking";
-import { paint } from "./paint";
+import { paint, type Tint } from "./paint";
 import type { Tokens } from "./tokens";
 import { visible } from "./visible";
 
@@ -30,14 +30,17 @@ export class View {
   constructor(
     readonly host: HTMLElement,
     readonly tokens: Tokens,
+    /** The one feature that tints, whatever is pinned. */
+    readonly only?: number,
   ) {
     host.replaceChildren();
     views.set(tokens, this);
+    const chosen = only === undefined ? pins : null;
     let painted = pins.peek();
     this.#stop = effect(() => {
       void tokens.version.value;
-      if (painted !== pins.value) {
-        painted = pins.value;
+      if (chosen && painted !== chosen.value) {
+        painted = chosen.value;
         this.#retint();
       }
       this.#grow();
@@ -65,9 +68,13 @@ export class View {
     press(this.tokens, index, span);
   }
 
+  #chosen(): readonly Tint[] {
+    return this.only === undefined ? pins.peek() : [{ feature: this.only, colour: null }];
+  }
+
   #grow(): void {
     const { texts } = this.tokens;
-    const chosen = pins.peek();
+    const chosen = this.#chosen();
     for (let i = this.#spans.length; i < texts.length; i++) {
       const text = texts[i] ?? "";
       const span = document.createElement("span");
@@ -87,7 +94,7 @@ export class View {
   }
 
   #retint(): void {
-    const chosen = pins.peek();
+    const chosen = this.#chosen();
     this.#spans.forEach((span, i) => {
       const wanted = paint(this.tokens, i, chosen) + (i === this.#at ? " at" : "");
       if (span.className !== wanted) span.className = wanted;
