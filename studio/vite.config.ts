@@ -1,8 +1,6 @@
 /// <reference types="vitest/config" />
 import { defineConfig } from "vite";
 
-const server = process.env["PELLUCID_SERVER"] ?? "http://127.0.0.1:8600";
-
 export default defineConfig({
   build: {
     outDir: "../pellucid/serving/static",
@@ -12,6 +10,6 @@ export default defineConfig({
     // Nothing as a data: address: the policy of the pages allows files of this server alone.
     assetsInlineLimit: 0,
   },
-  server: { proxy: { "/v1": server, "/studio.json": server } },
+  server: { proxy: { "/v1": "http://127.0.0.1:8600", "/studio.json": "http://127.0.0.1:8600" } },
   test: { environment: "node", include: ["src/**/*.test.ts"] },
 });

@@ -10,7 +10,7 @@ export function Effect({ feature }: { feature: number }) {
   const strength = useSignal(1);
   const plain = useSignal<Side | null>(null);
   const edited = useSignal<Side | null>(null);
-  const timer = useRef<ReturnType<typeof setTimeout>>();
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const end = () => {
     clearTimeout(timer.current);
     plain.value?.abort.abort();

@@ -167,7 +167,7 @@ function Plane({ name, points, by, at, where, marked }: PlaneProps) {
   const grid = useMemo(() => new Grid(points), [points]);
   const raster = useRef<Raster | null>(null);
   const held = useRef(new Map<number, { x: number; y: number }>());
-  const settle = useRef<ReturnType<typeof setTimeout>>();
+  const settle = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const asked = useRef(0);
   const now = (): Where => where.peek() ?? whole(size.peek().width, size.peek().height);
 

@@ -22,8 +22,8 @@ export interface Look {
 export class Raster {
   readonly #pen: CanvasRenderingContext2D;
   #image: ImageData | null = null;
-  #pixels = new Uint32Array();
-  #packed = new Uint32Array();
+  #pixels: Uint32Array = new Uint32Array();
+  #packed: Uint32Array = new Uint32Array();
   #palette: readonly string[] = [];
   #most = Infinity;
   /** How long the last picture took, and how many points were gone through. */
@@ -44,8 +44,7 @@ export class Raster {
     const { width, height } = this.canvas;
     const ratio = devicePixelRatio || 1;
     this.#prepare(width, height, look);
-    const { x, y } = this.points;
-    const count = x.length;
+    const count = this.points.x.length;
     const drawn = moving ? Math.min(count, this.#most) : count;
     const scale = where.scale * ratio;
     const left = where.left * ratio;

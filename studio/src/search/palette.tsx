@@ -86,7 +86,7 @@ export function Palette() {
         <span class="quiet small">{way?.title}</span>
       </div>
       <input
-        type="search"
+        class="query"
         role="combobox"
         aria-label="Search features"
         aria-expanded={Boolean(hits?.length)}

@@ -20,7 +20,7 @@ export function Card() {
   if (!at) return null;
   void known.version.value;
   void at.tokens.version.value;
-  const { ids, shares } = at.tokens.at(at.index);
+  const { ids } = at.tokens.at(at.index);
   const full = pins.value.length >= MOST;
   const name = dictionary.value?.name;
   const chosen = pins.value.filter((p) => !ids.subarray(0, ROWS).includes(p.feature)).map((p) => p.feature);

@@ -1,0 +1,100 @@
+"""What a model or a stranger writes is shown as text: it never runs, links nowhere and reorders nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.studio.test_chat import ask, wait_done
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Route
+
+ATTACKS = [
+    "<img src=x onerror=\"document.title='run'\">",
+    "<script>document.title='run'</script>",
+    "<svg onload=\"document.title='run'\"></svg>",
+    "<iframe srcdoc=\"<script>parent.document.title='run'</script>\"></iframe>",
+    "[click](javascript:document.title='run')",
+    "https://example.com/",
+    "<style>body{display:none}</style>",
+    "{{constructor.constructor('document.title=1')()}}",
+]
+REORDERS = "\u202eesrever\u202c \u2066x\u2069 \u200fy"
+
+
+def features(text: str) -> list[dict[str, Any]]:
+    return [
+        {"dictionary": "tiny-features", "feature": 3, "activation": 2.0, "share": 0.7, "label": text, "promotes": [text]},
+        {"dictionary": "tiny-features", "feature": 4, "activation": 1.0, "share": 0.4, "label": None, "promotes": [text]},
+    ]
+
+
+def answering(texts: list[str]) -> Any:
+    def answer(route: Route) -> None:
+        chunks: list[dict[str, Any]] = [
+            {"choices": [{"delta": {"content": t}}], "pellucid": {"token": t, "features": features(t)}} for t in texts
+        ]
+        receipts = [{"dictionary": "tiny-features", "error": texts[0]}]
+        chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "pellucid": {"prompt": [], "receipts": receipts}})
+        body = "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + "data: [DONE]\n\n"
+        route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    return answer
+
+
+def unharmed(page: Page) -> None:
+    assert page.title() != "run"
+    for made in ("img[src=x]", "iframe", "svg[onload]", "a[href^='javascript']", "a[href*='example.com']", "#app style", "#app script"):
+        assert page.locator(made).count() == 0
+    assert page.locator("header.top").is_visible()
+
+
+def test_answers_labels_and_promoted_tokens_are_text(page: Page, address: str) -> None:
+    page.route("**/v1/chat/completions", answering(ATTACKS))
+    page.goto(address)
+    ask(page, ATTACKS[0])
+    wait_done(page)
+    assert page.locator(".side .strip").inner_text() == "".join(ATTACKS)
+    assert ATTACKS[0] in page.locator(".asked").inner_text()
+    for number in range(len(ATTACKS)):
+        page.locator(".side .tk").nth(number).click()
+        card = page.get_by_role("dialog")
+        assert ATTACKS[number] in card.inner_text()
+    page.get_by_role("dialog").get_by_role("button", name="Pin feature 3").click()
+    assert ATTACKS[0] in page.locator(".pin").inner_text()
+    assert ATTACKS[0] in page.get_by_label("Receipt").inner_text()
+    unharmed(page)
+
+
+def test_marks_that_reorder_text_are_shown_by_name(page: Page, address: str) -> None:
+    page.route("**/v1/chat/completions", answering([REORDERS]))
+    page.goto(address)
+    ask(page, REORDERS)
+    wait_done(page)
+    shown = "⟨RLO⟩esrever⟨PDF⟩ ⟨LRI⟩x⟨PDI⟩ ⟨RLM⟩y"
+    assert page.locator(".side .strip").inner_text() == shown
+    page.locator(".side .tk").click()
+    assert shown in page.get_by_role("dialog").inner_text()
+    assert not set(REORDERS) & set("\u202e\u202c\u2066\u2069\u200f") & set(page.locator("#app").inner_text())
+
+
+def test_names_of_recipes_are_text(page: Page, address: str) -> None:
+    page.route("**/v1/recipes", lambda route: route.fulfill(json=[*ATTACKS, REORDERS]))
+    page.goto(address)
+    page.get_by_role("button", name="Recipes").click()
+    page.get_by_role("dialog").get_by_text(ATTACKS[0]).wait_for()
+    assert "⟨RLO⟩" in page.get_by_role("dialog").inner_text()
+    unharmed(page)
+
+
+@pytest.mark.parametrize("script", ["eval('1')", "document.body.innerHTML = '<b>x</b>'", "new Function('1')()"])
+def test_the_policy_refuses_what_a_mistake_would_run(page: Page, address: str, script: str) -> None:
+    page.goto(address)
+    # The browser's own door for tests is not held by the policy, so the page does it to itself in a handler.
+    refused = page.evaluate(
+        "async script => { try { (0, eval)(script); return false } catch { return true } }", script
+    )
+    assert refused
