@@ -81,7 +81,7 @@ def test_keys_move_along_the_tokens(page: Page, address: str) -> None:
 def test_a_recipe_is_kept_and_used(page: Page, address: str) -> None:
     page.goto(address)
     page.keyboard.press("Control+k")
-    page.get_by_role("combobox").fill("5")
+    page.get_by_role("combobox",name="Search features").fill("5")
     page.get_by_role("option").wait_for()
     page.keyboard.press("Control+Enter")
     page.keyboard.press("Escape")

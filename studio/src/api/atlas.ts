@@ -1,59 +1,48 @@
-/** What the server tells of an atlas: pages of features, search, the map. */
+/** What the server tells of an atlas: pages of features, searches, the map. */
 import type { Points } from "../map/points";
-import { ask, type FeatureTold } from "./client";
+import { ask, Failure } from "./client";
+import type { components } from "./schema";
 
-/** A feature named somewhere: in a search, beside another. */
-export interface Hit {
-  feature: number;
-  label: string | null;
-  promotes: string[];
-  /** How well it fits; between searches of another kind it means another thing. */
-  score: number;
+type Schemas = components["schemas"];
+export type FeatureTold = Schemas["FeatureTold"];
+export type Found = Schemas["SearchTold"];
+export type Hit = Schemas["Named"];
+export type Similar = Schemas["Similar"];
+export type Coactive = Schemas["Coactive"];
+export type Example = Schemas["ExampleTold"];
+export type MapTold = Schemas["MapTold"];
+export type By = "words" | "meaning" | "prompt" | "effect";
+
+/** A feature with so many examples at most. */
+export const feature = async (dictionary: string, number: number, examples: number, signal?: AbortSignal): Promise<FeatureTold> => {
+  const asked = new URLSearchParams({ dictionary, examples: String(examples) });
+  return (await (await ask(`/v1/features/${number}?${asked}`, signal ? { signal } : {})).json()) as FeatureTold;
+};
+
+const COUNT = 30;
+
+export async function search(dictionary: string, by: By, query: string, signal: AbortSignal): Promise<Found> {
+  const shared = { dictionary, count: COUNT };
+  const body =
+    by === "prompt" ? { by, text: query, ...shared }
+    : by === "effect" ? { by, words: query.split(/[\s,]+/).filter(Boolean).slice(0, 16), ...shared, count: 10 }
+    : { by, query, ...shared };
+  const response = await ask("/v1/features/search", { method: "POST", body: JSON.stringify(body), signal });
+  return response.json() as Promise<Found>;
 }
 
-export type By = "words" | "meaning" | "prompt";
-
-/** Text with a feature's activation on each token. */
-export interface Snippet {
-  tokens: string[];
-  activations: number[];
-}
-
-export interface Token {
-  token: string;
-  count?: number;
-  score?: number;
-}
-
-/** All that an atlas knows of a feature; what it was not built with is absent. */
-export interface Page extends FeatureTold {
-  kind?: string;
-  count?: number;
-  mean?: number;
-  score?: number | null;
-  floor?: number | null;
-  effect?: string | null;
-  histogram?: number[];
-  examples?: Snippet[];
-  bands?: Snippet[][];
-  tokens?: Token[];
-  promoted?: Token[];
-  suppressed?: Token[];
-  sources?: { name: string; count: number }[];
-  alike?: Hit[];
-  together?: Hit[];
-}
-
-export const page = async (dictionary: string, feature: number, signal: AbortSignal): Promise<Page> =>
-  (await ask(`/v1/features/${feature}?dictionary=${encodeURIComponent(dictionary)}`, { signal })).json() as Promise<Page>;
-
-export async function search(dictionary: string, by: By, query: string, signal: AbortSignal): Promise<Hit[]> {
-  const asked = new URLSearchParams({ dictionary, by, query, count: "30" });
-  return ((await ask(`/v1/features/search?${asked}`, { signal })).json()) as Promise<Hit[]>;
-}
-
-export async function map(dictionary: string, signal: AbortSignal): Promise<Points> {
-  void dictionary;
-  void signal;
-  throw new Error("This atlas has no map.");
+/** The map of a dictionary; null where there is none. */
+export async function map(dictionary: string, signal: AbortSignal): Promise<Points | null> {
+  const which = `dictionary=${encodeURIComponent(dictionary)}`;
+  try {
+    const [told, bytes] = await Promise.all([
+      ask(`/v1/map?${which}`, { signal }).then((r) => r.json() as Promise<MapTold>),
+      ask(`/v1/map/points?${which}`, { signal }).then((r) => r.arrayBuffer()),
+    ]);
+    const { pointsOf } = await import("../map/arrow");
+    return pointsOf(new Uint8Array(bytes), told);
+  } catch (error) {
+    if (error instanceof Failure && error.status === 404) return null;
+    throw error;
+  }
 }

@@ -4,7 +4,6 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 export type DictionaryTold = Schemas["DictionaryTold"];
-export type FeatureTold = Schemas["FeatureTold"];
 export type Inspected = Schemas["Inspected"];
 export type ChatMessage = Schemas["ChatMessage"];
 export type RecipeGiven = Schemas["RecipeGiven"];
@@ -84,9 +83,6 @@ export const model = async (): Promise<ModelTold> => {
   if (!first) throw new Failure("The server serves no model.", 500);
   return first;
 };
-
-export const feature = (dictionary: string, number: number, signal?: AbortSignal): Promise<FeatureTold> =>
-  json(`/v1/features/${number}?dictionary=${encodeURIComponent(dictionary)}`, signal ? { signal } : {});
 
 export const inspect = (
   what: { text: string } | { messages: ChatMessage[] },

@@ -1,6 +1,6 @@
 /** The pinned features: a lane along the conversation and a slider for each. */
 import { useState, useEffect } from "preact/hooks";
-import type { FeatureTold } from "../api/client";
+import type { FeatureTold } from "../api/atlas";
 import { Said } from "../parts/said";
 import { featurePath } from "../router";
 import { known, said } from "../state/known";

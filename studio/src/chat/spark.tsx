@@ -75,8 +75,8 @@ export function Spark({ feature, usual }: { feature: number; usual: number | nul
       <p class="quiet number">
         {count === 0
           ? "nothing read yet"
-          : `peak ${peak.toFixed(2)} · active on ${active} of ${count} tokens (${percent(share)})`}
-        {count > 0 && usual !== null && <span title="The share of tokens on which it is active over the measured text"> · usually {percent(usual)}</span>}
+          : `peak ${peak.toFixed(2)} · on ${percent(share)} of ${count} tokens`}
+        {count > 0 && usual !== null && <span title="The share of tokens on which it is active over the measured text">, usually {percent(usual)}</span>}
       </p>
     </div>
   );

@@ -4,7 +4,7 @@ import { useMapPoints } from "../map/load";
 import { colours, paperOf } from "../map/colours";
 import { Raster } from "../map/raster";
 import { theme } from "../state/theme";
-import { Section } from "./page";
+import { Section } from "../parts/section";
 
 export function MiniMap({ name, feature }: { name: string; feature: number }) {
   const [found] = useMapPoints(name);

@@ -1,9 +1,10 @@
 /** All that is known of a feature, and a place to try it. */
 import type { ComponentChildren } from "preact";
 import { useMemo, useState } from "preact/hooks";
-import { type Hit, type Page, page, type Snippet, type Token } from "../api/atlas";
+import { type Example, type FeatureTold, feature as ask, type Hit } from "../api/atlas";
 import { Failure, inspect } from "../api/client";
 import { Said } from "../parts/said";
+import { Section } from "../parts/section";
 import { Empty, Failed, Loading, useAsked } from "../parts/states";
 import { featurePath, go } from "../router";
 import { comparing } from "../state/conversation";
@@ -17,11 +18,15 @@ import { Effect } from "./effect";
 import { Histogram } from "./histogram";
 import { MiniMap } from "./minimap";
 
+const EXAMPLES = 8;
+/** A map of more features than that is fetched on its own page alone. */
+const MOST_SMALL_MAP = 200_000;
+
 export function FeaturePage({ name, feature }: { name: string; feature: number }) {
-  const has = served.value?.dictionaries.some((d) => d.name === name);
+  const has = served.value?.dictionaries.some((d) => d.name === name) ?? false;
   if (has && dictionary.value?.name !== name) look(name);
   const [found, again] = useAsked(
-    (signal) => (has ? page(name, feature, signal) : Promise.reject(new Failure(`The dictionary ${name} is not served here.`, 404))),
+    (signal) => (has ? ask(name, feature, EXAMPLES, signal) : Promise.reject(new Failure(`The dictionary ${name} is not served here.`, 404))),
     [name, feature, has],
   );
   if (found.state === "loading") return <main class="page"><Loading what={`Looking up feature ${feature}`} /></main>;
@@ -35,23 +40,25 @@ export function FeaturePage({ name, feature }: { name: string; feature: number }
   return <Shown name={name} told={found.value} />;
 }
 
-function Shown({ name, told }: { name: string; told: Page }) {
-  const { feature } = told;
-  known.note({ feature, share: 0, label: told.label ?? null, promotes: told.promotes ?? [] });
+function Shown({ name, told }: { name: string; told: FeatureTold }) {
+  const { feature, page, neighbours } = told;
+  known.note({ ...told, share: 0 });
   const mine = pinned(feature);
-  const words = said({ label: told.label ?? null, promotes: told.promotes ?? [] }, 6);
-  const maximum = told.maximum ?? 1;
+  const full = !mine && pins.value.length >= MOST;
+  const maximum = told.maximum ?? page?.maximum ?? 1;
+  const frequency = page?.frequency ?? told.frequency;
+  const near = { name, count: dictionary.value?.features ?? 0 };
   return (
     <main class="page feature">
       <header class="title">
         <p class="quiet number">Feature {feature} <span title={`The dictionary ${name}`}>· {visible(told.site)}</span></p>
-        <h1><Said {...words} /></h1>
+        <h1><Said {...said(told, 6)} /></h1>
         <Reliability told={told} />
         <div class="row">
           <button
             type="button"
             class="first"
-            disabled={!mine && pins.value.length >= MOST}
+            disabled={full}
             onClick={() => {
               pin(feature);
               change(feature, { kind: "set", strength: 1, on: true });
@@ -61,21 +68,22 @@ function Shown({ name, told }: { name: string; told: Page }) {
           >
             Turn it in the chat
           </button>
-          <button type="button" aria-pressed={mine !== undefined} disabled={!mine && pins.value.length >= MOST} onClick={() => (mine ? unpin(feature) : pin(feature))}>
+          <button type="button" aria-pressed={mine !== undefined} disabled={full} onClick={() => (mine ? unpin(feature) : pin(feature))}>
             {mine ? "Pinned" : "Pin"}
           </button>
         </div>
       </header>
       <dl class="facts">
         <Fact term="active on" title="The share of tokens on which it is active, over the measured text">
-          {told.frequency == null ? "not measured" : `${(100 * told.frequency).toPrecision(2)} % of tokens`}
-          {told.frequency != null && told.frequency > 0 && <small>one in {Math.round(1 / told.frequency).toLocaleString("en")}</small>}
+          {frequency == null ? "not measured" : `${(100 * frequency).toPrecision(2)} % of tokens`}
+          {frequency != null && frequency > 0 && <small>one in {Math.round(1 / frequency).toLocaleString("en")}</small>}
         </Fact>
         <Fact term="its maximum" title="Its largest activation over the measured text: the unit of strengths and shares">
           {told.maximum == null ? "not measured" : told.maximum.toPrecision(3)}
-          {told.mean != null && <small>mean where active {told.mean.toPrecision(2)}</small>}
+          {page && page.count > 0 && <small>mean where active {page.mean.toPrecision(2)}</small>}
         </Fact>
-        {told.kind && <Fact term="kind" title="Dead: never active. Dense: active on more than a tenth of tokens. One token: nearly always the same one.">{told.kind}</Fact>}
+        {page && <Fact term="kind" title="Dead: never active. Dense: active on more than a tenth of tokens. One token: nearly always the same one.">{page.kind}</Fact>}
+        {page && <Fact term="text read" title="Tokens of the atlas's text on which it is active">{page.count.toLocaleString("en")}<small>tokens it was active on</small></Fact>}
       </dl>
       <div class="columns">
         <div>
@@ -85,30 +93,41 @@ function Shown({ name, told }: { name: string; told: Page }) {
         </div>
         <div class="aside">
           <Section title="Turned up, it says" help="Tokens whose chance rises most when it is turned up, measured on a few openings">
-            <TokenList tokens={told.promoted ?? (told.promotes ?? []).map((token) => ({ token }))} none="Not measured." />
+            <Chips tokens={told.promotes.map((token) => ({ token }))} none="Not measured, or nothing." />
+            {told.labelled?.effect && (
+              <p class="small quiet" title="What it does when it is turned up, in words, tested on openings of its own">
+                {visible(told.labelled.effect)}{told.labelled.effect_reliable ? "" : " (not reliable)"}
+              </p>
+            )}
           </Section>
-          {told.suppressed && told.suppressed.length > 0 && (
-            <Section title="and keeps from saying" help="Tokens whose chance falls most"><TokenList tokens={told.suppressed} none="" /></Section>
+          {page && page.suppressed.length > 0 && (
+            <Section title="and keeps from saying" help="Tokens whose chance falls most"><Chips tokens={page.suppressed.map((token) => ({ token }))} none="" /></Section>
           )}
-          {told.histogram && <Section title="How strong" help="How often it is how strong, where it is active"><Histogram counts={told.histogram} maximum={maximum} /></Section>}
-          {told.tokens && told.tokens.length > 0 && (
-            <Section title="Most often on" help="The tokens it is most often active on, with how often"><TokenList tokens={told.tokens} none="" /></Section>
+          {page && page.count > 0 && <Section title="How strong" help="How often it is how strong, where it is active"><Histogram counts={page.histogram} maximum={page.maximum} /></Section>}
+          {page && page.tokens.length > 0 && (
+            <Section title="Most often on" help="The tokens it is most often active on, with how often"><Chips tokens={page.tokens} none="" /></Section>
           )}
-          <Near title="Alike" help="Features whose decoder directions are nearest, with the cosine; random directions reach hardly more than 0.15" hits={told.alike} name={name} />
-          <Near title="Active together" help="Features that are active on the same tokens, with how far beyond chance" hits={told.together} name={name} />
-          <MiniMap name={name} feature={feature} />
+          {page && page.sources.length > 1 && <Sources page={page} />}
+          {neighbours && neighbours.similar.length > 0 && (
+            <Near {...near} title="Alike" help="Features that write along nearly the same direction, with the cosine" hits={neighbours.similar.map((h) => [h, h.cosine])} floor={neighbours.cosine_floor} />
+          )}
+          {neighbours?.coactive && neighbours.coactive.length > 0 && (
+            <Near {...near} title="Active together" help="Features that are active on the same tokens, with the cosine of that" hits={neighbours.coactive.map((h) => [h, h.coactivity])} floor={neighbours.coactivity_floor} />
+          )}
+          {told.place && near.count <= MOST_SMALL_MAP && <MiniMap name={name} feature={feature} />}
         </div>
       </div>
     </main>
   );
 }
 
-function Reliability({ told }: { told: Page }) {
-  if (!told.label) return <p class="quiet">No label held up on texts it was not written from; these are tokens it promotes.</p>;
-  if (told.score == null) return null;
+function Reliability({ told }: { told: FeatureTold }) {
+  const { labelled } = told;
+  if (!told.label) return <p class="quiet">{labelled ? "No label of it held up on texts it was not written from" : "It has no label"}; these are tokens it makes the model say.</p>;
+  if (labelled?.score == null) return null;
   return (
-    <p class="quiet number" title="How well held-out texts are told apart by the label alone; the floor is what labels of other features reach">
-      label tells {told.score.toFixed(2)} of texts apart{told.floor == null ? "" : `, where a wrong one reaches ${told.floor.toFixed(2)}`}
+    <p class="quiet number" title={`How well the label alone tells texts and tokens apart on which the feature is active or silent; 0.5 is chance. By ${labelled.explainer}.`}>
+      The label scores {labelled.score.toFixed(2)}{labelled.floor == null ? "" : `; the same label for other features ${labelled.floor.toFixed(2)}`}.
     </p>
   );
 }
@@ -122,38 +141,29 @@ function Fact({ term, title, children }: { term: string; title: string; children
   );
 }
 
-export function Section({ title, help, children }: { title: string; help: string; children: ComponentChildren }) {
-  return (
-    <section>
-      <h3 title={help}>{title}</h3>
-      {children}
-    </section>
-  );
-}
-
-function TokenList({ tokens, none }: { tokens: readonly Token[]; none: string }) {
-  if (!tokens.length) return <p class="quiet">{none}</p>;
+function Chips({ tokens, none }: { tokens: readonly { token: string; active?: number }[]; none: string }) {
+  if (!tokens.length) return <p class="quiet small">{none}</p>;
   return (
     <ul class="chips">
       {tokens.slice(0, 14).map((t, i) => (
         <li key={i}>
           <bdi>{named(t.token)}</bdi>
-          {t.count !== undefined && <span class="quiet number">{t.count.toLocaleString("en")}</span>}
+          {t.active !== undefined && <span class="quiet number">{t.active.toLocaleString("en")}</span>}
         </li>
       ))}
     </ul>
   );
 }
 
-function Near({ title, help, hits, name }: { title: string; help: string; hits: readonly Hit[] | undefined; name: string }) {
-  if (!hits?.length) return null;
+function Sources({ page }: { page: NonNullable<FeatureTold["page"]> }) {
+  const shares = page.sources.map((s) => ({ ...s, share: s.tokens ? s.active / s.tokens : 0 })).sort((a, b) => b.share - a.share);
   return (
-    <Section title={title} help={help}>
+    <Section title="In which texts" help="The share of the tokens of each text source on which it is active">
       <ul class="near">
-        {hits.slice(0, 8).map((hit) => (
-          <li key={hit.feature}>
-            <a href={featurePath(name, hit.feature)}><Said {...said(hit, 3)} /></a>
-            <span class="quiet number">{hit.score.toFixed(2)}</span>
+        {shares.slice(0, 6).map((s) => (
+          <li key={s.spec}>
+            <span class="source" title={visible(s.spec)}>{visible(s.spec.split(/[#/]/).filter(Boolean).at(-1) ?? s.spec)}</span>
+            <span class="quiet number">{(100 * s.share).toPrecision(2)} %</span>
           </li>
         ))}
       </ul>
@@ -161,47 +171,65 @@ function Near({ title, help, hits, name }: { title: string; help: string; hits: 
   );
 }
 
-const BANDS = ["weakest", "weak", "middling", "strong", "strongest fifth"];
+interface NearProps {
+  name: string;
+  count: number;
+  title: string;
+  help: string;
+  hits: readonly (readonly [Hit, number])[];
+  floor: number | null;
+}
 
-function Examples({ told, maximum }: { told: Page; maximum: number }) {
-  const [band, setBand] = useState<number | null>(null);
-  const shown = band === null ? (told.examples ?? []) : (told.bands?.[band] ?? []);
-  const bands = told.bands?.some((b) => b.length) ? told.bands : null;
+function Near({ name, title, help, hits, floor }: NearProps) {
+  return (
+    <Section title={title} help={help}>
+      <ul class="near">
+        {hits.slice(0, 8).map(([hit, value]) => (
+          <li key={hit.feature}>
+            <a href={featurePath(name, hit.feature)} title={`Feature ${hit.feature}`}><Said {...said(hit, 3)} /></a>
+            <span class="quiet number">{value.toFixed(2)}</span>
+          </li>
+        ))}
+      </ul>
+      {floor !== null && <p class="quiet small number">by chance {floor.toFixed(2)}</p>}
+    </Section>
+  );
+}
+
+function Examples({ told, maximum }: { told: FeatureTold; maximum: number }) {
+  const { page } = told;
   return (
     <section class="examples">
       <div class="heads">
-        <h2>Where it is active</h2>
-        {bands && (
-          <label>
-            <span class="unseen">Which examples </span>
-            <select value={band ?? ""} onChange={(e) => setBand(e.currentTarget.value === "" ? null : Number(e.currentTarget.value))}>
-              <option value="">at its strongest</option>
-              {bands.map((_, i) => <option key={i} value={i}>{BANDS[i] ?? i}</option>)}
-            </select>
-          </label>
-        )}
+        <h2>Where it is strongest</h2>
         <span class="scale">silent <i /> at its maximum</span>
       </div>
-      {shown.length === 0 && (
+      {!page?.examples.length && (
         <Empty>
-          <p>{told.examples === undefined ? "No atlas is served with this dictionary, so there are no examples. Build one: pellucid atlas build." : told.kind === "dead" ? "It was never active in the text of the atlas." : "The text of the atlas is not on this machine, so its examples cannot be shown."}</p>
+          <p>
+            {!page
+              ? "No atlas is served with this dictionary, so there are no examples. Build one with `pellucid atlas build`."
+              : page.count === 0
+                ? "It was never active in the text of the atlas."
+                : "The text of the atlas is not on this machine, so its examples cannot be shown."}
+          </p>
         </Empty>
       )}
-      <ol>{shown.map((snippet, i) => <Shot key={`${band}-${i}`} snippet={snippet} feature={told.feature} maximum={maximum} />)}</ol>
+      <ol>{page?.examples.map((example, i) => <Shot key={i} example={example} feature={told.feature} maximum={maximum} />)}</ol>
     </section>
   );
 }
 
-function Shot({ snippet, feature, maximum }: { snippet: Snippet; feature: number; maximum: number }) {
+function Shot({ example, feature, maximum }: { example: Example; feature: number; maximum: number }) {
   const tokens = useMemo(() => {
     const made = new Tokens();
-    snippet.tokens.forEach((token, i) => made.push(token, [{ feature, share: (snippet.activations[i] ?? 0) / maximum, ...known.words(feature) }]));
+    example.pieces.forEach((piece, i) => made.push(piece, [{ feature, share: (example.values[i] ?? 0) / maximum, ...known.words(feature) }]));
     return made;
-  }, [snippet]);
+  }, [example]);
   return (
     <li>
       <Strip tokens={tokens} label="An example" only={feature} />
-      <span class="quiet number" title="The strongest activation in it, as a share of its maximum">{(Math.max(0, ...snippet.activations) / maximum).toFixed(2)}</span>
+      <span class="quiet number" title="The strongest activation in it, as a share of its maximum">{(Math.max(0, ...example.values) / maximum).toFixed(2)}</span>
     </li>
   );
 }

@@ -5,12 +5,14 @@ import type { Points } from "./points";
 
 const had = new Map<string, Points>();
 
-export function useMapPoints(name: string): [Asked<Points>, () => void] {
+/** Null where there is no map. */
+export function useMapPoints(name: string): [Asked<Points | null>, () => void] {
   return useAsked(
     async (signal) => {
       const known = had.get(name);
       if (known) return known;
       const found = await map(name, signal);
+      if (!found) return null;
       had.clear();
       had.set(name, found);
       return found;

@@ -29,7 +29,7 @@ function Loaded({ name }: { name: string }) {
   const [found, again] = useMapPoints(name);
   if (found.state === "loading") return <main class="page"><h1>Map</h1><Loading what="Fetching the map" /></main>;
   if (found.state === "failed") return <main class="page"><h1>Map</h1><Failed error={found.error} again={again} /></main>;
-  if (!found.value.x.length)
+  if (!found.value)
     return (
       <main class="page">
         <h1>Map</h1>
@@ -59,7 +59,8 @@ function Shown({ name, points }: { name: string; points: Points }) {
       <h1 class="unseen">Map</h1>
       <Plane name={name} points={points} by={by} at={at} where={where} marked={marked} />
       <aside aria-label="About the map">
-        <p><b class="number">{points.x.length.toLocaleString("en")}</b> features. <span class="quiet">Near means of like direction; far means little.</span></p>
+        <p><b class="number">{points.x.length.toLocaleString("en")}</b> features{points.left > 0 && <span class="quiet">, and {points.left.toLocaleString("en")} that were never active and have no place</span>}.</p>
+        <p class="quiet small">Near means of like direction; far means little. <Quality points={points} /></p>
         <label>
           Colour{" "}
           <select value={by.value} onChange={(e) => (by.value = e.currentTarget.value as By)}>
@@ -95,6 +96,18 @@ function Shown({ name, points }: { name: string; points: Points }) {
       </aside>
       {at.value >= 0 && <Chosen key={at.value} name={name} points={points} index={at.value} close={() => (at.value = -1)} />}
     </main>
+  );
+}
+
+/** How far the map is to be believed. */
+function Quality({ points }: { points: Points }) {
+  const { map, pca, random } = points.quality;
+  if (!map) return null;
+  const percent = (q: { kept: number } | undefined): string => (q ? `${(100 * q.kept).toFixed(1)} %` : "–");
+  return (
+    <span class="number" title={`Of each feature's nearest by direction, the share that are among its nearest here. Two principal components keep ${percent(pca)}, random places ${percent(random)}.`}>
+      It keeps {percent(map)} of neighbours{random ? `; random places keep ${percent(random)}` : ""}.
+    </span>
   );
 }
 

@@ -1,4 +1,4 @@
-/** The points of a map, and which of them are where. Those that stand for others come first. */
+/** The points of a map, and which of them are where. Any first part of them stands for all. */
 
 export interface Cluster {
   name: string;
@@ -15,7 +15,11 @@ export interface Points {
   cluster: Int32Array;
   /** The share of tokens on which each is active; null where that is not known. */
   frequency: Float32Array | null;
-  clusters: Cluster[];
+  clusters: readonly Cluster[];
+  /** How true the layout is, beside two principal components and random places. */
+  quality: Record<string, { kept: number; trustworthiness: number }>;
+  /** So many features were never active, and have no place. */
+  left: number;
 }
 
 /** Sorts points into squares, so that the nearest of a million is found among a few. */

@@ -2,7 +2,7 @@
  * Draws points into pixels by hand, without a graphics processor: a million take some milliseconds, everywhere the same.
  *
  * (The WebGL libraries for scatter plots compile their commands from text, which the pages' policy forbids.) While the
- * view moves, as many points are drawn as fit in a frame, those that stand for others first; at rest all are.
+ * view moves, as many points are drawn as fit in a frame, in the order they have, of which any first part stands for all; at rest all are.
  */
 import type { Points, Where } from "./points";
 

@@ -1,6 +1,6 @@
 /** Search from anywhere: by words, by meaning, by what is strongest on a text, or by number. */
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { type By, type Hit, search } from "../api/atlas";
+import { type By, type Found, type Hit, search } from "../api/atlas";
 import { Dialog } from "../parts/dialog";
 import { Said } from "../parts/said";
 import { Failed } from "../parts/states";
@@ -15,13 +15,17 @@ const WAYS: { by: By; name: string; title: string; example: string }[] = [
   { by: "words", name: "Words", title: "Labels, promoted tokens and examples that hold these words", example: "music" },
   { by: "meaning", name: "Meaning", title: "Labels and examples that mean something like it, in other words", example: "things you hear" },
   { by: "prompt", name: "Prompt", title: "Features that are strongest while the model reads this text", example: "The choir sang softly." },
+  { by: "effect", name: "Effect", title: "Features that make the model say these words when they are turned up; tried on the model, which takes a while", example: "ocean, sea, waves" },
 ];
 const WAIT_MS = 140;
+/** The model reads for these, so they wait until nothing more is written. */
+const SLOW_MS = 500;
 
 export function Palette() {
   const [by, setBy] = useState<By>("words");
   const [query, setQuery] = useState("");
-  const [hits, setHits] = useState<readonly Hit[] | null>(null);
+  const [found, setFound] = useState<Pick<Found, "features" | "chance" | "scale"> | null>(null);
+  const hits: readonly Hit[] | null = found?.features ?? null;
   const [busy, setBusy] = useState(false);
   const [error, fail] = useState<unknown>(null);
   const [at, move] = useState(0);
@@ -36,7 +40,7 @@ export function Palette() {
     const wanted = query.trim();
     fail(null);
     if (!wanted || !looked) {
-      setHits(null);
+      setFound(null);
       setBusy(false);
       return;
     }
@@ -44,11 +48,11 @@ export function Palette() {
     const timer = setTimeout(() => {
       setBusy(true);
       find(looked.name, looked.features, by, wanted, gone.signal).then(
-        (found) => {
+        (told) => {
           if (gone.signal.aborted) return;
-          for (const hit of found) known.note({ ...hit, share: 0 });
-          lastHits.value = { hits: found, query: wanted };
-          setHits(found);
+          for (const hit of told.features) known.note({ ...hit, share: 0 });
+          lastHits.value = { hits: told.features, query: wanted };
+          setFound(told);
           setBusy(false);
           move(0);
         },
@@ -58,7 +62,7 @@ export function Palette() {
           setBusy(false);
         },
       );
-    }, WAIT_MS);
+    }, by === "words" || by === "meaning" ? WAIT_MS : SLOW_MS);
     return () => {
       clearTimeout(timer);
       gone.abort();
@@ -125,13 +129,14 @@ export function Palette() {
             >
               {pinned(hit.feature) && <i class="swatch" />}
               <Said {...said(hit)} />
+              {found && <Score hit={found.features[i]} scale={found.scale} />}
               <span class="quiet number">{hit.feature}</span>
             </li>
           ))}
         </ul>
       </div>
       <footer class="quiet small">
-        <span role="status">{busy ? "Searching…" : hits ? `${hits.length} features` : ""}</span>
+        <span role="status">{busy ? "Searching…" : found ? `${found.features.length} features${found.chance ? `; chance reaches ${found.chance.high.toFixed(2)}` : ""}` : ""}</span>
         <span><kbd>↑</kbd> <kbd>↓</kbd> choose · <kbd>Enter</kbd> open its page</span>
         <button type="button" disabled={!chosen || pinned(chosen.feature) !== undefined || pins.value.length >= MOST} onClick={() => chosen && pin(chosen.feature)}>
           {chosen && pinned(chosen.feature) ? "Pinned" : "Pin"} <kbd>Ctrl</kbd> <kbd>Enter</kbd>
@@ -141,11 +146,21 @@ export function Palette() {
   );
 }
 
+/** How well a feature fits, with its unit; by words the score ranks and means nothing else. */
+function Score({ hit, scale }: { hit: Found["features"][number] | undefined; scale: string }) {
+  if (!hit) return null;
+  if (hit.share != null) return <span class="quiet number" title="Its peak on the text, as a share of its maximum">{hit.share.toFixed(2)} of its maximum</span>;
+  if (scale === "cosine") return <span class="quiet number" title="Cosine between what is said of it and the query">{hit.score.toFixed(2)}</span>;
+  if (scale === "rise") return <span class="quiet number" title="How far turning it up raises the words' chance">{hit.score.toFixed(1)} nats</span>;
+  return null;
+}
+
 /** A number names its feature; everything else is searched for. */
-async function find(name: string, features: number, by: By, query: string, signal: AbortSignal): Promise<readonly Hit[]> {
+async function find(name: string, features: number, by: By, query: string, signal: AbortSignal): Promise<Pick<Found, "features" | "chance" | "scale">> {
   if (/^\d{1,9}$/.test(query) && Number(query) < features) {
     const told = await fact(name, Number(query));
-    return [{ feature: told.feature, label: told.label ?? null, promotes: told.promotes ?? [], score: 1 }];
+    const { feature, label, promotes } = told;
+    return { features: [{ feature, label, promotes, score: 1 }], chance: null, scale: "number" };
   }
   return search(name, by, query, signal);
 }

@@ -1,5 +1,6 @@
 /** What the server serves, and which of its dictionaries the pages look through. */
 import { computed, signal } from "@preact/signals";
+import { type FeatureTold, feature as told } from "../api/atlas";
 import * as api from "../api/client";
 import { known } from "./known";
 import { pins } from "./pins";
@@ -39,17 +40,17 @@ export function look(name: string): void {
   facts.clear();
 }
 
-const facts = new Map<string, Promise<api.FeatureTold>>();
+const facts = new Map<string, Promise<FeatureTold>>();
 
 /** What is known of a feature, asked for once. */
-export function fact(name: string, feature: number): Promise<api.FeatureTold> {
+export function fact(name: string, feature: number): Promise<FeatureTold> {
   const key = `${name}/${feature}`;
   const had = facts.get(key);
   if (had) return had;
-  const asked = api.feature(name, feature);
+  const asked = told(name, feature, 0);
   facts.set(key, asked);
   asked.then(
-    (told) => known.note({ feature, share: 0, label: told.label ?? null, promotes: told.promotes ?? [] }),
+    (found) => known.note({ ...found, share: 0 }),
     () => facts.delete(key),
   );
   return asked;

@@ -89,7 +89,7 @@ export class View {
         this.host.append(this.#line);
       }
       this.#line.append(span);
-      if (text.includes("\n")) this.#line = null;
+      if (text.endsWith("\n")) this.#line = null;
     }
   }
 
