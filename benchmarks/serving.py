@@ -23,6 +23,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,31 @@ EXTENSIONS: dict[str, Any] = {
     # A feature that hardly moves the answer, so that all arms write about as much.
     "edited": {"edits": [{"feature": 0, "kind": "add", "strength": 0.01}]},
 }
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that was started as a user would start it."""
+
+    address: str
+    """Up to `/v1`."""
+    process: int
+
+
+@contextmanager
+def started(*options: str) -> Iterator[Server]:
+    """`pellucid serve smollm2` with some options, on a free port; it is stopped at the end."""
+    command = [sys.executable, "-u", "-m", "pellucid", "serve", "smollm2", "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            found = re.search(r"http://\S+/v1", line)
+            if found is None:
+                raise SystemExit(f"the server did not start: {line}{process.stderr.read()}")
+            yield Server(found[0], process.pid)
+        finally:
+            process.terminate()
 
 
 @dataclass(frozen=True)
@@ -176,28 +203,8 @@ def main() -> None:
     parser.add_argument("--streams", default="1,8,32")
     parser.add_argument("--weights", default="bf16")
     given = parser.parse_args()
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "pellucid",
-        "serve",
-        "smollm2",
-        "--port",
-        "0",
-        "--weights",
-        given.weights,
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        line = server.stderr.readline()
-        try:
-            found = re.search(r"http://\S+/v1", line)
-            if found is None:
-                raise SystemExit(f"the server did not start: {line}{server.stderr.read()}")
-            asyncio.run(run(given, found[0]))
-        finally:
-            server.terminate()
+    with started("--weights", given.weights) as server:
+        asyncio.run(run(given, server.address))
 
 
 if __name__ == "__main__":

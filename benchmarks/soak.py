@@ -16,8 +16,6 @@ import argparse
 import asyncio
 import json
 import random
-import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from serving import started
 
 THINGS = ("bread", "paper", "glass", "cheese", "a violin", "a boat", "wine", "steel")
 MALFORMED: tuple[Any, ...] = (
@@ -148,30 +147,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=32)
     given = parser.parse_args()
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "pellucid",
-        "serve",
-        "smollm2",
-        "--port",
-        "0",
-        "--slots",
-        "16",
-        "--room",
-        "1024",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        line = server.stderr.readline()
-        try:
-            found = re.search(r"http://\S+/v1", line)
-            if found is None:
-                raise SystemExit(f"the server did not start: {line}{server.stderr.read()}")
-            ok = asyncio.run(run(given, found[0], server.pid))
-        finally:
-            server.terminate()
+    with started("--slots", "16", "--room", "1024") as server:
+        ok = asyncio.run(run(given, server.address, server.process))
     sys.exit(0 if ok else 1)
 
 

@@ -59,7 +59,7 @@ def opened(kind: str, key: Any, make: Callable[[Path], dict[str, Any]]) -> Index
     """
     folder = paths.home() / "indices" / kind / digests.of_json(key).removeprefix(digests.PREFIX)[:24]
     if not folder.exists():
-        with files.new_folder(folder) as partial:
+        with files.new_folder(folder, shared=True) as partial:
             facts = make(partial)
             sizes = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
             files.write_json(partial / _RECORD, {"key": key, "facts": facts, "files": sizes})

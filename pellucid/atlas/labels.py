@@ -30,7 +30,6 @@ import numpy as np
 from pellucid.atlas import tables
 from pellucid.atlas.pages import Atlas
 from pellucid.atlas.tables import Columns, Table
-from pellucid.core.errors import InputError
 from pellucid.core.places import Place
 
 TABLE = "labels"
@@ -75,16 +74,6 @@ class Label:
         return self.text if self.reliable else UNRELIABLE
 
 
-def label_of(atlas: Atlas, feature: int) -> Label | None:
-    """The label of one feature; none where the atlas has no labels.
-
-    Raises:
-        InputError: when there is no such feature.
-    """
-    found = labels_of(atlas, [feature])
-    return found[0] if found else None
-
-
 def labels_of(atlas: Atlas, features: Sequence[int]) -> list[Label]:
     """Labels of some features, in the order asked for; an empty list where the atlas has no labels.
 
@@ -95,10 +84,7 @@ def labels_of(atlas: Atlas, features: Sequence[int]) -> list[Label]:
     if table is None:
         return []
     for feature in features:
-        if not 0 <= feature < table.rows:
-            raise InputError(
-                f"Feature {feature} does not exist: the atlas has features 0 to {table.rows - 1}."
-            )
+        atlas.check_feature(feature)
     columns = table.take(features)
     return [_label(f, {name: values[i] for name, values in columns.items()}) for i, f in enumerate(features)]
 

@@ -18,7 +18,7 @@ from pellucid.activations.tokens import TokenStore
 from pellucid.atlas.build import FORMAT, RECORD, decoder_digest
 from pellucid.atlas.statistics import BANDS, Kind, kind_of
 from pellucid.atlas.tables import Columns, Table
-from pellucid.core import digests
+from pellucid.core import digests, files, paths
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.places import Place
 from pellucid.dictionaries.base import Dictionary
@@ -149,13 +149,51 @@ class Atlas:
         shares: np.ndarray = self.features.column("count") / self.record["tokens"]
         return shares
 
+    def check_feature(self, feature: int) -> int:
+        """The feature number, if the atlas has it.
+
+        Raises:
+            InputError: when it does not.
+        """
+        if not 0 <= feature < self.num_features:
+            raise InputError(
+                f"Feature {feature} does not exist: the atlas has features 0 to {self.num_features - 1}."
+            )
+        return feature
+
+    def promoted(self, features: range) -> list[list[int]] | None:
+        """Token ids that each of some features in a row promotes, the most promoted first.
+
+        A feature that never fired has no maximum to be turned up to, and promotes none. Where that was not
+        measured, nothing is returned.
+
+        Raises:
+            InputError: when they are not features of the atlas.
+        """
+        effects = self.table("effects")
+        if effects is None:
+            return None
+        found = effects.slice(features.start, features.stop, ["promoted", "promoted_scores"])
+        return [
+            ids[scores > 0].tolist()
+            for ids, scores in zip(found["promoted"], found["promoted_scores"], strict=True)
+        ]
+
+    def text(self, folder: Path) -> TokenStore | None:
+        """The text that it points into, if it is at hand: in its dictionary's folder, or in the cache."""
+        beside = folder / "text" / "store.json"
+        for record in (beside, *(paths.home() / "tokens").glob("*/store.json")):
+            if record.is_file() and files.read_json(record)["digest"] == self.record["store"]:
+                return TokenStore.open(record.parent)
+        return None
+
     def page(self, feature: int) -> Page:
         """One feature's page; reads a few groups of rows.
 
         Raises:
             InputError: when there is no such feature.
         """
-        self._check(feature)
+        self.check_feature(feature)
         row = self.features.row(feature)
         effects = self.table("effects")
         turned = effects.row(feature) if effects is not None else None
@@ -189,7 +227,7 @@ class Atlas:
         Raises:
             InputError: when there is no such feature, or the atlas was built without postings.
         """
-        self._check(feature)
+        self.check_feature(feature)
         table = self._needed("postings")
         row = self.features.row(feature, ["start", "count"])
         found = table.slice(int(row["start"]), int(row["start"] + row["count"]), ["token", "activation"])
@@ -227,12 +265,6 @@ class Atlas:
             Example(float(v), *divmod(int(t), length)) if t >= 0 else None
             for v, t in zip(values, tokens, strict=True)
         ]
-
-    def _check(self, feature: int) -> None:
-        if not 0 <= feature < self.num_features:
-            raise InputError(
-                f"Feature {feature} does not exist: the atlas has features 0 to {self.num_features - 1}."
-            )
 
     def _needed(self, name: str) -> Table:
         found = self.table(name)

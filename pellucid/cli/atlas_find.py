@@ -57,7 +57,7 @@ def find(
     written = finding.output_scores(
         session.model, *session.promotions, words or finding.distinctive_words(concept, neutral)
     )[numbers].tolist()
-    labels = labels_of(session, numbers)
+    labels = [session.reliable(number) for number in numbers]
     if json:
         rows = [
             {
@@ -226,17 +226,6 @@ def dictionaries_of(session: Session, names: Sequence[str]) -> dict[str, Diction
     if len(found) < len(names):
         raise InputError("A dictionary is named twice. Name each once.")
     return found
-
-
-def labels_of(session: Session, features: Sequence[int]) -> list[str | None]:
-    """The labels of features, where the atlas has them."""
-    table = session.atlas.table("labels") if session.atlas is not None else None
-    if table is None or not len(features):
-        return [None] * len(features)
-    found = table.take(features, ["text", "reliable"])
-    return [
-        text if reliable else None for text, reliable in zip(found["text"], found["reliable"], strict=True)
-    ]
 
 
 def _interval(told: Told | None) -> str:

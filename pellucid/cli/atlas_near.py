@@ -42,16 +42,6 @@ class Near:
         neighbours.check(found.atlas, found.directions)
         return found
 
-    def check_feature(self, feature: int) -> None:
-        """Refuse a feature that does not exist."""
-        from pellucid.core.errors import InputError
-
-        if not 0 <= feature < self.atlas.num_features:
-            raise InputError(
-                f"Feature {feature} does not exist: the atlas has features 0 to "
-                f"{self.atlas.num_features - 1}."
-            )
-
     @cached_property
     def _model(self) -> Model:
         from pellucid.core import files
@@ -157,7 +147,7 @@ def similar(
         raise InputError(f"Expected a count of 1 or more; got {count}.")
     near = Near.open(dictionary, atlas)
     if feature is not None:
-        near.check_feature(feature)
+        near.atlas.check_feature(feature)
     if by == "firing":
         assert feature is not None
         _show_firing(near, feature, count, json)
@@ -290,7 +280,7 @@ def compare(
 
     one, two = Near.open(before, atlas), Near.open(after, other_atlas)
     if feature is not None:
-        one.check_feature(feature)
+        one.atlas.check_feature(feature)
     with printing.progress(quiet=json) as progress:
         found = succession.compare(_side(one), _side(two), progress=progress)
     if feature is not None:

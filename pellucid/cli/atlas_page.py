@@ -17,46 +17,11 @@ _SOURCES_SHOWN = 3
 
 def as_json(session: Session, page: Page, snippets: Sequence[Snippet]) -> dict[str, Any]:
     """All that is known, with examples as text."""
-    from dataclasses import asdict
+    from pellucid.atlas import values
 
-    from pellucid.atlas.statistics import THOUSANDTHS
-
-    found = asdict(page)
-    record = session.needed_atlas().record
-    label = session.labels([page.feature]).get(page.feature)
-    return {
-        "label": None if label is None else label_as_json(label),
-        **{k: found[k] for k in ("feature", "kind", "count", "frequency", "maximum", "mean", "histogram")},
-        "quantiles": {str(t / 1000): v for t, v in zip(THOUSANDTHS, page.quantiles, strict=True)},
-        "sources": [
-            {"spec": source["spec"], "tokens": source["tokens"], "active": count}
-            for source, count in zip(record["sources"], page.source_counts, strict=True)
-        ],
-        "positions": page.position_counts,
-        "tokens": [
-            {"token": piece, "active": count}
-            for piece, count in zip(
-                session.model.pieces(list(page.token_counts)), page.token_counts.values(), strict=True
-            )
-        ],
-        "promoted": session.promoted(page.feature, 12),
-        "suppressed": session.words(page.suppressed or (), 12),
-        "examples": [{"pieces": s.pieces, "values": s.values} for s in snippets],
-    }
-
-
-def label_as_json(label: Label) -> dict[str, Any]:
-    """A label with its figures; what was not measured is null."""
-    score, floor = (None if math.isnan(v) else v for v in (label.score, label.floor))
-    return {
-        "text": label.text,
-        "reliable": label.reliable,
-        "score": score,
-        "floor": floor,
-        "explainer": label.explainer,
-        "effect": label.effect,
-        "effect_reliable": label.effect_reliable,
-    }
+    session.needed_atlas()
+    assert session.captions is not None
+    return values.page(page, session.captions, session.promoted(page.feature, 12), snippets)
 
 
 def rows(session: Session, page: Page) -> list[tuple[str, str]]:

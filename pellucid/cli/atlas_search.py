@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from pellucid.cli.atlas_find import dictionaries_of, labels_of, named_sets
+from pellucid.cli.atlas_find import dictionaries_of, named_sets
 
 if TYPE_CHECKING:
     from pellucid.atlas.by_words import Hit
@@ -67,10 +67,14 @@ def search(
         hits, scale = _along(session, query, count), "cosine"
     else:
         hits, scale = _said(session, query, count, by, embedder), "score" if by == "words" else "cosine"
-    labels = labels_of(session, [h.feature for h in hits])
     rows: list[dict[str, Any]] = [
-        {"feature": h.feature, scale: h.score, "label": label, "promoted": session.promoted(h.feature)}
-        for h, label in zip(hits, labels, strict=True)
+        {
+            "feature": h.feature,
+            scale: h.score,
+            "label": session.reliable(h.feature),
+            "promoted": session.promoted(h.feature),
+        }
+        for h in hits
     ]
     if json:
         return printing.as_json(rows)
@@ -126,13 +130,11 @@ def _search_by_prompt(
     dictionaries = dictionaries_of(session, names)
     ids, found = by_prompt.strongest(session.model, dictionaries, query, count=count, chat=chat)
     pieces = session.model.pieces(ids)
-    mine = [f.feature for f in found if f.dictionary == names[0]]
-    labels = dict(zip(mine, labels_of(session, mine), strict=True))
     rows = [
         {
             **asdict(f),
             "piece": pieces[f.position],
-            "label": labels.get(f.feature) if f.dictionary == names[0] else None,
+            "label": session.reliable(f.feature) if f.dictionary == names[0] else None,
         }
         for f in found
     ]
@@ -179,12 +181,11 @@ def _search_by_effect(session: Session, query: str, count: int, *, json: bool) -
     hits = by_effect.EffectIndex.opened(effects).search(tokens, max(count, _TRIED))
     found = by_effect.confirm(session.model, session.dictionary, hits, tokens)
     median, high = found.chance
-    labels = labels_of(session, [f.feature for f in found.features[:count]])
     rows = [
-        {**asdict(f), "label": label, "promoted": session.promoted(f.feature)}
-        for f, label in zip(found.features[:count], labels, strict=True)
+        {**asdict(f), "label": session.reliable(f.feature), "promoted": session.promoted(f.feature)}
+        for f in found.features[:count]
     ]
-    words = session.words(tokens, len(tokens))
+    words = session.words(tokens)
     if json:
         return printing.as_json(
             {

@@ -23,6 +23,7 @@ def serve(
     /,
     *,
     dictionary: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    atlas: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     host: str = "127.0.0.1",
     port: int = 8600,
     slots: int = 32,
@@ -40,6 +41,8 @@ def serve(
         model: a model reference.
         dictionary: names of shipped dictionaries, or folders; by default the one shipped for the model, if
             there is one.
+        atlas: folders or URLs of atlases of these dictionaries; a dictionary without one has the atlas in its
+            folder, if there is one.
         host: the address to listen on. One that others can reach needs keys: see `pellucid keys`.
         port: the port; 0 takes a free one.
         slots: how many answers are written at once.
@@ -51,6 +54,7 @@ def serve(
     run(
         model,
         dictionary,
+        atlas,
         host=host,
         port=port,
         slots=slots,
@@ -64,6 +68,7 @@ def serve(
 def run(
     model: str,
     dictionary: list[str] | None,
+    atlas: list[str] | None,
     *,
     host: str,
     port: int,
@@ -77,7 +82,7 @@ def run(
     """Serve until stopped; see `serve`.
 
     Args:
-        model, dictionary, host, port, slots, waiting, weights, log: as for `serve`.
+        model, dictionary, atlas, host, port, slots, waiting, weights, log: as for `serve`.
         room: tokens; as many as the model reads, at most 6,144, if none is given.
         more: may add to the application, and is told its address.
     """
@@ -104,9 +109,10 @@ def run(
     from pellucid.serving.served import Served
 
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
-    served = Served.open(model, fitting if dictionary is None else dictionary)
+    served = Served.open(model, fitting if dictionary is None else dictionary, atlas or ())
     if room is None:
         room = min(_MOST_ROOM, getattr(served.model.config, "max_position_embeddings", None) or _MOST_ROOM)
+    steps = steps_of(served.model, slots=slots, room=room, weights=weights)
     steps = steps_of(served.model, slots=slots, room=room, weights=weights)
     app = application(served, Engine(steps, waiting=waiting), keys.Keys(known) if known else None)
     logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pellucid.activations.tokens import TokenStore
+    from pellucid.atlas.captions import Captions
     from pellucid.atlas.labels import Label
     from pellucid.atlas.pages import Atlas
     from pellucid.atlas.promoted import Effects
@@ -80,42 +81,44 @@ class Session:
     @cached_property
     def store(self) -> TokenStore | None:
         """The text that the atlas points into, if it is at hand: beside the dictionary, or in the cache."""
-        from pellucid.activations.tokens import TokenStore
-        from pellucid.core import files, paths
-
-        if self.atlas is None:
-            return None
-        wanted = self.atlas.record["store"]
-        for record in (self.folder / "text" / "store.json", *(paths.home() / "tokens").glob("*/store.json")):
-            if record.is_file() and files.read_json(record)["digest"] == wanted:
-                return TokenStore.open(record.parent)
-        return None
+        return self.atlas.text(self.folder) if self.atlas is not None else None
 
     @cached_property
-    def _promoted(self) -> dict[int, list[int]]:
+    def captions(self) -> Captions | None:
+        """What stands beside a feature, where there is an atlas."""
+        from pellucid.atlas.captions import Captions
+
+        return Captions(self.atlas, self.model) if self.atlas is not None else None
+
+    @cached_property
+    def _promoted(self) -> dict[int, list[str]]:
         return {}
 
     def promoted(self, feature: int, count: int = 6) -> list[str]:
-        """Tokens that turning a feature up promotes, as text, each once."""
-        if feature not in self._promoted:
-            known = self.atlas.page(feature).promoted if self.atlas is not None else None
-            if known is None:
-                known = self._measured([feature]).promoted[0].tolist()
-            self._promoted[feature] = known
-        return self.words(self._promoted[feature], count)
+        """Tokens that turning a feature up promotes, as text, each once: from the atlas, or measured now."""
+        known = self.captions.promoted(feature) if self.captions is not None else None
+        if known is None:
+            if feature not in self._promoted:
+                self._promoted[feature] = self.words(self._measured([feature]).promoted[0].tolist())
+            known = self._promoted[feature]
+        return known[:count]
 
-    def words(self, tokens: Iterable[int], count: int) -> list[str]:
+    def words(self, tokens: Iterable[int], count: int | None = None) -> list[str]:
         """Tokens as text, each once, without those that are blank."""
-        texts = (self.model.decode([i]).strip() for i in tokens)
-        return [t for t in dict.fromkeys(texts) if t][:count]
+        from pellucid.atlas.captions import texts_of
+
+        return texts_of(self.model, tokens)[:count]
 
     def labels(self, features: Iterable[int]) -> dict[int, Label]:
         """The labels of some features; none where the atlas has no labels."""
-        if self.atlas is None:
+        if self.captions is None:
             return {}
-        from pellucid.atlas.labels import labels_of
+        found = {feature: self.captions.label(feature) for feature in features}
+        return {feature: label for feature, label in found.items() if label is not None}
 
-        return {label.feature: label for label in labels_of(self.atlas, list(features))}
+    def reliable(self, feature: int) -> str | None:
+        """What switches a feature on, in words, where the atlas has a reliable label."""
+        return self.captions.reliable(feature) if self.captions is not None else None
 
     @cached_property
     def promotions(self) -> tuple[Tensor, Tensor]:

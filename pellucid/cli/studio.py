@@ -21,6 +21,7 @@ def studio(
     /,
     *,
     dictionary: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    atlas: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     demo: Annotated[bool, Parameter(negative="")] = False,
     browser: Annotated[bool, Parameter(negative="")] = False,
     host: str = "127.0.0.1",
@@ -38,6 +39,8 @@ def studio(
         model: a model reference.
         dictionary: names of shipped dictionaries, or folders; by default the one shipped for the model, if
             there is one.
+        atlas: folders or URLs of atlases of these dictionaries; a dictionary without one has the atlas in its
+            folder, if there is one.
         demo: show the shipped model, dictionary and atlas, and offer a feature to begin with.
         browser: open the browser of this machine.
         host: the address to listen on. One that others can reach needs keys: see `pellucid keys`.
@@ -52,7 +55,7 @@ def studio(
     from pellucid.core.errors import InputError
     from pellucid.serving import built
 
-    if demo and (model != "smollm2" or dictionary is not None):
+    if demo and (model != "smollm2" or dictionary is not None or atlas is not None):
         raise InputError("--demo shows what is shipped. Leave out the model and the dictionary, or --demo.")
     # Before the model is loaded, so that whoever lacks npm need not wait to hear it.
     folder = built.pages()
@@ -70,6 +73,7 @@ def studio(
     run(
         model,
         dictionary,
+        atlas,
         host=host,
         port=port,
         slots=slots,

@@ -5,12 +5,13 @@ Source: the API reference at docs.anthropic.com/en/api/messages, and what the of
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from pellucid.core.errors import InputError, PellucidError, UnknownNameError
@@ -19,7 +20,7 @@ from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.openai import MOST_TEXT, TextPart
 from pellucid.serving.permission import permit
-from pellucid.serving.streams import STREAMED, begun, counted, gathered, lines, merged, sent
+from pellucid.serving.streams import STREAMED, begun, gathered, lines, merged, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["Anthropic"])
@@ -56,16 +57,36 @@ class MessagesRequest(_Body):
     pellucid: Extension | None = None
 
 
+_MESSAGES: Any = {
+    "plain": {
+        "value": {
+            "model": "smollm2",
+            "max_tokens": 20,
+            "system": "Be brief.",
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+        }
+    },
+    "features in every token": {
+        "value": {
+            "model": "smollm2",
+            "max_tokens": 20,
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+            "pellucid": {"watch": [{"top": 3}]},
+        }
+    },
+}
+
+
 @router.post("/v1/messages", responses=STREAMED)
-async def messages(request: Request, body: MessagesRequest) -> Any:
+async def messages(
+    request: Request, body: Annotated[MessagesRequest, Body(openapi_examples=_MESSAGES)]
+) -> Any:
     """Answer a chat."""
     state = request.app.state
     model = state.served.model
     permit(request, body.pellucid)
     if body.model != model.name:
-        told = Told.of(UnknownNameError("model", body.model, [model.name]))
-        error = {"type": "not_found_error", "message": told.message}
-        return JSONResponse({"type": "error", "error": error}, 404)
+        raise UnknownNameError("model", body.model, [model.name])
     for name in ("tools", "top_k"):
         if getattr(body, name):
             raise InputError(f"{name!r} is not supported by this server. Leave it out.")
@@ -74,12 +95,12 @@ async def messages(request: Request, body: MessagesRequest) -> Any:
     chat = [{"role": "system", "content": _plain(body.system)}] if body.system else []
     chat += [{"role": m.role, "content": _plain(m.content)} for m in body.messages]
     sampling = Sampling(body.max_tokens, body.temperature, body.top_p, secrets.randbits(48))
-    asked = Asked(model.encode_chat(chat), sampling, body.stop_sequences, 0, body.pellucid)
+    prompt = await asyncio.to_thread(model.encode_chat, chat)
+    asked = Asked(prompt, sampling, body.stop_sequences, 0, body.pellucid)
     writing = write(state.engine, state.served, asked)
     head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant", "model": model.name}
     if not body.stream:
         ((pieces, finish),) = await gathered(request, [writing])
-        counted(request, finish)
         extra: dict[str, Any] = {}
         if body.pellucid is not None:
             answer = [
@@ -93,7 +114,7 @@ async def messages(request: Request, body: MessagesRequest) -> Any:
             "usage": {"input_tokens": finish.prompt_tokens, "output_tokens": finish.answer_tokens},
             **extra,
         }
-    events = await begun(merged([writing]))
+    events = await begun(merged(request, [writing]))
 
     async def typed() -> AsyncIterator[str]:
         usage = {"input_tokens": len(asked.prompt), "output_tokens": 0}
@@ -110,7 +131,6 @@ async def messages(request: Request, body: MessagesRequest) -> Any:
                         extra = {"pellucid": {"token": event.token_text, "features": features}}
                     yield _delta(event.text, extra)
                     continue
-                counted(request, event)
                 if event.text:
                     yield _delta(event.text, {})
                 yield _event("content_block_stop", index=0)

@@ -1,6 +1,6 @@
 """The application: routes, errors in the words of each API, bounds on what comes in.
 
-The threat model is in docs/explanation/serving.md.
+The threat model is in docs/explanation/threat-model.md.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from starlette.exceptions import HTTPException
 import pellucid
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.serving import anthropic, features, kept, openai
+from pellucid.serving import map as mapping
 from pellucid.serving.bounds import BodyBound
+from pellucid.serving.desk import Desk
 from pellucid.serving.engine import Engine
 from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
 from pellucid.serving.keys import Keys
 from pellucid.serving.metrics import Metrics
 from pellucid.serving.permission import needs
+from pellucid.serving.searching import Searcher
 from pellucid.serving.served import Served
 
 MOST_BYTES = 4 << 20
@@ -55,11 +58,13 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
     )
     metrics = Metrics(engine)
     app.state.served, app.state.engine, app.state.started = served, engine, time.time()
-    app.state.keys, app.state.metrics = keys, metrics
+    app.state.keys, app.state.metrics, app.state.desk = keys, metrics, Desk()
+    app.state.searchers = {name: Searcher(d) for name, d in served.dictionaries.items()}
     for router, scope, error in (
         (openai.router, "chat", OpenAIError),
         (anthropic.router, "chat", AnthropicError),
         (features.router, "watch", OpenAIError),
+        (mapping.router, "watch", OpenAIError),
         (kept.router, "steer", OpenAIError),
     ):
         app.include_router(router, dependencies=[Depends(needs(scope))], responses=responses(error))
@@ -106,6 +111,14 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
         if error.status_code == 405 and route in (paths := app.openapi()["paths"]):
             # The header names the methods of the first route alone.
             response.headers["allow"] = ", ".join(sorted(m.upper() for m in paths[route]))
+        return response
+
+    @app.exception_handler(Exception)
+    async def on_defect(request: Request, error: Exception) -> JSONResponse:
+        # Starlette raises it again once this is sent, so that it is logged with its traceback.
+        told = Told(500, f"A defect of the server: {type(error).__name__}.", "server_error", "api_error")
+        response = _told(request, told)
+        response.headers.update(_SECURITY)
         return response
 
     @app.middleware("http")

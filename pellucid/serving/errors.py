@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from pellucid.core.errors import InputError, PellucidError, UnknownNameError
+from pellucid.core.errors import InputError, PellucidError, UnknownNameError, UpstreamError
 from pellucid.serving.engine import BusyError, StoppedError
 from pellucid.serving.keys import ForbiddenError, RateError, UnauthorisedError
+
+log = logging.getLogger("pellucid.serving")
 
 
 class OpenAIErrorBody(BaseModel):
@@ -75,7 +78,11 @@ class Told:
             if isinstance(error, kind):
                 seconds = error.seconds if isinstance(error, RateError) else retry_after
                 return cls(status, str(error), openai, anthropic, seconds)
-        return cls(500, str(error), "server_error", "api_error")
+        # Whoever asked can do nothing about it, and it may name paths and addresses of the server's.
+        log.error("%s: %s", type(error).__name__, error)
+        status = 503 if isinstance(error, UpstreamError) else 500
+        told = "A file of the server, or a service it needs, is not as it should be; its log says which."
+        return cls(status, told, "server_error", "api_error")
 
     def openai(self, parameter: str | None = None) -> dict[str, Any]:
         """The body that OpenAI's clients read."""

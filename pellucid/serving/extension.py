@@ -10,6 +10,7 @@ A client that does not send it sees the plain API.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
 from pellucid.models.batching import Seen
@@ -25,9 +26,11 @@ from pellucid.models.generation import Editor
 from pellucid.serving.served import Served, ServedDictionary
 from pellucid.steering import receipts, recipes
 from pellucid.steering.edits import EditPlan, FeatureEdit
+from pellucid.steering.recipes import Recipe
 
 MOST_EDITS = 32
 MOST_TOPS = 64
+MOST_STRENGTH = 100
 
 
 class Strict(BaseModel):
@@ -58,8 +61,8 @@ class EditOfFeature(Strict):
     kind: Literal["set", "scale", "ablate", "cap", "add"] = "set"
     strength: float = Field(
         0.0,
-        ge=-100,
-        le=100,
+        ge=-MOST_STRENGTH,
+        le=MOST_STRENGTH,
         description="In multiples of the feature's maximum; for scale, of its activation.",
     )
     scope: Literal["prompt", "answer", "all"] = "all"
@@ -93,6 +96,10 @@ class TokenSeen(BaseModel):
     features: list[FeatureOnToken]
 
 
+_Active = tuple[ServedDictionary, int, float, float]
+"""A feature on a token: its activation, and that as a share of its maximum."""
+
+
 class Instruments:
     """What watches and edits one request."""
 
@@ -113,7 +120,7 @@ class Instruments:
                 dictionary.dictionary.check_feature(feature)
         edits: list[tuple[ServedDictionary, FeatureEdit]] = []
         if wanted.recipe is not None:
-            recipe = recipes.load(wanted.recipe)
+            recipe = kept_recipe(wanted.recipe)
             edits += [(served.by_digest(recipe), edit) for edit in recipe.edits]
         for e in wanted.edits:
             edits.append(
@@ -137,9 +144,20 @@ class Instruments:
         """What a request of the batch takes."""
         return [editor for plan in self._plans.values() for editor in plan.editors]
 
-    def features(self, seen: Sequence[Seen[Codes]], row: int = 0) -> list[FeatureOnToken]:
-        """The features of one token, by what each watcher saw; `row` counts from where its tokens begin."""
-        found = []
+    async def features(self, seen: Sequence[Seen[Codes]]) -> list[FeatureOnToken]:
+        """The features of one token, by what each watcher saw."""
+        active = self._active(seen, 0)
+        if all(d.at_hand(feature) for d, feature, _, _ in active):
+            return _told(active)
+        return await asyncio.to_thread(_told, active)
+
+    async def prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
+        """The prompt's tokens with their features."""
+        return await asyncio.to_thread(self._prompt, ids, pieces)
+
+    def _active(self, seen: Sequence[Seen[Codes]], row: int) -> list[_Active]:
+        """What is told of a token; `row` counts from where the tokens of `seen` begin."""
+        found: list[_Active] = []
         for (dictionary, watch), part in zip(self._watched, seen, strict=True):
             features, values = part.codes.row(part.start + row)
             shares = {
@@ -148,28 +166,17 @@ class Instruments:
             }
             best = sorted(shares, key=lambda f: -shares[f][1])[: watch.top]
             for feature in dict.fromkeys([*watch.features, *best]):
-                value, share = shares.get(feature, (0.0, 0.0))
-                found.append(
-                    FeatureOnToken(
-                        dictionary=dictionary.name,
-                        feature=feature,
-                        activation=value,
-                        share=share,
-                        label=dictionary.label(feature),
-                        promotes=dictionary.promoted(feature),
-                    )
-                )
+                found.append((dictionary, feature, *shares.get(feature, (0.0, 0.0))))
         return found
 
-    def prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
-        """The prompt's tokens with their features."""
+    def _prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
         texts = self._model.pieces(ids)
         found: list[list[FeatureOnToken]] = [[] for _ in ids]
         at = 0
         for number in range(len(pieces[0]) if pieces else 0):
             parts = [watcher[number] for watcher in pieces]
             for row in range(parts[0].stop - parts[0].start):
-                found[at] = self.features(parts, row)
+                found[at] = _told(self._active(parts, row))
                 at += 1
         return [TokenSeen(token=t, features=f) for t, f in zip(texts, found, strict=True)]
 
@@ -188,3 +195,38 @@ class Instruments:
             except InputError as error:
                 told.append({"dictionary": name, "error": str(error)})
         return told
+
+
+def kept_recipe(name: str) -> Recipe:
+    """A recipe of the server's folder, held to the bounds of a request: a stranger may have put it there.
+
+    Raises:
+        UnknownNameError: when there is none of that name.
+        InputError: when the file holds none, or asks for more than a request may.
+    """
+    try:
+        recipe = recipes.load(name)
+    except IntegrityError as error:
+        raise InputError(f"What is kept as the recipe {name!r} is no recipe. Keep it again.") from error
+    strongest = max(abs(edit.strength) for edit in recipe.edits)
+    if len(recipe.edits) > MOST_EDITS or not strongest <= MOST_STRENGTH:
+        raise InputError(
+            f"The recipe {name!r} has {len(recipe.edits)} edits, the strongest of {strongest:g}. A request "
+            f"may have {MOST_EDITS}, of strengths from -{MOST_STRENGTH} to {MOST_STRENGTH}."
+        )
+    return recipe
+
+
+def _told(active: Sequence[_Active]) -> list[FeatureOnToken]:
+    """Features with what stands beside them, which may have to be read."""
+    return [
+        FeatureOnToken(
+            dictionary=dictionary.name,
+            feature=feature,
+            activation=activation,
+            share=share,
+            label=dictionary.label(feature),
+            promotes=dictionary.promoted(feature),
+        )
+        for dictionary, feature, activation, share in active
+    ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Body, Path, Request, Response
 from pydantic import Field
 
-from pellucid.serving.extension import MOST_EDITS, EditOfFeature, Strict
+from pellucid.serving.extension import MOST_EDITS, EditOfFeature, Strict, kept_recipe
 from pellucid.steering import recipes
 from pellucid.steering.edits import FeatureEdit
 from pellucid.steering.recipes import Recipe
@@ -36,11 +36,18 @@ async def names() -> list[str]:
 @router.get("/v1/recipes/{name}")
 async def recipe(name: Name) -> dict[str, Any]:
     """One recipe, as it can be saved to a file and sent to others."""
-    return (await asyncio.to_thread(recipes.load, name)).as_json()
+    return (await asyncio.to_thread(kept_recipe, name)).as_json()
+
+
+_RECIPES: Any = {
+    "one edit": {"value": {"edits": [{"feature": 7, "kind": "set", "strength": 0.8}], "note": "For later."}},
+}
 
 
 @router.put("/v1/recipes/{name}", status_code=204)
-async def keep(request: Request, name: Name, body: RecipeGiven) -> Response:
+async def keep(
+    request: Request, name: Name, body: Annotated[RecipeGiven, Body(openapi_examples=_RECIPES)]
+) -> Response:
     """Keep a recipe; one of that name is replaced."""
     served = request.app.state.served.dictionary(body.dictionary)
     edits = [FeatureEdit(e.kind, e.feature, e.strength, e.scope) for e in body.edits]

@@ -79,11 +79,7 @@ class Keys:
             ForbiddenError: when it may not do that.
             RateError: when it asks too often.
         """
-        key = self._find(secret)
-        if scope not in key.scopes:
-            raise ForbiddenError(
-                f"The key {key.name!r} may not {scope}: its scopes are {', '.join(key.scopes)}."
-            )
+        key = self.allow(secret, scope)
         with self._lock:
             now = self.clock()
             bucket = self._buckets.setdefault(key.digest, _Bucket(key.per_minute, now))
@@ -93,13 +89,18 @@ class Keys:
                 raise RateError(key.name, (1 - bucket.left) * 60 / key.per_minute)
             bucket.left -= 1
 
-    def allow(self, secret: str | None, scope: str) -> None:
-        """As `check`, for a further scope of a request that is counted already."""
+    def allow(self, secret: str | None, scope: str) -> Key:
+        """The key of a request, if it may do that; the request is not counted.
+
+        Raises:
+            UnauthorisedError, ForbiddenError: as `check`.
+        """
         key = self._find(secret)
         if scope not in key.scopes:
             raise ForbiddenError(
                 f"The key {key.name!r} may not {scope}: its scopes are {', '.join(key.scopes)}."
             )
+        return key
 
     def _find(self, secret: str | None) -> Key:
         if not secret:

@@ -7,22 +7,24 @@ something; fields that are unknown are ignored, as clients send new ones every m
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from pellucid.core import digests
 from pellucid.core.errors import InputError, PellucidError, UnknownNameError
 from pellucid.models.generation import Sampling
 from pellucid.models.pieces import bytes_of
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.permission import permit
-from pellucid.serving.streams import STREAMED, begun, counted, gathered, lines, merged, room_for, sent
+from pellucid.serving.streams import STREAMED, begun, gathered, lines, merged, room_for, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["OpenAI"])
@@ -162,14 +164,35 @@ def _model(request: Request) -> dict[str, Any]:
     }
 
 
+_CHATS: Any = {
+    "plain": {
+        "value": {
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+            "max_tokens": 20,
+            "temperature": 0,
+        }
+    },
+    "features in every token, and an edit": {
+        "value": {
+            "messages": [{"role": "user", "content": "Tell me about yourself."}],
+            "max_tokens": 20,
+            "pellucid": {
+                "watch": [{"top": 3}],
+                "edits": [{"feature": 7, "kind": "set", "strength": 0.8, "scope": "answer"}],
+            },
+        }
+    },
+}
+
+
 @router.post("/v1/chat/completions", responses=STREAMED)
-async def chat(request: Request, body: ChatRequest) -> Any:
+async def chat(request: Request, body: Annotated[ChatRequest, Body(openapi_examples=_CHATS)]) -> Any:
     """Answer a chat."""
     served = request.app.state.served
     permit(request, body.pellucid)
     if (refused := _refusal(request, body)) is not None:
         return refused
-    prompt = served.model.encode_chat([m.plain() for m in body.messages])
+    prompt = await asyncio.to_thread(served.model.encode_chat, [m.plain() for m in body.messages])
     most = body.max_completion_tokens or body.max_tokens
     alternatives = (body.top_logprobs or 0) if body.logprobs else 0
     asked = [
@@ -180,14 +203,21 @@ async def chat(request: Request, body: ChatRequest) -> Any:
     return await _answer(request, body, asked, shape)
 
 
+_CONTINUED: Any = {
+    "plain": {"value": {"prompt": "The orchestra played", "max_tokens": 20, "logprobs": 2}},
+}
+
+
 @router.post("/v1/completions", responses=STREAMED)
-async def completions(request: Request, body: CompletionRequest) -> Any:
+async def completions(
+    request: Request, body: Annotated[CompletionRequest, Body(openapi_examples=_CONTINUED)]
+) -> Any:
     """Continue a text."""
     served = request.app.state.served
     permit(request, body.pellucid)
     if (refused := _refusal(request, body)) is not None:
         return refused
-    prompts = [_ids(served.model, p) for p in _prompts(body.prompt)]
+    prompts = [await asyncio.to_thread(_ids, served.model, p) for p in _prompts(body.prompt)]
     asked = [
         Asked(prompt, sampling, body.stops, body.logprobs or 0, body.pellucid)
         for prompt in prompts
@@ -328,14 +358,13 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
         "id": shape.prefix + secrets.token_hex(12),
         "created": int(time.time()),
         "model": state.served.model.name,
-        "system_fingerprint": state.served.model.digest.removeprefix("sha256:")[:12],
+        "system_fingerprint": digests.short(state.served.model.digest),
     }
     writings = [write(state.engine, state.served, a) for a in asked]
     if not body.stream:
         found = await gathered(request, writings)
         choices, proofs = [], []
         for index, (pieces, finish) in enumerate(found):
-            counted(request, finish)
             text = "".join(p.text for p in pieces) + finish.text
             choices.append(shape.whole(index, text, pieces, _reason(finish)))
             if body.pellucid is not None:
@@ -354,7 +383,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
         extra = {"pellucid": proofs} if body.pellucid is not None else {}
         return JSONResponse({**head, "object": shape.kind, "choices": choices, "usage": usage, **extra})
 
-    events = await begun(merged(writings))
+    events = await begun(merged(request, writings))
 
     async def chunks() -> AsyncIterator[str]:
         finishes: list[Finish] = []
@@ -375,7 +404,6 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                         }
                 else:
                     finishes.append(event)
-                    counted(request, event)
                     if event.text:
                         yield sent(
                             {**head, "object": shape.chunk, "choices": [shape.piece(index, event.text, None)]}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from pellucid.activations.tokens import TokenStore
 from pellucid.atlas.build import decoder_digest
-from pellucid.atlas.labels import label_of
+from pellucid.atlas.captions import Captions
 from pellucid.atlas.pages import Atlas
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.dictionaries import files, shipped
@@ -26,8 +26,9 @@ class ServedDictionary:
     name: str
     folder: Path
     dictionary: Dictionary
-    card: Any
     model: Model
+    atlas_address: str | None = None
+    """Where its atlas is; by default in its folder, if there is one."""
 
     @cached_property
     def digest(self) -> str:
@@ -36,40 +37,50 @@ class ServedDictionary:
 
     @cached_property
     def atlas(self) -> Atlas | None:
-        """The atlas in its folder."""
+        """The atlas that was named for it, or the one in its folder."""
+        if self.atlas_address is not None:
+            return Atlas.open(self.atlas_address, self.dictionary)
         folder = self.folder / "atlas"
         return Atlas.open(folder, self.dictionary) if (folder / "atlas.json").is_file() else None
+
+    @property
+    def needed_atlas(self) -> Atlas:
+        """Its atlas.
+
+        Raises:
+            InputError: when it is served without one.
+        """
+        if self.atlas is None:
+            raise InputError(f"The dictionary {self.name!r} is served without an atlas.")
+        return self.atlas
+
+    @cached_property
+    def text(self) -> TokenStore | None:
+        """The text that the atlas points into, if it is at hand."""
+        return self.atlas.text(self.folder) if self.atlas is not None else None
 
     def unit(self, feature: int) -> float:
         """The feature's maximum, the unit of shares; 1 where it is not known."""
         maximum = self.dictionary.maximum
         return float(maximum[feature]) or 1.0 if maximum is not None else 1.0
 
+    @cached_property
+    def captions(self) -> Captions | None:
+        """What stands beside its features, where there is an atlas."""
+        return Captions(self.atlas, self.model) if self.atlas is not None else None
+
+    def at_hand(self, feature: int) -> bool:
+        """Whether its label and the tokens it promotes can be told without reading."""
+        return self.captions is None or self.captions.at_hand(feature)
+
     def promoted(self, feature: int, count: int = 6) -> list[str]:
         """Tokens that turning the feature up promotes, as text, each once; none where no atlas says."""
-        if self.atlas is None:
-            return []
-        if feature not in self._promoted:
-            texts = (self.model.decode([i]).strip() for i in self.atlas.page(feature).promoted or ())
-            self._promoted[feature] = [t for t in dict.fromkeys(texts) if t]
-        return self._promoted[feature][:count]
+        known = self.captions.promoted(feature) if self.captions is not None else None
+        return (known or [])[:count]
 
     def label(self, feature: int) -> str | None:
         """What switches the feature on, in words, where the atlas has a reliable label."""
-        if self.atlas is None:
-            return None
-        if feature not in self._labels:
-            found = label_of(self.atlas, feature)
-            self._labels[feature] = found.text if found is not None and found.reliable else None
-        return self._labels[feature]
-
-    @cached_property
-    def _labels(self) -> dict[int, str | None]:
-        return {}
-
-    @cached_property
-    def _promoted(self) -> dict[int, list[str]]:
-        return {}
+        return self.captions.reliable(feature) if self.captions is not None else None
 
 
 @dataclass(frozen=True)
@@ -80,14 +91,21 @@ class Served:
     dictionaries: dict[str, ServedDictionary]
 
     @classmethod
-    def open(cls, model: str, dictionaries: Sequence[str]) -> Served:
+    def open(cls, model: str, dictionaries: Sequence[str], atlases: Sequence[str] = ()) -> Served:
         """Load a model and the dictionaries that are to be watched and edited by.
 
+        Args:
+            model: a model reference.
+            dictionaries: names of shipped ones, or folders.
+            atlases: folders or URLs, each of the atlas of one of the dictionaries; a dictionary without one
+                has the atlas in its folder, if there is one.
+
         Raises:
-            InputError: when two dictionaries have one name.
+            InputError: when two dictionaries have one name or one atlas, or an atlas belongs to none of them.
             IntegrityError: when a dictionary belongs to another model.
         """
         network = models.load(model)
+        places = {address: str(Atlas.open(address).record["dictionary"]) for address in atlases}
         found: dict[str, ServedDictionary] = {}
         for reference in dictionaries:
             folder = shipped.resolve(reference)
@@ -96,7 +114,15 @@ class Served:
             name = folder.parent.name if folder.name == "result" else folder.name
             if name in found:
                 raise InputError(f"Two dictionaries are named {name!r}. Rename one of the folders.")
-            found[name] = ServedDictionary(name, folder, dictionary, card, network)
+            digest = decoder_digest(dictionary)
+            mine = [address for address, of in places.items() if of == digest]
+            if len(mine) > 1:
+                raise InputError(f"Two atlases are of the dictionary {name!r}: {', '.join(mine)}. Name one.")
+            found[name] = ServedDictionary(name, folder, dictionary, network, *mine)
+            _ = found[name].atlas  # what is wrong with it is said before anybody asks
+        for address, of in places.items():
+            if all(d.digest != of for d in found.values()):
+                raise InputError(f"The atlas {address!r} is of none of the dictionaries that are served.")
         return cls(network, found)
 
     def by_digest(self, recipe: Recipe) -> ServedDictionary:

@@ -25,8 +25,10 @@ _LOOK_EVERY = 16
 """So many events between two looks whether the client is still there."""
 
 
-async def merged(writings: Sequence[Writing]) -> AsyncGenerator[Event]:
+async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerator[Event]:
     """The events of several answers as they come. Whoever stops iterating ends all of them.
+
+    The tokens of an answer that has ended are counted.
 
     Raises:
         PellucidError: the first that any of them raises.
@@ -51,8 +53,12 @@ async def merged(writings: Sequence[Writing]) -> AsyncGenerator[Event]:
                 raise event
             if event is None:
                 left -= 1
-            else:
-                yield index, event
+                continue
+            if isinstance(event, Finish):
+                tokens = request.app.state.metrics.tokens
+                tokens.labels("prompt").inc(event.prompt_tokens)
+                tokens.labels("answer").inc(event.answer_tokens)
+            yield index, event
     finally:
         for task in tasks:
             task.cancel()
@@ -84,7 +90,7 @@ async def gathered(request: Request, writings: Sequence[Writing]) -> list[tuple[
     """
     pieces: list[list[Piece]] = [[] for _ in writings]
     finishes: dict[int, Finish] = {}
-    async with aclosing(merged(writings)) as events:
+    async with aclosing(merged(request, writings)) as events:
         count = 0
         async for index, event in events:
             count += 1
@@ -121,10 +127,3 @@ def room_for(request: Request, prompt: Sequence[int]) -> int:
             f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}."
         )
     return room - len(prompt)
-
-
-def counted(request: Request, finish: Finish) -> None:
-    """Count the tokens of an answer that has ended."""
-    tokens = request.app.state.metrics.tokens
-    tokens.labels("prompt").inc(finish.prompt_tokens)
-    tokens.labels("answer").inc(finish.answer_tokens)

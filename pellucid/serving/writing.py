@@ -93,7 +93,7 @@ async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[
     Raises:
         BusyError, StoppedError, InputError: before the first piece, or when the engine fails.
     """
-    instruments = Instruments(served, asked.extension)
+    instruments = await asyncio.to_thread(Instruments, served, asked.extension)
     stream = await engine.submit(
         Request(
             asked.prompt,
@@ -111,7 +111,7 @@ async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[
     try:
         async for event in stream:
             if isinstance(event, Read):
-                prompt = instruments.prompt(asked.prompt, event.codes) if event.codes else []
+                prompt = await instruments.prompt(asked.prompt, event.codes) if event.codes else []
             elif isinstance(event, Ended):
                 reason = event.reason
             elif isinstance(event, Wrote):
@@ -125,7 +125,7 @@ async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[
                     model.decode([event.token]),
                     event.logprob,
                     event.alternatives,
-                    instruments.features(event.codes) if event.codes else [],
+                    await instruments.features(event.codes) if event.codes else [],
                 )
                 if stops.met is not None:
                     reason = "sequence"

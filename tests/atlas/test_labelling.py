@@ -99,9 +99,9 @@ def test_every_feature_gets_a_row(subject: Subject, tmp_path: Path) -> None:
     silent = found[-1]
     assert (silent.text, silent.reliable, silent.more["problem"]) == ("", False, "not labelled")
     assert np.isnan(silent.score)
-    assert labels.label_of(atlas, 3) is not None
+    assert len(labels.labels_of(atlas, [3])) == 1
     with pytest.raises(InputError, match="0 to 47"):
-        labels.label_of(atlas, 48)
+        labels.labels_of(atlas, [48])
 
 
 def test_two_runs_give_one_table_and_the_second_does_nothing(
@@ -117,7 +117,7 @@ def test_two_runs_give_one_table_and_the_second_does_nothing(
 
 
 def test_an_atlas_without_labels_has_none(subject: Subject) -> None:
-    assert labels.label_of(subject.atlas, 3) is None
+    assert labels.labels_of(subject.atlas, [3]) == []
 
 
 def write_neighbours(subject: Subject) -> None:
@@ -189,7 +189,7 @@ def test_a_failure_is_recorded_and_tried_again_alone(subject: Subject, tmp_path:
     first: list[int] = []
     summary = run(subject, tmp_path / "home", moody(3, 7, asked=first))
     assert summary.failed == 2
-    label = labels.label_of(reopened(subject), 7)
+    (label,) = labels.labels_of(reopened(subject), [7])
     assert label is not None
     assert (label.text, label.more["problem"]) == ("", "not in the mood for 7")
     second: list[int] = []

@@ -15,7 +15,7 @@ from pellucid.activations.reading import Reader
 from pellucid.activations.text import TextSource
 from pellucid.activations.tokens import TokenStore
 from pellucid.atlas import build as building
-from pellucid.atlas import tables
+from pellucid.atlas import labels, tables
 from pellucid.cli.session import Session
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
@@ -58,9 +58,10 @@ def built(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         building.rows_of(len(store.tokens), None),
         settings=building.AtlasSettings(promoted=8),
     )
-    labels = np.array(["rain and snow" if i == 3 else f"something else {i}" for i in range(N)], object)
-    reliable = np.arange(N) != 5
-    tables.write(folder / "atlas" / "labels", [{"text": labels, "reliable": reliable}])
+    said = [
+        {"text": "rain and snow" if i == 3 else f"something else {i}", "reliable": i != 5} for i in range(N)
+    ]
+    tables.write(folder / "atlas" / labels.TABLE, [labels.columns_of(said)])
     np.save(folder / "vector.npy", rows[9].numpy())
     np.save(folder / "short.npy", np.ones(3, np.float32))
     return folder, dictionary

@@ -9,11 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import uvicorn
 
+from pellucid.activations.reading import Reader
+from pellucid.activations.text import TextSource
+from pellucid.activations.tokens import TokenStore
+from pellucid.atlas import build as building
+from pellucid.atlas import labels, neighbours, tables
+from pellucid.atlas.directions import Directions
+from pellucid.atlas.pages import Atlas
 from pellucid.core.sites import Site
+from pellucid.dictionaries import files
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
@@ -44,7 +53,53 @@ def dictionary_of(model: Model) -> Dictionary:
 
 @pytest.fixture(scope="session")
 def served(tiny: Model) -> Served:
-    found = ServedDictionary("tiny-features", Path("nowhere"), dictionary_of(tiny), {}, tiny)
+    found = ServedDictionary("tiny-features", Path("nowhere"), dictionary_of(tiny), tiny)
+    return Served(tiny, {found.name: found})
+
+
+@pytest.fixture(scope="session")
+def folder(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dictionary with an atlas that holds everything: text, effects, labels, neighbours and a map."""
+    place = tmp_path_factory.mktemp("served") / "tiny-features"
+    dictionary = files.save(dictionary_of(tiny), place, card={}, fixture=torch.randn(4, tiny.width))
+    picks = np.random.default_rng(0).choice(["the rain", "dogs bark", "a model reads", "the moon"], (60, 20))
+    text = tmp_path_factory.mktemp("text") / "rain.txt"
+    text.write_text("\n\n".join(" ".join(row) for row in picks))
+    store = TokenStore.build(tiny, [TextSource.parse(str(text))], length=32, folder=place / "text")
+    building.build(
+        [building.Target(dictionary, Reader(tiny, store, SITE), place / "atlas")],
+        np.arange(len(store.tokens)),
+        settings=building.AtlasSettings(promoted=4),
+    )
+    rows = [
+        {
+            "text": "rain and snow" if f == 3 else f"something else {f}",
+            "reliable": f != 5,
+            "score": 0.9,
+            "floor": 0.5,
+            "explainer": "words",
+        }
+        for f in range(FEATURES)
+    ]
+    tables.write(place / "atlas" / labels.TABLE, [labels.columns_of(rows)])
+    atlas = Atlas.open(place / "atlas")
+    neighbours.build(atlas, Directions.of(dictionary))
+    alive = atlas.features.column("count") > 0
+    random = np.random.default_rng(1)
+    x, y = (np.where(alive, random.random(FEATURES), np.nan).astype(np.float32) for _ in range(2))
+    cluster = np.where(alive, np.arange(FEATURES) % 2, -1).astype(np.int32)
+    quality = {"map": {"kept": 0.5, "trustworthiness": 0.9}}
+    facts = {"left_out": int((~alive).sum()), "named_by": "labels", "quality": quality}
+    tables.write(place / "atlas" / "map", [{"x": x, "y": y, "cluster": cluster}], facts=facts)
+    named = {"name": np.array(["rain", "dogs"], object), "features": np.bincount(cluster[alive])}
+    figures = {n: np.array([0.25, 0.75], np.float32) for n in ("x", "y", "share", "background")}
+    tables.write(place / "atlas" / "map_clusters", [{**named, **figures}])
+    return place
+
+
+@pytest.fixture(scope="session")
+def mapped(tiny: Model, folder: Path) -> Served:
+    found = ServedDictionary(folder.name, folder, files.load(folder)[0], tiny)
     return Served(tiny, {found.name: found})
 
 
@@ -69,4 +124,10 @@ def running(served: Served, **bounds: Any) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def address(served: Served) -> Iterator[str]:
     with running(served) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def mapped_address(mapped: Served) -> Iterator[str]:
+    with running(mapped) as found:
         yield found

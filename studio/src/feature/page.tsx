@@ -162,7 +162,7 @@ function Sources({ page }: { page: NonNullable<FeatureTold["page"]> }) {
       <ul class="near">
         {shares.slice(0, 6).map((s) => (
           <li key={s.spec}>
-            <span class="source" title={visible(s.spec)}>{visible(s.spec.split(/[#/]/).filter(Boolean).at(-1) ?? s.spec)}</span>
+            <span class="source" title={visible(s.spec)}>{visible(sourceName(s.spec))}</span>
             <span class="quiet number">{(100 * s.share).toPrecision(2)} %</span>
           </li>
         ))}
@@ -170,6 +170,10 @@ function Sources({ page }: { page: NonNullable<FeatureTold["page"]> }) {
     </Section>
   );
 }
+
+/** A package's name, or the last part of a path. */
+const sourceName = (spec: string): string =>
+  /^(?:pypi|npm|deb|hf):([^=#@?]+)/.exec(spec)?.[1] ?? spec.split("?")[0]?.split("/").filter(Boolean).at(-1) ?? spec;
 
 interface NearProps {
   name: string;

@@ -89,8 +89,8 @@ function Shown({ name, points }: { name: string; points: Points }) {
           </ul>
         </details>
         <div class="row">
-          <button type="button" aria-label="Nearer" onClick={() => (where.value = zoomed(where.value ?? fit(), 1.6, innerWidth / 2, innerHeight / 2))}>＋</button>
-          <button type="button" aria-label="Farther" onClick={() => (where.value = zoomed(where.value ?? fit(), 1 / 1.6, innerWidth / 2, innerHeight / 2))}>－</button>
+          <button type="button" aria-label="Nearer" onClick={() => (where.value = zoomed(where.value ?? fit(), 1.6, innerWidth / 2, innerHeight / 2))}>+</button>
+          <button type="button" aria-label="Farther" onClick={() => (where.value = zoomed(where.value ?? fit(), 1 / 1.6, innerWidth / 2, innerHeight / 2))}>−</button>
           <button type="button" onClick={() => (where.value = null)}>Whole</button>
         </div>
       </aside>

@@ -8,8 +8,8 @@ import type { Points, Where } from "./points";
 
 const FRAME_MS = 20;
 const LEAST = 20_000;
-/** Up to so many are drawn as round shapes with smooth edges. */
-const SMOOTH = 4_000;
+/** Up to so many are drawn as round shapes with smooth edges, at rest and while the view moves. */
+const SMOOTH = { rest: 24_000, moving: 4_000 };
 
 export interface Look {
   /** For each point the index of its colour. */
@@ -50,8 +50,8 @@ export class Raster {
     const left = where.left * ratio;
     const top = where.top * ratio;
     const seen = this.#seen(drawn, scale, left, top, width, height);
-    const radius = ratio * Math.max(0.5, Math.min(5, Math.sqrt((width * height) / Math.max(1, seen)) / ratio / 7));
-    if (seen <= SMOOTH) this.#smooth(drawn, scale, left, top, radius, look);
+    const radius = ratio * Math.max(0.5, Math.min(5, Math.sqrt((width * height) / Math.max(1, seen)) / ratio / 5));
+    if (seen <= (moving ? SMOOTH.moving : SMOOTH.rest)) this.#smooth(drawn, scale, left, top, radius, look);
     else this.#blocks(drawn, scale, left, top, Math.max(1, Math.round(1.6 * radius)), look);
     const ms = performance.now() - began;
     this.last = { ms, points: drawn };
