@@ -1,4 +1,4 @@
-"""Puts the pages of the studio into the wheel: builds them where npm is there, and says so where it is not."""
+"""Puts the pages of the studio into the wheel: builds them, or says why it could not."""
 
 from __future__ import annotations
 

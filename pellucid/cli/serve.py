@@ -79,12 +79,10 @@ def run(
     log: bool,
     more: Callable[[FastAPI, str], None] | None = None,
 ) -> None:
-    """Serve until stopped; see `serve`.
+    """Serve until stopped, as `serve` says.
 
-    Args:
-        model, dictionary, atlas, host, port, slots, waiting, weights, log: as for `serve`.
-        room: tokens; as many as the model reads, at most 6,144, if none is given.
-        more: may add to the application, and is told its address.
+    Without `room`, a text has as much as the model reads, at most 6,144 tokens. `more` may add to the
+    application, and is told its address.
     """
     import logging
 
@@ -112,7 +110,6 @@ def run(
     served = Served.open(model, fitting if dictionary is None else dictionary, atlas or ())
     if room is None:
         room = min(_MOST_ROOM, getattr(served.model.config, "max_position_embeddings", None) or _MOST_ROOM)
-    steps = steps_of(served.model, slots=slots, room=room, weights=weights)
     steps = steps_of(served.model, slots=slots, room=room, weights=weights)
     app = application(served, Engine(steps, waiting=waiting), keys.Keys(known) if known else None)
     logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")

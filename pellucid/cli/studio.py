@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 app = App(name="studio", help_format="plaintext")
 
 _DEMO = (4687, "music", 0.8)
-"""A feature of the shipped dictionary that writes what its name says, at a strength that leaves sentences whole."""
+"""A feature of the shipped dictionary that writes what its name says, and a strength that leaves sentences
+whole."""
 
 
 @app.default

@@ -1,4 +1,4 @@
-"""The built pages of the studio: in an installed wheel they are there, in a checkout they are built when asked for.
+"""The built pages of the studio: in a wheel they are there, in a checkout they are built when asked for.
 
 Also what the wheel is built with (hatch_build.py), so it imports the standard library and errors alone.
 """
@@ -33,7 +33,9 @@ def pages() -> Path:
     if not (SOURCES / "package.json").is_file():
         if built:
             return STATIC
-        raise InputError("This installation has no pages of the studio. Install a wheel that was built with npm.")
+        raise InputError(
+            "This installation has no pages of the studio. Install a wheel that was built with npm."
+        )
     wanted = _digest()
     if built and _stamp(STATIC / _STAMP) == wanted:
         return STATIC
@@ -49,7 +51,20 @@ def pages() -> Path:
     # Built aside and then put in place, so that a build that is killed leaves no half of the pages.
     with tempfile.TemporaryDirectory(dir=STATIC.parent, prefix=".static-") as aside:
         out = Path(aside) / "static"
-        _run([npm, "run", "--silent", "build", "--", "--outDir", str(out), "--emptyOutDir", "--logLevel", "error"])
+        _run(
+            [
+                npm,
+                "run",
+                "--silent",
+                "build",
+                "--",
+                "--outDir",
+                str(out),
+                "--emptyOutDir",
+                "--logLevel",
+                "error",
+            ]
+        )
         (out / _STAMP).write_text(json.dumps({"sources": wanted}), encoding="utf-8")
         if STATIC.exists():
             STATIC.rename(Path(aside) / "old")
@@ -96,7 +111,9 @@ def _run(command: list[str]) -> None:
             command, cwd=SOURCES, capture_output=True, text=True, timeout=60 * _MINUTES, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise UpstreamError(f"npm did not finish in {_MINUTES} minutes. Is the npm registry reachable?") from error
+        raise UpstreamError(
+            f"npm did not finish in {_MINUTES} minutes. Is the npm registry reachable?"
+        ) from error
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-12:]
         raise UpstreamError(f"{' '.join(['npm', *command[1:3]])} failed:\n" + "\n".join(last))

@@ -1,7 +1,7 @@
-"""The pages of the studio over a server: files that were built, each under its address, with a policy of their own.
+"""The pages of the studio over a server: built files, each under its address, with a policy of their own.
 
-A page may load scripts, styles and pictures of this server and speak to this server, and nothing else; no script
-may be made of text. What a model writes can so not run even where a page forgot that it is text.
+A page may load scripts, styles and pictures of this server and speak to this server, and nothing else; no
+script may be made of text. So what a model writes cannot run even where a page forgot that it is text.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class _File:
         if self.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if self.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(self.packed, media_type=self.type, headers={**headers, "Content-Encoding": "gzip"})
+            return Response(
+                self.packed, media_type=self.type, headers={**headers, "Content-Encoding": "gzip"}
+            )
         return Response(self.body, media_type=self.type, headers=headers)
 
 

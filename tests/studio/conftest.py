@@ -1,4 +1,4 @@
-"""The pages in a real browser, over a server of the tiny model. Where npm or Chromium is absent, all of it skips."""
+"""The pages in a real browser, over a server of the tiny model; skipped where npm or Chromium is absent."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from pellucid.core.sites import Site
-from pellucid.dictionaries.base import Dictionary
-from pellucid.dictionaries.ports import Ports
-from pellucid.models.model import Model
+from pellucid.atlas import embedding
 from pellucid.models.steps import steps_of
 from pellucid.serving.engine import Engine
-from pellucid.serving.served import Served, ServedDictionary
+from pellucid.serving.served import Served
+from tests.serving.conftest import folder, mapped  # noqa: F401 (fixtures)
+from tests.serving.test_atlas import Letters
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 STUDIO = Path(__file__).resolve().parents[2] / "studio"
-SITE = Site("resid_post", 1)
-FEATURES = 48
 ABSENT = "the pages are built by npm and tried in Chromium, and one of them (or playwright) is not installed"
 FLAGS = [
     "--no-sandbox",
@@ -60,23 +56,11 @@ def pages() -> Path:
 
 
 @pytest.fixture(scope="session")
-def served(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    g = torch.Generator().manual_seed(0)
-    decoder = torch.nn.functional.normalize(torch.randn(FEATURES, tiny.width, generator=g), dim=1)
-    dictionary = Dictionary(
-        ports=Ports.of(SITE),
-        model_digest=tiny.digest,
-        activation="topk",
-        k=6,
-        encoder=decoder.clone(),
-        encoder_bias=torch.zeros(FEATURES),
-        decoder=decoder,
-        decoder_bias=torch.zeros(tiny.width),
-        maximum=torch.full((FEATURES,), 3.0),
-        frequency=torch.full((FEATURES,), 0.125),
-    )
-    found = ServedDictionary("tiny-features", tmp_path_factory.mktemp("tiny-features"), dictionary, {}, tiny)
-    return Served(tiny, {found.name: found})
+def served(mapped: Served) -> Iterator[Served]:  # noqa: F811
+    """The tiny model, with a dictionary whose atlas has everything; meaning is told by letters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "load", Letters)
+        yield mapped
 
 
 @contextmanager

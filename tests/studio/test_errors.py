@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 def test_a_busy_server_says_when_to_come_back(page: Page, address: str) -> None:
     page.route(
         "**/v1/chat/completions",
-        lambda r: r.fulfill(status=429, headers={"Retry-After": "2"}, json={"error": {"message": "Too many answers are waiting."}}),
+        lambda r: r.fulfill(
+            status=429,
+            headers={"Retry-After": "2"},
+            json={"error": {"message": "Too many answers are waiting."}},
+        ),
     )
     page.goto(address)
     ask(page)
@@ -36,7 +40,9 @@ def test_a_server_that_is_gone_is_said_and_waited_for(page: Page, address: str) 
 
 def test_a_broken_stream_keeps_what_came(page: Page, address: str) -> None:
     body = 'data: {"choices":[{"delta":{"content":"half"}}],"pellucid":{"token":"half","features":[]}}\n\n'
-    page.route("**/v1/chat/completions", lambda r: r.fulfill(status=200, content_type="text/event-stream", body=body))
+    page.route(
+        "**/v1/chat/completions", lambda r: r.fulfill(status=200, content_type="text/event-stream", body=body)
+    )
     page.goto(address)
     ask(page)
     page.get_by_text("The connection broke").wait_for()
@@ -46,7 +52,11 @@ def test_a_broken_stream_keeps_what_came(page: Page, address: str) -> None:
 def test_a_server_with_keys_asks_for_one(page: Page, address: str) -> None:
     page.route(
         "**/v1/models",
-        lambda r: r.continue_() if r.request.headers.get("authorization") == "Bearer good" else r.fulfill(status=401, json={"error": {"message": "No key came."}}),
+        lambda r: (
+            r.continue_()
+            if r.request.headers.get("authorization") == "Bearer good"
+            else r.fulfill(status=401, json={"error": {"message": "No key came."}})
+        ),
     )
     page.goto(address)
     page.get_by_label("This server wants a key.").fill("good")

@@ -27,18 +27,38 @@ REORDERS = "\u202eesrever\u202c \u2066x\u2069 \u200fy"
 
 def features(text: str) -> list[dict[str, Any]]:
     return [
-        {"dictionary": "tiny-features", "feature": 3, "activation": 2.0, "share": 0.7, "label": text, "promotes": [text]},
-        {"dictionary": "tiny-features", "feature": 4, "activation": 1.0, "share": 0.4, "label": None, "promotes": [text]},
+        {
+            "dictionary": "tiny-features",
+            "feature": 3,
+            "activation": 2.0,
+            "share": 0.7,
+            "label": text,
+            "promotes": [text],
+        },
+        {
+            "dictionary": "tiny-features",
+            "feature": 4,
+            "activation": 1.0,
+            "share": 0.4,
+            "label": None,
+            "promotes": [text],
+        },
     ]
 
 
 def answering(texts: list[str]) -> Any:
     def answer(route: Route) -> None:
         chunks: list[dict[str, Any]] = [
-            {"choices": [{"delta": {"content": t}}], "pellucid": {"token": t, "features": features(t)}} for t in texts
+            {"choices": [{"delta": {"content": t}}], "pellucid": {"token": t, "features": features(t)}}
+            for t in texts
         ]
         receipts = [{"dictionary": "tiny-features", "error": texts[0]}]
-        chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "pellucid": {"prompt": [], "receipts": receipts}})
+        chunks.append(
+            {
+                "choices": [{"delta": {}, "finish_reason": "stop"}],
+                "pellucid": {"prompt": [], "receipts": receipts},
+            }
+        )
         body = "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + "data: [DONE]\n\n"
         route.fulfill(status=200, content_type="text/event-stream", body=body)
 
@@ -47,7 +67,15 @@ def answering(texts: list[str]) -> Any:
 
 def unharmed(page: Page) -> None:
     assert page.title() != "run"
-    for made in ("img[src=x]", "iframe", "svg[onload]", "a[href^='javascript']", "a[href*='example.com']", "#app style", "#app script"):
+    for made in (
+        "img[src=x]",
+        "iframe",
+        "svg[onload]",
+        "a[href^='javascript']",
+        "a[href*='example.com']",
+        "#app style",
+        "#app script",
+    ):
         assert page.locator(made).count() == 0
     assert page.locator("header.top").is_visible()
 
@@ -90,7 +118,9 @@ def test_names_of_recipes_are_text(page: Page, address: str) -> None:
     unharmed(page)
 
 
-@pytest.mark.parametrize("script", ["eval('1')", "document.body.innerHTML = '<b>x</b>'", "new Function('1')()"])
+@pytest.mark.parametrize(
+    "script", ["eval('1')", "document.body.innerHTML = '<b>x</b>'", "new Function('1')()"]
+)
 def test_the_policy_refuses_what_a_mistake_would_run(page: Page, address: str, script: str) -> None:
     page.goto(address)
     # The browser's own door for tests is not held by the policy, so the page does it to itself in a handler.

@@ -53,7 +53,7 @@ function Row({ pin }: { pin: Pin }) {
         <span class="quiet number">{pin.feature}</span>
         <button type="button" class="plain" aria-label={`Unpin feature ${pin.feature}`} onClick={() => unpin(pin.feature)}>✕</button>
       </header>
-      <Spark feature={pin.feature} usual={facts?.frequency ?? null} />
+      <Spark feature={pin.feature} usual={facts?.page?.frequency ?? facts?.frequency ?? null} />
       <div class="turn">
         <select
           aria-label={`How feature ${pin.feature} is turned`}

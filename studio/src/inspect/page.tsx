@@ -183,7 +183,8 @@ function useUsual(name: string, tokens: Tokens): ReadonlyMap<number, number> {
     const wanted = ordered(ranked(tokens), "peak", tokens.length).slice(0, 2 * ROWS);
     void Promise.allSettled(wanted.map((r) => fact(name, r.feature))).then((all) => {
       if (!live) return;
-      set(new Map(all.flatMap((f) => (f.status === "fulfilled" && f.value.frequency != null ? [[f.value.feature, f.value.frequency] as const] : []))));
+      const told = all.flatMap((f) => (f.status === "fulfilled" ? [f.value] : []));
+      set(new Map(told.flatMap((f) => (f.page ? [[f.feature, f.page.frequency] as const] : f.frequency === null ? [] : [[f.feature, f.frequency] as const]))));
     });
     return () => {
       live = false;
