@@ -44,7 +44,7 @@ def pages() -> Path:
         if built:
             return STATIC
         raise InputError(
-            "The pages of the studio are not built yet, and npm, which builds them, is not installed. Install "
+            "The pages of the studio are not built, and npm, which builds them, is not installed. Install "
             "Node.js 20.19 or newer and run the same command again. Everything else works without."
         )
     packages(npm)
