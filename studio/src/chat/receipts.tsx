@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Receipt } from "../api/chat";
 import { known, said } from "../state/known";
 import { dictionary, fact } from "../state/session";
+import { percent } from "../parts/number";
 import { Said } from "../parts/said";
 import { visible } from "../tokens/visible";
 
@@ -60,7 +61,7 @@ export function Receipts({ receipts }: { receipts: readonly Receipt[] }) {
       )}
       {good.length > 0 && (
         <p class="quiet" title="The largest change of the activation outside the edited directions, relative to the change inside">
-          Outside of the turned features {kept < 0.005 ? "nothing changed" : `${(100 * kept).toFixed(1)} % of the change`}.
+          Outside of the turned features {kept < 0.005 ? "nothing changed" : `${percent(kept)} of the change`}.
         </p>
       )}
     </section>

@@ -6,6 +6,7 @@ import { onFrame } from "../state/frame";
 import { show } from "../tokens/view";
 import type { Tokens } from "../tokens/tokens";
 import { theme } from "../state/theme";
+import { percent } from "../parts/number";
 
 export interface Along {
   /** The highest share in each column. */
@@ -51,12 +52,19 @@ export function Spark({ feature, usual }: { feature: number; usual: number | nul
   const facts = useSignal({ peak: 0, active: 0, count: 0 });
   useEffect(() => {
     const key = {};
-    return effect(() => {
+    const soon = () => onFrame(key, () => canvas.current && draw(canvas.current, feature, (a) => (facts.value = a)));
+    const stop = effect(() => {
       void theme.value;
       for (const turn of turns.value) void [turn.asked.value, turn.plain.value, turn.edited.value];
       for (const tokens of allTokens()) void tokens.version.value;
-      onFrame(key, () => canvas.current && draw(canvas.current, feature, (a) => (facts.value = a)));
+      soon();
     });
+    const watch = new ResizeObserver(soon);
+    if (canvas.current) watch.observe(canvas.current);
+    return () => {
+      stop();
+      watch.disconnect();
+    };
   }, [feature]);
   const { peak, active, count } = facts.value;
   const share = count ? active / count : 0;
@@ -81,8 +89,6 @@ export function Spark({ feature, usual }: { feature: number; usual: number | nul
     </div>
   );
 }
-
-const percent = (share: number): string => `${(100 * share).toFixed(share && share < 0.01 ? 2 : share < 0.1 ? 1 : 0)} %`;
 
 function draw(canvas: HTMLCanvasElement, feature: number, tell: (along: Along) => void): void {
   const ratio = devicePixelRatio || 1;

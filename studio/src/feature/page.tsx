@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { type Example, type FeatureTold, feature as ask, type Hit } from "../api/atlas";
 import { Failure, inspect } from "../api/client";
+import { percent } from "../parts/number";
 import { Said } from "../parts/said";
 import { Section } from "../parts/section";
 import { Empty, Failed, Loading, useAsked } from "../parts/states";
@@ -75,7 +76,7 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
       </header>
       <dl class="facts">
         <Fact term="active on" title="The share of tokens on which it is active, over the measured text">
-          {frequency == null ? "not measured" : `${(100 * frequency).toPrecision(2)} % of tokens`}
+          {frequency == null ? "not measured" : `${percent(frequency)} of tokens`}
           {frequency != null && frequency > 0 && <small>one in {Math.round(1 / frequency).toLocaleString("en")}</small>}
         </Fact>
         <Fact term="its maximum" title="Its largest activation over the measured text: the unit of strengths and shares">
@@ -163,7 +164,7 @@ function Sources({ page }: { page: NonNullable<FeatureTold["page"]> }) {
         {shares.slice(0, 6).map((s) => (
           <li key={s.spec}>
             <span class="source" title={visible(s.spec)}>{visible(sourceName(s.spec))}</span>
-            <span class="quiet number">{(100 * s.share).toPrecision(2)} %</span>
+            <span class="quiet number">{percent(s.share)}</span>
           </li>
         ))}
       </ul>

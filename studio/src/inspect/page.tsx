@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { Failure, inspect } from "../api/client";
 import { save } from "../parts/file";
+import { percent } from "../parts/number";
 import { Said } from "../parts/said";
 import { Failed, Loading } from "../parts/states";
 import { featurePath } from "../router";
@@ -163,7 +164,7 @@ function Found({ tokens, dictionary: name }: { tokens: Tokens; dictionary: strin
                 <Lane tokens={tokens} feature={r.feature} peak={r.peak} />
                 <span class="quiet number" title="Its highest activation here, as a share of its maximum">peak {r.peak.toFixed(2)}</span>
                 <span class="quiet number" title="The share of tokens on which it is active, here and over the measured text">
-                  {(100 * here).toFixed(0)} %{often === undefined ? "" : ` · usually ${(100 * often).toPrecision(2)} %`}
+                  {percent(here)}{often === undefined ? "" : `, usually ${percent(often)}`}
                 </span>
               </li>
             );

@@ -2,6 +2,7 @@
 import { useComputed, useSignal, type Signal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Hit } from "../api/atlas";
+import { percent } from "../parts/number";
 import { Said } from "../parts/said";
 import { Failed, Loading } from "../parts/states";
 import { featurePath, go } from "../router";
@@ -103,10 +104,10 @@ function Shown({ name, points }: { name: string; points: Points }) {
 function Quality({ points }: { points: Points }) {
   const { map, pca, random } = points.quality;
   if (!map) return null;
-  const percent = (q: { kept: number } | undefined): string => (q ? `${(100 * q.kept).toFixed(1)} %` : "–");
+  const kept = (q: { kept: number } | undefined): string => (q ? percent(q.kept) : "–");
   return (
-    <span class="number" title={`Of each feature's nearest by direction, the share that are among its nearest here. Two principal components keep ${percent(pca)}, random places ${percent(random)}.`}>
-      It keeps {percent(map)} of neighbours{random ? `; random places keep ${percent(random)}` : ""}.
+    <span class="number" title={`Of each feature's nearest by direction, the share that are among its nearest here. Two principal components keep ${kept(pca)}, random places ${kept(random)}.`}>
+      It keeps {kept(map)} of neighbours{random ? `; random places keep ${kept(random)}` : ""}.
     </span>
   );
 }
@@ -149,7 +150,7 @@ function Chosen({ name, points, index, close }: { name: string; points: Points; 
       <p class="quiet small number">
         feature {feature}
         {cluster ? ` · among ${visible(cluster)}` : ""}
-        {often !== undefined ? ` · on ${(100 * often).toPrecision(2)} % of tokens` : ""}
+        {often !== undefined ? ` · on ${percent(often)} of tokens` : ""}
       </p>
       <div class="row">
         <button type="button" class="first" onClick={() => go(featurePath(name, feature))}>Open its page</button>

@@ -24,7 +24,7 @@ export function Header() {
           ))}
         </nav>
         <button type="button" class="find" onClick={() => (searching.value = true)}>
-          <span>Search features</span> <kbd>{mac ? "⌘" : "Ctrl"} K</kbd>
+          <span>Search<span class="wide"> features</span></span> <kbd>{mac ? "⌘" : "Ctrl"} K</kbd>
         </button>
         <Served />
         <button type="button" class="plain" onClick={next} title="Colours: as the system has it, light or dark">
