@@ -86,12 +86,15 @@ addEventListener("pointerdown", (event) => {
 });
 const root = document.getElementById("app");
 if (root) render(<App />, root);
-void (async () => {
-  await Promise.all([open(), load().catch(() => undefined)]);
+/** Show the conversation that is in the address, if there is one. */
+async function shared(): Promise<void> {
+  refused.value = null;
   try {
-    const shared = await fromLink(location.hash);
-    if (shared) await restore(shared);
+    const found = await fromLink(location.hash);
+    if (found) await restore(found);
   } catch (error) {
     refused.value = error;
   }
-})();
+}
+void Promise.all([open(), load().catch(() => undefined)]).then(shared);
+addEventListener("hashchange", () => void shared());

@@ -23,6 +23,12 @@ test("events come whole however the bytes are cut", async () => {
   expect(await all([...text])).toEqual(wanted);
 });
 
+test("an event of many parts is joined once", async () => {
+  const long = "x".repeat(4_000_000);
+  const parts = Array.from({ length: 400 }, (_, i) => long.slice(i * 10_000, (i + 1) * 10_000));
+  expect(await all(["data: ", ...parts, "\n\n"])).toEqual([long]);
+});
+
 test("an event that is not ended is not told", async () => {
   expect(await all(["data: half"])).toEqual([]);
 });

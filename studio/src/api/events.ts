@@ -4,21 +4,27 @@
 export async function* events(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
-  let held = "";
+  let data: string[] = [];
+  // A line may come in very many parts, so parts are joined once it is whole.
+  let parts: string[] = [];
   try {
     for (;;) {
       const { value, done } = await reader.read();
-      held += decoder.decode(value, { stream: !done });
-      let end: number;
-      while ((end = held.search(/\r?\n\r?\n/)) >= 0) {
-        const event = held.slice(0, end);
-        held = held.slice(end).replace(/^\r?\n\r?\n/, "");
-        const data = event
-          .split(/\r?\n/)
-          .filter((line) => line.startsWith("data:"))
-          .map((line) => line.slice(5).replace(/^ /, ""));
-        if (data.length) yield data.join("\n");
+      const text = decoder.decode(value, { stream: !done });
+      let from = 0;
+      for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n", from)) {
+        parts.push(text.slice(from, end));
+        from = end + 1;
+        const line = parts.join("").replace(/\r$/, "");
+        parts = [];
+        if (line === "") {
+          if (data.length) yield data.join("\n");
+          data = [];
+        } else if (line.startsWith("data:")) {
+          data.push(line.slice(line[5] === " " ? 6 : 5));
+        }
       }
+      if (from < text.length) parts.push(text.slice(from));
       if (done) return;
     }
   } finally {
