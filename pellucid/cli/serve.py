@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from pellucid.serving.settings import Settings
+
 app = App(name="serve", help_format="plaintext")
 
-_MOST_ROOM = 6144
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -30,6 +31,8 @@ def serve(
     room: int = 2048,
     waiting: int = 64,
     weights: Literal["same", "bf16"] = "bf16",
+    engine: Literal["own", "vllm"] = "own",
+    replicas: int | None = None,
     log: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serve a model to any client of OpenAI's or Anthropic's chat API.
@@ -49,44 +52,36 @@ def serve(
         room: tokens that a prompt and its answer may have together.
         waiting: how many requests may wait; more are refused with 429.
         weights: bf16 reads weights at half the bytes while writing (sums stay in fp32); same, as they are.
+        engine: what writes: our own batch, or vLLM on GPUs, whose watched answers come whole.
+        replicas: run so many whole servers behind one address, on the Ray cluster of RAY_ADDRESS or on one of
+            this machine; each has its own slots.
         log: print a line of JSON for each request: its route, status and seconds, never its text.
     """
-    run(
+    settings = opened(
         model,
         dictionary,
         atlas,
         host=host,
-        port=port,
         slots=slots,
         room=room,
         waiting=waiting,
         weights=weights,
-        log=log,
+        engine=engine,
     )
+    if replicas is not None:
+        return _replicated(settings, replicas, host, port, log=log)
+    return listen(settings, host, port, log=log)
 
 
-def run(
-    model: str,
-    dictionary: list[str] | None,
-    atlas: list[str] | None,
-    *,
-    host: str,
-    port: int,
-    slots: int,
-    room: int | None,
-    waiting: int,
-    weights: Literal["same", "bf16"],
-    log: bool,
-    more: Callable[[FastAPI, str], None] | None = None,
-) -> None:
-    """Serve until stopped, as `serve` says.
+def opened(
+    model: str, dictionary: list[str] | None, atlas: list[str] | None, *, host: str, **more: Any
+) -> Settings:
+    """The settings of a server; without dictionaries named, those that are shipped for the model.
 
-    Without `room`, a text has as much as the model reads, at most 6,144 tokens. `more` may add to the
-    application, and is told its address.
+    Raises:
+        InputError: when others could reach it and there are no keys.
+        MissingDependencyError: when what serves is not installed.
     """
-    import logging
-
-    from pellucid.cli import printing
     from pellucid.core.errors import InputError, MissingDependencyError
     from pellucid.serving import keys
 
@@ -96,22 +91,34 @@ def run(
             f"{host!r} can be reached by others, and there are no keys. Make one: pellucid keys add NAME"
         )
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
-        from pellucid.serving.app import application
+        from pellucid.serving.settings import Settings
     except ModuleNotFoundError as error:
         raise MissingDependencyError(str(error.name), "serve", "Serving a model") from error
     from pellucid.dictionaries import shipped
-    from pellucid.models.steps import steps_of
-    from pellucid.serving.engine import Engine
-    from pellucid.serving.served import Served
 
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
-    served = Served.open(model, fitting if dictionary is None else dictionary, atlas or ())
-    if room is None:
-        room = min(_MOST_ROOM, getattr(served.model.config, "max_position_embeddings", None) or _MOST_ROOM)
-    steps = steps_of(served.model, slots=slots, room=room, weights=weights)
-    app = application(served, Engine(steps, waiting=waiting), keys.Keys(known) if known else None)
+    dictionaries = tuple(fitting if dictionary is None else dictionary)
+    return Settings(model, dictionaries, tuple(atlas or ()), keys=tuple(known), **more)
+
+
+def listen(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    log: bool,
+    more: Callable[[FastAPI, str], None] | None = None,
+) -> None:
+    """Serve until stopped; `more` may add to the application, and is told its address."""
+    import logging
+
+    import uvicorn
+
+    from pellucid.cli import printing
+
+    app = settings.build()
     logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(
@@ -119,10 +126,34 @@ def run(
     ) as listening:
         where = f"[{host}]" if ":" in host else host
         address = f"http://{where}:{listening.getsockname()[1]}"
+        steps, dictionaries = app.state.engine.name, app.state.served.dictionaries
         printing.note(
-            f"{served.model.name} on {address}/v1 ({type(steps).__name__}, {slots} slots); dictionaries: "
-            f"{', '.join(served.dictionaries) or 'none'}. Ctrl-C stops it."
+            f"{settings.model} on {address}/v1 ({steps}, {settings.slots} slots); "
+            f"dictionaries: {', '.join(dictionaries) or 'none'}. Ctrl-C stops it."
         )
         if more is not None:
             more(app, address)
         server.run(sockets=[listening])
+
+
+def _replicated(settings: Settings, replicas: int, host: str, port: int, *, log: bool) -> None:
+    """Serve from a cluster until Ctrl-C, or until the process is told to end."""
+    import signal
+    import threading
+    from contextlib import suppress
+
+    from pellucid.cli import printing
+    from pellucid.serving import cluster
+
+    build = cluster.builder(settings, replicas, log=log)
+    most = settings.slots + settings.waiting
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        suppress(KeyboardInterrupt),
+        cluster.serving(build, replicas=replicas, most=most, host=host, port=port) as address,
+    ):
+        printing.note(
+            f"{settings.model} on {address}/v1 ({replicas} replicas of {settings.slots} slots); "
+            f"dictionaries: {', '.join(settings.dictionaries) or 'none'}. Ctrl-C stops it."
+        )
+        threading.Event().wait()

@@ -28,7 +28,7 @@ def studio(
     host: str = "127.0.0.1",
     port: int = 8600,
     slots: int = 4,
-    room: int | None = None,
+    room: int = 4096,
     weights: Literal["same", "bf16"] = "bf16",
     log: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -47,12 +47,12 @@ def studio(
         host: the address to listen on. One that others can reach needs keys: see `pellucid keys`.
         port: the port; 0 takes a free one.
         slots: how many answers are written at once.
-        room: tokens that a conversation may have; as many as the model reads, at most 6,144, if not given.
+        room: tokens that a conversation may have.
         weights: bf16 reads weights at half the bytes while writing (sums stay in fp32); same, as they are.
         log: print a line of JSON for each request: its route, status and seconds, never its text.
     """
     from pellucid.cli import printing
-    from pellucid.cli.serve import run
+    from pellucid.cli.serve import listen, opened
     from pellucid.core.errors import InputError
     from pellucid.serving import built
 
@@ -71,16 +71,7 @@ def studio(
 
             webbrowser.open(f"{address}/")
 
-    run(
-        model,
-        dictionary,
-        atlas,
-        host=host,
-        port=port,
-        slots=slots,
-        room=room,
-        waiting=64,
-        weights=weights,
-        log=log,
-        more=pages,
+    settings = opened(
+        model, dictionary, atlas, host=host, slots=slots, room=room, waiting=64, weights=weights
     )
+    listen(settings, host, port, log=log, more=pages)

@@ -64,7 +64,7 @@ def read_json(path: Path) -> Any:
         raise InputError(f"There is no file {str(path)!r}.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(
             f"{str(path)!r} is not readable as JSON ({error}). Make or fetch it again."
         ) from error

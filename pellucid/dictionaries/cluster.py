@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,12 +38,46 @@ def launch(work: Work, workers: int, *, jobs: Sequence[Job] = (), progress: Prog
         PellucidError: what a worker raised.
         WorkerError: when a worker was lost.
     """
-    try:
-        import ray
+    with joined(workers, "Training on a cluster") as ray:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
+
+        gpus = ray.cluster_resources().get("GPU", 0) >= workers
+        over = threading.Event()
+        follower = threading.Thread(target=_follow, args=(jobs, progress, over), daemon=True)
+        follower.start()
+        try:
+            with tempfile.TemporaryDirectory(prefix="pellucid-ray-") as unused:
+                TorchTrainer(
+                    _work,
+                    train_loop_config={"work": work},
+                    torch_config=TorchConfig(backend=backend(gpus=gpus)),
+                    scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
+                    run_config=RunConfig(storage_path=unused, failure_config=FailureConfig(max_failures=0)),
+                ).fit()
+        except ray.train.TrainingFailedError as error:
+            raise _meant_by(error) from error
+        finally:
+            over.set()
+            follower.join()
+
+
+@contextmanager
+def joined(processors: int, purpose: str) -> Iterator[Any]:
+    """The library Ray, connected to the cluster of RAY_ADDRESS, or to one that is started on this machine.
+
+    Args:
+        processors: how many a cluster that is started must have: a worker waits for one of its own, and would
+            wait for ever for one that is not there.
+        purpose: what for, if Ray is not installed.
+
+    Raises:
+        MissingDependencyError: when it is not.
+    """
+    try:
+        import ray
     except ImportError as error:
-        raise MissingDependencyError("ray", "cluster", "Training on a cluster") from error
+        raise MissingDependencyError("ray", "cluster", purpose) from error
 
     started_here = not ray.is_initialized()
     if started_here:
@@ -51,26 +86,10 @@ def launch(work: Work, workers: int, *, jobs: Sequence[Job] = (), progress: Prog
             ray.init(address, **quiet)
         else:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default a new cluster reports home
-            # A worker waits for a processor of its own, and would wait forever for one that is not there.
-            ray.init(num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, **quiet)
-    gpus = ray.cluster_resources().get("GPU", 0) >= workers
-    over = threading.Event()
-    follower = threading.Thread(target=_follow, args=(jobs, progress, over), daemon=True)
-    follower.start()
+            ray.init(num_cpus=max(processors, os.cpu_count() or 1), include_dashboard=False, **quiet)
     try:
-        with tempfile.TemporaryDirectory(prefix="pellucid-ray-") as unused:
-            TorchTrainer(
-                _work,
-                train_loop_config={"work": work},
-                torch_config=TorchConfig(backend=backend(gpus=gpus)),
-                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
-                run_config=RunConfig(storage_path=unused, failure_config=FailureConfig(max_failures=0)),
-            ).fit()
-    except ray.train.TrainingFailedError as error:
-        raise _meant_by(error) from error
+        yield ray
     finally:
-        over.set()
-        follower.join()
         if started_here:
             ray.shutdown()
 

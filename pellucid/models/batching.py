@@ -26,6 +26,7 @@ from torch import Tensor
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.models.generation import Editor, Pass, Sampling, Watcher, drawn
+from pellucid.models.model import Model
 from pellucid.models.steps import Steps, Tokens, Visit
 
 C = TypeVar("C")
@@ -119,7 +120,7 @@ class _Running(Generic[C]):
     """For each watcher, the codes of each piece of the prompt."""
 
 
-def check(request: Request[C], steps: Steps) -> None:
+def check(request: Request[C], model: Model, room: int) -> None:
     """Refuse what cannot be answered.
 
     Raises:
@@ -128,13 +129,13 @@ def check(request: Request[C], steps: Steps) -> None:
     length = len(request.prompt)
     if not length:
         raise InputError("The prompt is empty. Give at least one word.")
-    if length + request.sampling.max_tokens > steps.room:
+    if length + request.sampling.max_tokens > room:
         raise InputError(
             f"The prompt has {length} tokens and may be answered with {request.sampling.max_tokens}: "
-            f"together more than the {steps.room} there is room for. Shorten one of them."
+            f"together more than the {room} there is room for. Shorten one of them."
         )
     for site in (*(w.site for w in request.watch), *(s for s, _ in request.editors)):
-        steps.model.check_site(site)
+        model.check_site(site)
 
 
 class Batch(Generic[C]):
@@ -164,7 +165,7 @@ class Batch(Generic[C]):
         Raises:
             InputError: see `check`.
         """
-        check(request, self.steps)
+        check(request, self.steps.model, self.steps.room)
         self._tickets += 1
         self._waiting.append((self._tickets, request))
         return self._tickets

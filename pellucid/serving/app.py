@@ -22,7 +22,7 @@ from pellucid.serving import anthropic, features, kept, openai
 from pellucid.serving import map as mapping
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.desk import Desk
-from pellucid.serving.engine import Engine
+from pellucid.serving.engine import Answering
 from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
 from pellucid.serving.keys import Keys
 from pellucid.serving.metrics import Metrics
@@ -41,7 +41,7 @@ _SECURITY = {
 }
 
 
-def application(served: Served, engine: Engine, keys: Keys | None = None) -> FastAPI:
+def application(served: Served, engine: Answering, keys: Keys | None = None) -> FastAPI:
     """The application over a model that is loaded and an engine that is not started.
 
     Without keys it answers everybody who can reach it.
@@ -104,7 +104,10 @@ def application(served: Served, engine: Engine, keys: Keys | None = None) -> Fas
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-        told = Told(error.status_code, str(error.detail), "invalid_request_error", "not_found_error")
+        kind = {404: "not_found_error", 413: "request_too_large"}.get(error.status_code)
+        told = Told(
+            error.status_code, str(error.detail), "invalid_request_error", kind or "invalid_request_error"
+        )
         response = _told(request, told)
         response.headers.update(error.headers or {})
         route = getattr(request.scope.get("route"), "path", None)

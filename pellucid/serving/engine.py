@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.dictionaries.codes import Codes
@@ -76,6 +76,39 @@ class Stream:
             self._cancel(self)
 
 
+class Answering(Protocol):
+    """What answers the requests of a server."""
+
+    @property
+    def load(self) -> Load:
+        """How busy it is."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+
+    @property
+    def room(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+
+    @property
+    def name(self) -> str:
+        """What it computes with."""
+
+    def start(self) -> None:
+        """Begin to work."""
+
+    def stop(self) -> None:
+        """Take no more requests, and finish those there are."""
+
+    async def submit(self, request: Request[Codes]) -> Stream:
+        """Take a request on.
+
+        Raises:
+            BusyError, StoppedError, InputError: when it cannot be.
+        """
+
+
 class Engine:
     """A model that answers many requests, in a thread of its own."""
 
@@ -100,6 +133,16 @@ class Engine:
         """Whether the thread runs and takes requests."""
         return self._thread.is_alive() and not self._draining
 
+    @property
+    def room(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return self.steps.room
+
+    @property
+    def name(self) -> str:
+        """What it computes with."""
+        return type(self.steps).__name__
+
     def start(self) -> None:
         """Begin to work."""
         self._thread.start()
@@ -120,7 +163,7 @@ class Engine:
         """
         if self._draining:
             raise StoppedError("The server is shutting down. Try again in a moment.")
-        check(request, self.steps)
+        check(request, self.steps.model, self.room)
         with self._lock:
             if self._taken >= self.steps.slots + self.most_waiting:
                 raise BusyError(

@@ -86,12 +86,17 @@ class Told:
 
     def openai(self, parameter: str | None = None) -> dict[str, Any]:
         """The body that OpenAI's clients read."""
-        error = {"message": self.message, "type": self.openai_type, "param": parameter, "code": None}
+        error = {"message": self._text, "type": self.openai_type, "param": parameter, "code": None}
         return {"error": error}
 
     def anthropic(self) -> dict[str, Any]:
         """The body that Anthropic's clients read."""
-        return {"type": "error", "error": {"type": self.anthropic_type, "message": self.message}}
+        return {"type": "error", "error": {"type": self.anthropic_type, "message": self._text}}
+
+    @property
+    def _text(self) -> str:
+        """What a client wrote may hold half a character of UTF-16, which cannot be sent back."""
+        return self.message.encode("utf-8", "replace").decode()
 
     @property
     def headers(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ A client that does not send it sees the plain API.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
@@ -191,7 +192,12 @@ class Instruments:
             try:
                 with torch.inference_mode():
                     (found,) = receipts.prove(self._model, plan, [prompt], [answer])
-                told += [{"dictionary": name, **asdict(r)} for r in found]
+                for receipt in map(asdict, found):
+                    if not all(math.isfinite(v) for v in receipt.values() if isinstance(v, float)):
+                        raise InputError(
+                            f"The effect of {receipt['edit']} is no finite number. Make it weaker."
+                        )
+                    told.append({"dictionary": name, **receipt})
             except InputError as error:
                 told.append({"dictionary": name, "error": str(error)})
         return told

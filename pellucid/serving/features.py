@@ -195,7 +195,7 @@ class ByDirection(_Search):
     feature: int | None = Field(default=None, ge=0)
 
 
-Search = Annotated[ByWords | ByMeaning | ByPrompt | ByEffect | ByDirection, Field(discriminator="by")]
+Search = ByWords | ByMeaning | ByPrompt | ByEffect | ByDirection
 
 
 class FoundTold(Named):
@@ -233,7 +233,7 @@ class InspectRequest(BaseModel):
     """A text or a chat to be read."""
 
     text: Annotated[str, Field(max_length=MOST_TEXT)] | None = None
-    messages: list[ChatMessage] | None = None
+    messages: Annotated[list[ChatMessage], Field(max_length=10_000)] | None = None
     watch: list[Watch] = Field(default_factory=lambda: [Watch()], min_length=1, max_length=8)  # type: ignore[call-arg]
 
 
@@ -274,7 +274,9 @@ _SEARCHES: Any = {
 
 
 @router.post("/v1/features/search")
-async def search(request: Request, body: Annotated[Search, Body(openapi_examples=_SEARCHES)]) -> SearchTold:
+async def search(
+    request: Request, body: Annotated[Search, Body(discriminator="by", openapi_examples=_SEARCHES)]
+) -> SearchTold:
     """Find features by words, by meaning, by a prompt, by what they make the model say, or by direction."""
     state = request.app.state
     served: ServedDictionary = state.served.dictionary(body.dictionary)
@@ -287,7 +289,7 @@ async def search(request: Request, body: Annotated[Search, Body(openapi_examples
             case ByMeaning():
                 answer = searcher.meaning(body.query, body.count)
             case ByPrompt():
-                room = state.engine.steps.room
+                room = state.engine.room
                 answer = searcher.prompt(body.text, body.count, chat=body.chat, room=room)
             case ByEffect():
                 answer = searcher.effect(body.words, body.count)

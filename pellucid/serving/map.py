@@ -71,7 +71,8 @@ async def about(request: Request, dictionary: Dictionary = None) -> MapTold:
 
     def told() -> MapTold:
         _, table, clusters = _map_of(served)
-        facts, named = table.record["facts"], clusters.slice(0, clusters.rows)
+        facts = table.record["facts"]
+        named = {name: values.tolist() for name, values in clusters.slice(0, clusters.rows).items()}
         return MapTold(
             dictionary=served.name,
             features=table.rows,

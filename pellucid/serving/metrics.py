@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from pellucid.serving.engine import Engine
+from pellucid.serving.engine import Answering
 
 log = logging.getLogger("pellucid.serving")
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -23,7 +23,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 class Metrics:
     """What is counted."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Answering) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "pellucid_requests", "Requests answered", ["route", "status"], registry=self.registry

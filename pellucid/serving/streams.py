@@ -121,7 +121,7 @@ def room_for(request: Request, prompt: Sequence[int]) -> int:
     Raises:
         InputError: when the prompt leaves none.
     """
-    room: int = request.app.state.engine.steps.room
+    room: int = request.app.state.engine.room
     if len(prompt) >= room:
         raise InputError(
             f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}."

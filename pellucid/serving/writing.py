@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pellucid.models.batching import Ended, Read, Request, Wrote
 from pellucid.models.generation import Sampling
 from pellucid.models.pieces import Pieces
-from pellucid.serving.engine import Engine
+from pellucid.serving.engine import Answering
 from pellucid.serving.extension import Extension, FeatureOnToken, Instruments, TokenSeen
 from pellucid.serving.served import Served
+
+LEAST_LOGPROB = -9999.0
+"""What OpenAI's API tells of a token that is all but impossible: JSON has no infinity."""
+
+
+_PROVING = ThreadPoolExecutor(2, "receipts")
+"""Receipts run the model: many at once would keep what is looked up for other requests waiting."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +95,13 @@ class _Stops:
         return shown
 
 
-async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[Piece | Finish]:
+async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerator[Piece | Finish]:
     """The pieces of an answer, then how it ended. Whoever stops iterating ends the writing.
 
     Raises:
         BusyError, StoppedError, InputError: before the first piece, or when the engine fails.
     """
+    # Names in the extension may have to be read.
     instruments = await asyncio.to_thread(Instruments, served, asked.extension)
     stream = await engine.submit(
         Request(
@@ -123,8 +132,8 @@ async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[
                     stops.add(text),
                     event.token,
                     model.decode([event.token]),
-                    event.logprob,
-                    event.alternatives,
+                    max(event.logprob, LEAST_LOGPROB),
+                    [(token, max(value, LEAST_LOGPROB)) for token, value in event.alternatives],
                     await instruments.features(event.codes) if event.codes else [],
                 )
                 if stops.met is not None:
@@ -134,5 +143,8 @@ async def write(engine: Engine, served: Served, asked: Asked) -> AsyncGenerator[
         stream.cancel()
     answer = [t for t in written if t not in model.end_ids]
     left = "" if stops.met is not None else stops.add(pieces.end()) + stops.end()
-    proved = await asyncio.to_thread(instruments.receipts, asked.prompt, answer) if answer else []
+    proved = []
+    if answer and instruments.editors:
+        loop = asyncio.get_running_loop()
+        proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer)
     yield Finish(reason, stops.met, left, len(asked.prompt), len(written), prompt, proved)

@@ -48,16 +48,23 @@ class FeatureEdit:
 
         Raises:
             InputError: when the feature does not exist, was never active in the measured text, or the
-                strength is no number.
+                strength is no number or too large.
         """
         dictionary.check_feature(self.feature)
         if not math.isfinite(self.strength):
             raise InputError(f"The strength of an edit must be a number; got {self.strength}.")
-        if self.kind in ("set", "cap", "add") and self.unit(dictionary) == 0:
-            raise InputError(
-                f"Feature {self.feature} was never active in the measured text, so a multiple of its maximum "
-                "means nothing. Choose another feature."
-            )
+        if self.kind in ("set", "cap", "add"):
+            unit = self.unit(dictionary)
+            if unit == 0:
+                raise InputError(
+                    f"Feature {self.feature} was never active in the measured text, so a multiple of its "
+                    "maximum means nothing. Choose another feature."
+                )
+            if abs(self.strength * unit) > torch.finfo(torch.float32).max:
+                raise InputError(
+                    f"{self.strength:g} times the maximum of feature {self.feature} is larger than numbers "
+                    "are. Give a smaller strength."
+                )
 
     def unit(self, dictionary: Dictionary) -> float:
         """The feature's maximum."""

@@ -9,6 +9,7 @@ names are short and hold no path, edits must exist in the dictionary, and nothin
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -90,11 +91,13 @@ def read(value: Any) -> Recipe:
         texts = {n: value[n] for n in ("name", "dictionary", "model")} | {"note": value.get("note", "")}
         if not all(isinstance(t, str) for t in texts.values()):
             raise ValueError("a text is none")
+        for text in texts.values():
+            text.encode()  # half a character could not be written
         if not _NAME.fullmatch(texts["name"]) or len(texts["note"]) > _MOST_NOTE:
             raise ValueError("the name or the note cannot be one")
         if not 1 <= len(edits) <= _MOST_EDITS:
             raise ValueError(f"it has {len(edits)} edits")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise IntegrityError(
             f"This is no recipe ({error}). Save it again with 'pellucid steer --save'."
         ) from error
@@ -105,7 +108,11 @@ def _edit(value: Any) -> FeatureEdit:
     if set(value) - {f.name for f in fields(FeatureEdit)}:
         raise ValueError(f"an edit has unknown parts {sorted(value)}")
     edit = FeatureEdit(**value)
-    numbers = isinstance(edit.feature, int) and isinstance(edit.strength, int | float)
+    numbers = (
+        isinstance(edit.feature, int)
+        and isinstance(edit.strength, int | float)
+        and math.isfinite(edit.strength)
+    )
     if not numbers or edit.kind not in get_args(Kind) or edit.scope not in get_args(Scope):
         raise ValueError("an edit is none")
     return edit

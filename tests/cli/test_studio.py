@@ -24,7 +24,7 @@ def test_the_demonstration_shows_what_is_shipped_alone(capsys: pytest.CaptureFix
 
 def test_pages_and_api_come_from_one_process(tiny: Model, tmp_path: Path, pages: Path) -> None:  # noqa: F811
     folder = save(tiny, tmp_path / "tiny")
-    command = [sys.executable, "-u", "-m", "pellucid", "studio", str(folder), "--port", "0", "--slots", "1"]
+    command = [sys.executable, "-u", "-m", "pellucid", "studio", str(folder), "--port", "0", "--room", "64"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stderr is not None
         lines = (process.stderr.readline(), process.stderr.readline())

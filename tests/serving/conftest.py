@@ -61,7 +61,9 @@ def served(tiny: Model) -> Served:
 def folder(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dictionary with an atlas that holds everything: text, effects, labels, neighbours and a map."""
     place = tmp_path_factory.mktemp("served") / "tiny-features"
-    dictionary = files.save(dictionary_of(tiny), place, card={}, fixture=torch.randn(4, tiny.width))
+    dictionary = files.save(
+        dictionary_of(tiny), place, card={"model_reference": "tiny"}, fixture=torch.randn(4, tiny.width)
+    )
     picks = np.random.default_rng(0).choice(["the rain", "dogs bark", "a model reads", "the moon"], (60, 20))
     text = tmp_path_factory.mktemp("text") / "rain.txt"
     text.write_text("\n\n".join(" ".join(row) for row in picks))

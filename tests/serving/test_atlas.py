@@ -233,7 +233,9 @@ def test_a_dictionary_of_another_model_is_not_served(
 ) -> None:
     monkeypatch.setattr(models, "load", lambda _: tiny)
     other = dataclasses.replace(dictionary_of(tiny), model_digest="sha256:other")
-    files.save(other, tmp_path / "other", card={}, fixture=torch.randn(4, tiny.width))
+    files.save(
+        other, tmp_path / "other", card={"model_reference": "tiny"}, fixture=torch.randn(4, tiny.width)
+    )
     with pytest.raises(IntegrityError, match="belongs to the model"):
         Served.open("tiny", [str(tmp_path / "other")])
 
