@@ -78,7 +78,8 @@ def test_the_conversation_goes_on_after_another_page(page: Page, address: str) -
     shorter(page, 8)
     ask(page)
     wait_done(page)
+    count = page.locator(".side .tk").count()
     page.get_by_role("link", name="Inspect").click()
     page.get_by_role("heading", name="Inspect").wait_for()
     page.go_back()
-    assert page.locator(".side .tk").count() == 8
+    assert page.locator(".side .tk").count() == count > 0

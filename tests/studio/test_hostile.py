@@ -10,7 +10,7 @@ import pytest
 from tests.studio.test_chat import ask, wait_done
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import BrowserContext, Page, Route
 
 ATTACKS = [
     "<img src=x onerror=\"document.title='run'\">",
@@ -87,10 +87,10 @@ def test_answers_labels_and_promoted_tokens_are_text(page: Page, address: str) -
     wait_done(page)
     assert page.locator(".side .strip").inner_text() == "".join(ATTACKS)
     assert ATTACKS[0] in page.locator(".asked").inner_text()
-    for number in range(len(ATTACKS)):
+    for number, attack in enumerate(ATTACKS):
+        page.keyboard.press("Escape")
         page.locator(".side .tk").nth(number).click()
-        card = page.get_by_role("dialog")
-        assert ATTACKS[number] in card.inner_text()
+        assert attack in page.get_by_role("dialog").inner_text()
     page.get_by_role("dialog").get_by_role("button", name="Pin feature 3").click()
     assert ATTACKS[0] in page.locator(".pin").inner_text()
     assert ATTACKS[0] in page.get_by_label("Receipt").inner_text()
@@ -118,13 +118,37 @@ def test_names_of_recipes_are_text(page: Page, address: str) -> None:
     unharmed(page)
 
 
-@pytest.mark.parametrize(
-    "script", ["eval('1')", "document.body.innerHTML = '<b>x</b>'", "new Function('1')()"]
-)
-def test_the_policy_refuses_what_a_mistake_would_run(page: Page, address: str, script: str) -> None:
+MISTAKES = {
+    "markup": "() => { document.body.innerHTML = '<b>x</b>' }",
+    "a script": "() => { document.createElement('script').textContent = '1' }",
+    "an address of a script": "() => { document.createElement('script').src = 'https://example.com/x.js' }",
+    "a frame": "() => { document.createElement('iframe').srcdoc = '<b>x</b>' }",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+def test_the_policy_refuses_what_a_mistake_would_run(
+    browser: BrowserContext, address: str, mistake: str
+) -> None:
+    page = browser.new_page()
     page.goto(address)
-    # The browser's own door for tests is not held by the policy, so the page does it to itself in a handler.
-    refused = page.evaluate(
-        "async script => { try { (0, eval)(script); return false } catch { return true } }", script
+    with pytest.raises(Exception, match="Trusted"):
+        page.evaluate(mistake)
+    page.close()
+
+
+def test_the_policy_refuses_styles_in_markup_and_other_hosts(browser: BrowserContext, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    styled = """() => {
+        document.body.setAttribute('style', 'opacity: 0.25');
+        return getComputedStyle(document.body).opacity;
+    }"""
+    assert page.evaluate(styled) == "1"
+    asked = "() => fetch('http://127.0.0.1:9/').then(() => 'asked', e => e.message)"
+    page.evaluate(
+        "() => addEventListener('securitypolicyviolation', e => { window.refused = e.violatedDirective })"
     )
-    assert refused
+    page.evaluate(asked)
+    assert page.evaluate("window.refused") == "connect-src"
+    page.close()

@@ -11,7 +11,8 @@ import { known, said } from "../state/known";
 import { MOST_LINK, parse, toLink } from "../state/share";
 import { visible } from "../tokens/visible";
 
-const NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
+/** What the server takes; browsers read patterns with the flag v, where a hyphen in a class is escaped. */
+const NAME = String.raw`[a-z0-9][a-z0-9_\-]{0,63}`;
 
 export function Recipes({ close }: { close: () => void }) {
   const [names, again] = useAsked(() => recipeNames(), []);
@@ -40,7 +41,7 @@ export function Recipes({ close }: { close: () => void }) {
     attempt(async () => {
       const found = await recipe(which);
       const left = take(found.edits);
-      return `${which}: ${found.edits.length - left} features are turned.` + (left ? ` ${left} more had no colour left; unpin some.` : "");
+      return `${which}: turned features: ${found.edits.length - left}.` + (left ? ` ${left} more had no colour left; unpin some.` : "");
     });
   return (
     <Dialog title="Recipes" close={close}>
@@ -61,7 +62,7 @@ export function Recipes({ close }: { close: () => void }) {
             ))}
           </ul>
           <label>
-            Name <input value={name} required pattern={NAME.source} placeholder="music" title="Small letters, digits, - and _" maxLength={64} onInput={(e) => setName(e.currentTarget.value)} />
+            Name <input value={name} required pattern={NAME} placeholder="music" title="Small letters, digits, - and _" maxLength={64} onInput={(e) => setName(e.currentTarget.value)} />
           </label>
           <label>
             Note <input value={note} maxLength={2000} placeholder="what it is for" onInput={(e) => setNote(e.currentTarget.value)} />
