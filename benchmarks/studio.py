@@ -52,7 +52,6 @@ seconds => new Promise(done => {
 })
 """
 """Milliseconds between pictures, for so many seconds."""
-MORE_THAN = "count => document.querySelectorAll('.side .tk').length > count"
 _EACH_FRAME = """
 const each = (seconds, work, end = () => {}) => {
   const began = performance.now();
@@ -227,9 +226,9 @@ def long_conversation(page: Any, address: str, tokens: int, seconds: float) -> I
     """An answer that is nearly whole, and then scrolled."""
     chat(page, address, tokens)
     pin_some(page, 6)
-    page.wait_for_function(MORE_THAN, arg=tokens - 100 * int(seconds + 3), timeout=60_000)
+    page.locator(".side .tk").nth(tokens - 100 * int(seconds + 3)).wait_for(state="attached", timeout=120_000)
     yield f"the same at {tokens:,} tokens, 6 pinned", told(page.evaluate(FRAMES, seconds)), "50"
-    page.wait_for_function("!document.querySelector('[aria-busy=true]')", timeout=60_000)
+    page.locator("[aria-busy=true]").first.wait_for(state="detached", timeout=120_000)
     page.evaluate(SCROLL, seconds)
     yield f"scrolling through {tokens:,} tokens", told(page.evaluate(FRAMES, seconds)), "50"
 
@@ -238,7 +237,9 @@ def map_of(page: Any, address: str, points: int, seconds: float) -> Iterator[Row
     """A map that is panned and zoomed."""
     page.goto(f"{address}/map")
     began = time.perf_counter()
-    page.wait_for_function("performance.getEntriesByName('map').length > 0", timeout=60_000)
+    page.get_by_role("application").wait_for(timeout=60_000)
+    while not page.evaluate("performance.getEntriesByName('map').length"):
+        page.wait_for_timeout(50)
     yield f"map of {points:,} points, until it is drawn", f"{time.perf_counter() - began:.1f} s", ""
     for what, script in (("panned", PAN), ("zoomed", ZOOM)):
         page.evaluate(script, seconds)

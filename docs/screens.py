@@ -60,7 +60,7 @@ def chat(page: Any, address: str) -> None:
     page.get_by_role("button", name=re.compile("Pin the one for")).click()
     page.get_by_role("button", name="Turn the first one up").click()
     page.get_by_label("Receipt").wait_for(timeout=180_000)
-    page.wait_for_function("!document.querySelector('[aria-busy=true]')", timeout=180_000)
+    page.locator("[aria-busy=true]").first.wait_for(state="detached", timeout=180_000)
     page.evaluate("scrollTo(0, 0)")
 
 
@@ -76,7 +76,7 @@ def search(page: Any, address: str) -> None:
     page.locator(".facts").wait_for()
     page.keyboard.press("Control+k")
     page.get_by_role("combobox", name="Search features").fill("music")
-    page.get_by_role("option").first.wait_for(timeout=60_000)
+    page.get_by_role("listbox").get_by_role("option").first.wait_for(timeout=60_000)
 
 
 def inspect(page: Any, address: str) -> None:

@@ -39,7 +39,7 @@ def test_no_serious_fault(page: Page, address: str, scheme: str) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("Control+k")
     page.get_by_role("combobox", name="Search features").fill("rain")
-    page.get_by_role("option").first.wait_for()
+    page.get_by_role("listbox").get_by_role("option").first.wait_for()
     assert faults(page) == []
     for path, there in (
         ("/features/tiny-features/7", ".examples li"),

@@ -23,7 +23,8 @@ def shorter(page: Page, tokens: int = 24) -> None:
 
 
 def wait_done(page: Page) -> None:
-    page.wait_for_function("document.querySelector('.side') && !document.querySelector('[aria-busy=true]')")
+    page.locator(".side").first.wait_for()
+    page.locator("[aria-busy=true]").first.wait_for(state="detached")
 
 
 def test_an_answer_is_seen_pinned_turned_and_proved(page: Page, address: str) -> None:
@@ -86,7 +87,7 @@ def test_a_recipe_is_kept_and_used(page: Page, address: str) -> None:
     page.goto(address)
     page.keyboard.press("Control+k")
     page.get_by_role("combobox", name="Search features").fill("5")
-    page.get_by_role("option").wait_for()
+    page.get_by_role("listbox").get_by_role("option").first.wait_for()
     page.keyboard.press("Control+Enter")
     page.keyboard.press("Escape")
     slider = page.locator(".pin").get_by_role("slider")

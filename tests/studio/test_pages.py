@@ -44,7 +44,7 @@ def search_for(page: Page, way: str, text: str) -> None:
 def test_features_are_found_by_words_meaning_prompt_effect_and_number(page: Page, address: str) -> None:
     page.goto(address)
     page.get_by_role("button", name=re.compile("Search features")).click()
-    options = page.get_by_role("option")
+    options = page.get_by_role("listbox").get_by_role("option")
     search_for(page, "Words", "snow")
     options.filter(has_text="rain and snow").wait_for()
     search_for(page, "Meaning", "rain snow")
@@ -83,7 +83,7 @@ def test_a_text_is_inspected_as_a_heat_map_and_exported(page: Page, address: str
     other = tmp_path / "text.txt"
     other.write_text("the moon")
     page.get_by_label("Open a file").set_input_files(other)
-    page.wait_for_function("document.querySelector('.read .strip')?.innerText.trim() === 'the moon'")
+    page.locator(".read .strip", has_text=re.compile(r"^\s*the moon\s*$")).wait_for()
 
 
 def test_the_map_is_moved_searched_and_clicked_through(page: Page, address: str) -> None:
@@ -92,7 +92,7 @@ def test_the_map_is_moved_searched_and_clicked_through(page: Page, address: str)
     plane.wait_for()
     page.get_by_role("button", name="Find on the map").click()
     search_for(page, "Words", "something")
-    page.get_by_role("option").first.wait_for()
+    page.get_by_role("listbox").get_by_role("option").first.wait_for()
     page.keyboard.press("Escape")
     page.get_by_text("found for").wait_for()
     plane.focus()

@@ -6,7 +6,7 @@ import type { components } from "./schema";
 type Schemas = components["schemas"];
 export type FeatureTold = Schemas["FeatureTold"];
 export type Found = Schemas["SearchTold"];
-export type Hit = Schemas["Named"];
+export type Hit = Pick<Schemas["FoundTold"], "feature" | "label" | "promotes">;
 export type Similar = Schemas["Similar"];
 export type Coactive = Schemas["Coactive"];
 export type Example = Schemas["ExampleTold"];

@@ -124,6 +124,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/features/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Search
+         * @description Find features by words, by meaning, by a prompt, by what they make the model say, or by direction.
+         */
+        post: operations["search_v1_features_search_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/features/{feature}": {
         parameters: {
             query?: never;
@@ -133,7 +153,7 @@ export interface paths {
         };
         /**
          * Feature
-         * @description One feature.
+         * @description One feature, with all that its dictionary and its atlas know of it.
          */
         get: operations["feature_v1_features__feature__get"];
         put?: never;
@@ -158,6 +178,46 @@ export interface paths {
          * @description The features of each token of a text.
          */
         post: operations["inspect_v1_inspect_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/map": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * About
+         * @description The clusters of a map, and how far it can be trusted.
+         */
+        get: operations["about_v1_map_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/map/points": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Points
+         * @description All points of a map.
+         */
+        get: operations["points_v1_map_points_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -299,6 +359,147 @@ export interface components {
             message: string;
         };
         /**
+         * ByDirection
+         * @description A vector, or a feature whose direction is taken; features that write along it are found.
+         */
+        ByDirection: {
+            /**
+             * Dictionary
+             * @description May be left out where one alone is served.
+             */
+            dictionary?: string | null;
+            /**
+             * Count
+             * @description So many features at most.
+             * @default 10
+             */
+            count: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            by: "direction";
+            /** Vector */
+            vector?: number[] | null;
+            /** Feature */
+            feature?: number | null;
+        };
+        /**
+         * ByEffect
+         * @description Words; the features that make the model say them are found, and tried.
+         */
+        ByEffect: {
+            /**
+             * Dictionary
+             * @description May be left out where one alone is served.
+             */
+            dictionary?: string | null;
+            /**
+             * Count
+             * @description So many features at most.
+             * @default 10
+             */
+            count: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            by: "effect";
+            /** Words */
+            words: string[];
+        };
+        /**
+         * ByMeaning
+         * @description A few words; labels that mean nearly the same are found.
+         */
+        ByMeaning: {
+            /**
+             * Dictionary
+             * @description May be left out where one alone is served.
+             */
+            dictionary?: string | null;
+            /**
+             * Count
+             * @description So many features at most.
+             * @default 10
+             */
+            count: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            by: "meaning";
+            /** Query */
+            query: string;
+        };
+        /**
+         * ByPrompt
+         * @description A text; the features strongest on it are found.
+         */
+        ByPrompt: {
+            /**
+             * Dictionary
+             * @description May be left out where one alone is served.
+             */
+            dictionary?: string | null;
+            /**
+             * Count
+             * @description So many features at most.
+             * @default 10
+             */
+            count: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            by: "prompt";
+            /** Text */
+            text: string;
+            /**
+             * Chat
+             * @description Read it through the model's chat template.
+             * @default false
+             */
+            chat: boolean;
+        };
+        /**
+         * ByWords
+         * @description Words that are said of features; `word*` stands for all that begin so.
+         */
+        ByWords: {
+            /**
+             * Dictionary
+             * @description May be left out where one alone is served.
+             */
+            dictionary?: string | null;
+            /**
+             * Count
+             * @description So many features at most.
+             * @default 10
+             */
+            count: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            by: "words";
+            /** Query */
+            query: string;
+        };
+        /**
+         * ChanceTold
+         * @description What features or directions drawn at random give.
+         */
+        ChanceTold: {
+            /** Usual */
+            usual: number;
+            /**
+             * High
+             * @description What 95 % (by effect) or 99 % (by direction) of them stay below.
+             */
+            high: number;
+        };
+        /**
          * ChatMessage
          * @description A message of a chat.
          */
@@ -382,6 +583,58 @@ export interface components {
             } | null;
         };
         /**
+         * ClusterTold
+         * @description A region of the map.
+         */
+        ClusterTold: {
+            /** Name */
+            name: string;
+            /** Features */
+            features: number;
+            /** X */
+            x: number;
+            /** Y */
+            y: number;
+            /**
+             * Share
+             * @description Of how many of its features the first word of its name is said.
+             */
+            share: number;
+            /**
+             * Background
+             * @description Of how many of all features.
+             */
+            background: number;
+        };
+        /**
+         * Coactive
+         * @description A feature that is active on the same tokens.
+         */
+        Coactive: {
+            /** Feature */
+            feature: number;
+            /**
+             * Label
+             * @description What switches it on, where there is a reliable label.
+             */
+            label: string | null;
+            /**
+             * Promotes
+             * @description Tokens that it makes the model say when it is turned up.
+             */
+            promotes: string[];
+            /**
+             * Coactivity
+             * @description The cosine of being active on the same tokens.
+             */
+            coactivity: number;
+            /**
+             * Together
+             * @description Tokens on which both are.
+             */
+            together: number;
+        };
+        /**
          * CompletionRequest
          * @description A text to be continued.
          */
@@ -461,6 +714,11 @@ export interface components {
             site: string;
             /** Features */
             features: number;
+            /**
+             * Atlas
+             * @description What its atlas knows: `features`, and what was added; empty where it has no atlas.
+             */
+            atlas: string[];
         };
         /**
          * EditOfFeature
@@ -492,6 +750,16 @@ export interface components {
              * @enum {string}
              */
             scope: "prompt" | "answer" | "all";
+        };
+        /**
+         * ExampleTold
+         * @description A text with the feature's activation on each token.
+         */
+        ExampleTold: {
+            /** Pieces */
+            pieces: string[];
+            /** Values */
+            values: number[];
         };
         /**
          * Extension
@@ -537,25 +805,11 @@ export interface components {
         };
         /**
          * FeatureTold
-         * @description What is known of a feature.
+         * @description What is known of a feature. What the atlas does not hold is null.
          */
         FeatureTold: {
-            /** Dictionary */
-            dictionary: string;
             /** Feature */
             feature: number;
-            /** Site */
-            site: string;
-            /**
-             * Frequency
-             * @description The share of tokens on which it is active, over the measured text.
-             */
-            frequency: number | null;
-            /**
-             * Maximum
-             * @description Its largest activation there: the unit of strengths and shares.
-             */
-            maximum: number | null;
             /**
              * Label
              * @description What switches it on, where there is a reliable label.
@@ -566,6 +820,69 @@ export interface components {
              * @description Tokens that it makes the model say when it is turned up.
              */
             promotes: string[];
+            /** Dictionary */
+            dictionary: string;
+            /** Site */
+            site: string;
+            /**
+             * Frequency
+             * @description The share of tokens on which it is active, over the text the dictionary was measured on.
+             */
+            frequency: number | null;
+            /**
+             * Maximum
+             * @description Its largest activation there: the unit of strengths and shares.
+             */
+            maximum: number | null;
+            labelled: components["schemas"]["LabelTold"] | null;
+            page: components["schemas"]["PageTold"] | null;
+            neighbours: components["schemas"]["NeighboursTold"] | null;
+            place: components["schemas"]["PlaceTold"] | null;
+        };
+        /**
+         * FoundTold
+         * @description A feature that was found.
+         */
+        FoundTold: {
+            /** Feature */
+            feature: number;
+            /**
+             * Label
+             * @description What switches it on, where there is a reliable label.
+             */
+            label: string | null;
+            /**
+             * Promotes
+             * @description Tokens that it makes the model say when it is turned up.
+             */
+            promotes: string[];
+            /** Score */
+            score: number;
+            /**
+             * Share
+             * @description By prompt: its peak as a share of its maximum.
+             */
+            share?: number | null;
+            /**
+             * Activation
+             * @description By prompt: its peak.
+             */
+            activation?: number | null;
+            /**
+             * Frequency
+             * @description By prompt: the share of tokens it is active on.
+             */
+            frequency?: number | null;
+            /**
+             * Token
+             * @description By prompt: the token of its peak.
+             */
+            token?: number | null;
+            /**
+             * Atlas Score
+             * @description By effect: nats, as the atlas measured them.
+             */
+            atlas_score?: number | null;
         };
         /** HTTPValidationError */
         HTTPValidationError: {
@@ -591,6 +908,64 @@ export interface components {
         Inspected: {
             /** Tokens */
             tokens: components["schemas"]["TokenSeen"][];
+        };
+        /**
+         * LabelTold
+         * @description A label as it was tested.
+         */
+        LabelTold: {
+            /** Text */
+            text: string;
+            /**
+             * Reliable
+             * @description Whether its score surely beats the floor.
+             */
+            reliable: boolean;
+            /**
+             * Score
+             * @description How well it tells texts and tokens apart; 0.5 is chance, null where it was not tested.
+             */
+            score: number | null;
+            /**
+             * Floor
+             * @description The score of the same label for other features.
+             */
+            floor: number | null;
+            /** Explainer */
+            explainer: string;
+            /**
+             * Effect
+             * @description What the feature does when it is turned up.
+             */
+            effect: string;
+            /** Effect Reliable */
+            effect_reliable: boolean;
+        };
+        /**
+         * MapTold
+         * @description What belongs to the points of a map.
+         */
+        MapTold: {
+            /** Dictionary */
+            dictionary: string;
+            /** Features */
+            features: number;
+            /**
+             * Left Out
+             * @description Features that were never active, and have no place.
+             */
+            left_out: number;
+            /** Named By */
+            named_by: string;
+            /**
+             * Quality
+             * @description Of the map, beside two principal components and random places.
+             */
+            quality: {
+                [key: string]: components["schemas"]["QualityTold"];
+            };
+            /** Clusters */
+            clusters: components["schemas"]["ClusterTold"][];
         };
         /**
          * Message
@@ -645,6 +1020,29 @@ export interface components {
             pellucid?: components["schemas"]["Extension"] | null;
         };
         /**
+         * NeighboursTold
+         * @description The features like it, beside what chance gives.
+         */
+        NeighboursTold: {
+            /**
+             * Cosine Floor
+             * @description The cosine with the nearest of as many random directions, on average.
+             */
+            cosine_floor: number;
+            /** Similar */
+            similar: components["schemas"]["Similar"][];
+            /**
+             * Coactivity Floor
+             * @description The best it would have by chance.
+             */
+            coactivity_floor: number | null;
+            /**
+             * Coactive
+             * @description Null where the atlas was built without postings.
+             */
+            coactive: components["schemas"]["Coactive"][] | null;
+        };
+        /**
          * OpenAIError
          * @description An error, as OpenAI's API tells it.
          */
@@ -666,6 +1064,93 @@ export interface components {
             code: string | null;
         };
         /**
+         * PageTold
+         * @description What the atlas read of a feature.
+         */
+        PageTold: {
+            /**
+             * Kind
+             * @description What sort of feature it is.
+             * @enum {string}
+             */
+            kind: "dead" | "dense" | "one token" | "ordinary";
+            /**
+             * Count
+             * @description Tokens of the atlas's text on which it is active.
+             */
+            count: number;
+            /** Frequency */
+            frequency: number;
+            /** Maximum */
+            maximum: number;
+            /**
+             * Mean
+             * @description Of its activations, where it is active.
+             */
+            mean: number;
+            /**
+             * Histogram
+             * @description Activations in equally wide bins from 0 to the maximum.
+             */
+            histogram: number[];
+            /** Quantiles */
+            quantiles: {
+                [key: string]: number;
+            };
+            /** Sources */
+            sources: components["schemas"]["SourceTold"][];
+            /**
+             * Positions
+             * @description Tokens on which it is active in each sixteenth of a row.
+             */
+            positions: number[];
+            /** Tokens */
+            tokens: components["schemas"]["TokenTold"][];
+            /**
+             * Suppressed
+             * @description Tokens it keeps the model from saying.
+             */
+            suppressed: string[];
+            /**
+             * Examples
+             * @description Where it is strongest; empty where the atlas's text is not at hand.
+             */
+            examples: components["schemas"]["ExampleTold"][];
+        };
+        /**
+         * PlaceTold
+         * @description Where it lies on the map.
+         */
+        PlaceTold: {
+            /** X */
+            x: number;
+            /** Y */
+            y: number;
+            /** Cluster */
+            cluster: number;
+            /**
+             * Name
+             * @description Of the cluster.
+             */
+            name: string;
+        };
+        /**
+         * QualityTold
+         * @description How true a layout is, over a sample of features.
+         */
+        QualityTold: {
+            /**
+             * Kept
+             * @description The share of the nearest that are among the nearest on the map.
+             */
+            kept: number;
+            /**
+             * Trustworthiness
+             * @description 1 at best, 0.5 by chance.
+             */
+            trustworthiness: number;
+        };
+        /**
          * RecipeGiven
          * @description A recipe to be kept.
          */
@@ -682,6 +1167,60 @@ export interface components {
              * @default
              */
             note: string;
+        };
+        /**
+         * SearchTold
+         * @description What was found, best first.
+         */
+        SearchTold: {
+            /** Dictionary */
+            dictionary: string;
+            /**
+             * Scale
+             * @description What the score is. By words it ranks and means nothing else; by effect it is the rise of the words' joint probability in nats, on openings the atlas was not measured on.
+             */
+            scale: string;
+            /** Features */
+            features: components["schemas"]["FoundTold"][];
+            /** @description Beside what scores stand, where that is known. */
+            chance: components["schemas"]["ChanceTold"] | null;
+            /**
+             * Tokens
+             * @description By prompt: its own. By effect: those words begin with.
+             */
+            tokens: string[] | null;
+        };
+        /**
+         * Similar
+         * @description A feature that writes along nearly the same direction.
+         */
+        Similar: {
+            /** Feature */
+            feature: number;
+            /**
+             * Label
+             * @description What switches it on, where there is a reliable label.
+             */
+            label: string | null;
+            /**
+             * Promotes
+             * @description Tokens that it makes the model say when it is turned up.
+             */
+            promotes: string[];
+            /** Cosine */
+            cosine: number;
+        };
+        /**
+         * SourceTold
+         * @description On how many tokens of a text source the feature is active.
+         */
+        SourceTold: {
+            /** Spec */
+            spec: string;
+            /** Tokens */
+            tokens: number;
+            /** Active */
+            active: number;
         };
         /**
          * StreamOptions
@@ -716,6 +1255,16 @@ export interface components {
             token: string;
             /** Features */
             features: components["schemas"]["FeatureOnToken"][];
+        };
+        /**
+         * TokenTold
+         * @description How often it is active on a token.
+         */
+        TokenTold: {
+            /** Token */
+            token: string;
+            /** Active */
+            active: number;
         };
         /** ValidationError */
         ValidationError: {
@@ -1332,10 +1881,108 @@ export interface operations {
             };
         };
     };
+    search_v1_features_search_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ByWords"] | components["schemas"]["ByMeaning"] | components["schemas"]["ByPrompt"] | components["schemas"]["ByEffect"] | components["schemas"]["ByDirection"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchTold"];
+                };
+            };
+            /** @description The request is not one that can be answered; the message says why. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description No key came, or none that is known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description There is nothing of that name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The request is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description Too much at once; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description A defect of the server. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The server is shutting down, or begins anew. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+        };
+    };
     feature_v1_features__feature__get: {
         parameters: {
             query?: {
                 dictionary?: string | null;
+                /** @description So many examples at most. */
+                examples?: number;
             };
             header?: never;
             path: {
@@ -1449,6 +2096,202 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Inspected"];
                 };
+            };
+            /** @description The request is not one that can be answered; the message says why. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description No key came, or none that is known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description There is nothing of that name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The request is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description Too much at once; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description A defect of the server. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The server is shutting down, or begins anew. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+        };
+    };
+    about_v1_map_get: {
+        parameters: {
+            query?: {
+                dictionary?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MapTold"];
+                };
+            };
+            /** @description The request is not one that can be answered; the message says why. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description No key came, or none that is known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description There is nothing of that name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The request is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description Too much at once; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description A defect of the server. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+            /** @description The server is shutting down, or begins anew. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIError"];
+                };
+            };
+        };
+    };
+    points_v1_map_points_get: {
+        parameters: {
+            query?: {
+                dictionary?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description An Arrow IPC stream: x, y, frequency, cluster; row i is feature i. */
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.apache.arrow.stream": string;
+                };
+            };
+            /** @description Nothing has changed since the ETag that was sent. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request is not one that can be answered; the message says why. */
             400: {
