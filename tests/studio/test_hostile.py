@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.studio.test_chat import ask, wait_done
+from tests.studio.test_chat import answering, ask, said, wait_done
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page, Route
+    from playwright.sync_api import BrowserContext, Page
 
 ATTACKS = [
     "<img src=x onerror=\"document.title='run'\">",
@@ -46,25 +45,6 @@ def features(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def answering(texts: list[str]) -> Any:
-    def answer(route: Route) -> None:
-        chunks: list[dict[str, Any]] = [
-            {"choices": [{"delta": {"content": t}}], "pellucid": {"token": t, "features": features(t)}}
-            for t in texts
-        ]
-        receipts = [{"dictionary": "tiny-features", "error": texts[0]}]
-        chunks.append(
-            {
-                "choices": [{"delta": {}, "finish_reason": "stop"}],
-                "pellucid": {"prompt": [], "receipts": receipts},
-            }
-        )
-        body = "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + "data: [DONE]\n\n"
-        route.fulfill(status=200, content_type="text/event-stream", body=body)
-
-    return answer
-
-
 def unharmed(page: Page) -> None:
     assert page.title() != "run"
     for made in (
@@ -81,11 +61,11 @@ def unharmed(page: Page) -> None:
 
 
 def test_answers_labels_and_promoted_tokens_are_text(page: Page, address: str) -> None:
-    page.route("**/v1/chat/completions", answering(ATTACKS))
+    page.route("**/v1/chat/completions", answering(ATTACKS, features))
     page.goto(address)
     ask(page, ATTACKS[0])
     wait_done(page)
-    assert page.locator(".side .strip").inner_text() == "".join(ATTACKS)
+    assert said(page) == "".join(ATTACKS)
     assert ATTACKS[0] in page.locator(".asked").inner_text()
     for number, attack in enumerate(ATTACKS):
         page.keyboard.press("Escape")
@@ -98,12 +78,12 @@ def test_answers_labels_and_promoted_tokens_are_text(page: Page, address: str) -
 
 
 def test_marks_that_reorder_text_are_shown_by_name(page: Page, address: str) -> None:
-    page.route("**/v1/chat/completions", answering([REORDERS]))
+    page.route("**/v1/chat/completions", answering([REORDERS], features))
     page.goto(address)
     ask(page, REORDERS)
     wait_done(page)
     shown = "⟨RLO⟩esrever⟨PDF⟩ ⟨LRI⟩x⟨PDI⟩ ⟨RLM⟩y"
-    assert page.locator(".side .strip").inner_text() == shown
+    assert said(page) == shown
     page.locator(".side .tk").click()
     assert shown in page.get_by_role("dialog").inner_text()
     assert not set(REORDERS) & set("\u202e\u202c\u2066\u2069\u200f") & set(page.locator("#app").inner_text())

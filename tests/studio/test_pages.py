@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 def test_a_feature_has_a_page_with_all_that_is_known(page: Page, address: str) -> None:
     page.goto(f"{address}/features/tiny-features/7")
     page.get_by_role("heading", name="something else 7").wait_for()
+    page.get_by_role("heading", name="On the map").wait_for()
     told = page.locator("main").inner_text()
     for part in ("Where it is strongest", "How strong", "Most often on", "Alike", "by chance", "On the map"):
         assert part in told, part
@@ -51,7 +54,7 @@ def test_features_are_found_by_words_meaning_prompt_effect_and_number(page: Page
     page.locator("[role=option] [title^=Cosine]").first.wait_for()
     search_for(page, "Prompt", "The dogs bark.")
     page.get_by_text("of its maximum").first.wait_for()
-    search_for(page, "Effect", "rain")
+    search_for(page, "Effect", httpx.get(f"{address}/v1/features/7").json()["promotes"][0])
     page.get_by_text(re.compile(r"\d nats")).first.wait_for()
     search_for(page, "Words", "zzzz")
     page.get_by_text("Nothing was found by words").wait_for()

@@ -55,13 +55,13 @@ export function Card() {
               </a>
               <button
                 type="button"
-                aria-pressed={mine !== undefined}
+                class={mine ? "mine" : ""}
                 disabled={!mine && full}
                 title={!mine && full ? `${MOST} are pinned already; unpin one first` : undefined}
                 aria-label={`${mine ? "Unpin" : "Pin"} feature ${id}`}
                 onClick={() => (mine ? unpin(id) : pin(id))}
               >
-                {mine ? "Pinned" : "Pin"}
+                {mine ? "Unpin" : "Pin"}
               </button>
               <Bar share={share} />
               <span class="quiet number" title="Its activation here as a share of its maximum over the measured text">
