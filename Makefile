@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-cluster check docs bench clean
+.PHONY: help setup demo test test-unit test-cluster lint check docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,11 +27,13 @@ test-cluster: $(READY) ## install Ray, and run the tests that start a cluster on
 	$(PIP) -e '.[dev,cluster]'
 	$(BIN)/python -m pytest -m cluster
 
-check: $(READY) ## lint, format, types, layers, and the code blocks of the docs
+lint: $(READY) ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## the same, and the code blocks of the docs
 	$(BIN)/python -m pytest tests/docs
 
 docs: $(READY) ## write docs/reference/cli.md from the command line's help, and check the other pages

@@ -24,8 +24,8 @@ import numpy as np
 
 from pellucid.atlas.evidence import Evidence, Window
 from pellucid.atlas.explainers import Explainer, Judged, Marked, Sheet, Written
+from pellucid.core.intervals import wilson
 
-_Z = 1.959964
 _OTHERS = 20
 """Other features that a floor is drawn from."""
 
@@ -116,8 +116,7 @@ def outcome_of(judged: Judged) -> Outcome:
     """Detection, fuzzing and their mean from what a scorer said."""
     found, quiet = np.array(judged.active, float), 1 - np.array(judged.silent, float)
     right, unmoved = np.array(judged.marked, float), 1 - np.array(judged.moved, float)
-    examples = wilson(float((found + right + unmoved).mean()) / 3, len(found))
-    silent = wilson(float(quiet.mean()), len(quiet))
+    examples, silent = _share((found + right + unmoved) / 3), _share(quiet)
     value = 0.75 * examples.value + 0.25 * silent.value
     below = math.hypot(0.75 * (examples.value - examples.low), 0.25 * (silent.value - silent.low))
     over = math.hypot(0.75 * (examples.high - examples.value), 0.25 * (silent.high - silent.value))
@@ -125,11 +124,10 @@ def outcome_of(judged: Judged) -> Outcome:
     return Outcome(float(detection), float(fuzzing), Measured(value, value - below, value + over))
 
 
-def wilson(share: float, count: int) -> Measured:
-    """Wilson's 95 % interval of a share of `count` observations."""
-    centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    half = _Z / (1 + _Z**2 / count) * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    return Measured(share, min(share, centre - half), max(share, centre + half))
+def _share(values: np.ndarray) -> Measured:
+    """The mean of verdicts between 0 and 1, one for each text."""
+    share = float(values.mean())
+    return Measured(share, *wilson(share, len(values)))
 
 
 def above(one: Measured, other: Measured) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ from pellucid.atlas.captions import Captions, texts_of
 from pellucid.atlas.labels import Label
 from pellucid.atlas.pages import Atlas, Page, Snippet
 from pellucid.atlas.statistics import THOUSANDTHS
+from pellucid.core.numbers import finite
 
 _WORDS = 12
 
@@ -52,16 +52,9 @@ def page(
 
 def label(told: Label) -> dict[str, Any]:
     """A label with its figures; what was not measured is null."""
-    score, floor = (None if math.isnan(v) else v for v in (told.score, told.floor))
-    return {
-        "text": told.text,
-        "reliable": told.reliable,
-        "score": score,
-        "floor": floor,
-        "explainer": told.explainer,
-        "effect": told.effect,
-        "effect_reliable": told.effect_reliable,
-    }
+    shown = ("text", "reliable", "score", "floor", "explainer", "effect", "effect_reliable")
+    found: dict[str, Any] = finite({name: getattr(told, name) for name in shown})
+    return found
 
 
 def neighbours(atlas: Atlas, feature: int) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -18,44 +19,116 @@ _SHOWN = 12
 """Labels that are shown at the end."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Author:
+    """Who writes the labels, and at what price; without any of it, words alone."""
+
+    local: str | None = None
+    """let this model write the labels: a reference, such as smollm2."""
+    endpoint: str | None = None
+    """let a model behind this address write them, such as http://localhost:8000/v1/chat/completions."""
+    model: str | None = None
+    """what the endpoint calls its model."""
+    price_read: float | None = None
+    """dollars for a million tokens that the endpoint reads."""
+    price_written: float | None = None
+    """dollars for a million tokens that it writes."""
+    budget: float | None = None
+    """dollars that are never passed, over all sittings of this job; needs the prices."""
+    at_once: int = 8
+    """features that are in work at the endpoint at a time."""
+    timeout: float = 60
+    """seconds an answer may take."""
+
+    def explainer(self, home: Path, *, again: bool) -> Explainer:
+        """The explainer that was asked for, once the options are found to fit together.
+
+        Args:
+            home: the folder where an endpoint's answers are kept.
+            again: ask for answers anew that are kept there.
+
+        Raises:
+            InputError: when the options do not fit together.
+        """
+        from pellucid.core.errors import InputError
+
+        if self.local is not None and self.endpoint is not None:
+            raise InputError("Labels are written by a local model or by an endpoint: give one of both.")
+        if self.endpoint is not None:
+            return self._behind(self.endpoint, home, again=again)
+        given = {
+            "--model": self.model,
+            "--price-read": self.price_read,
+            "--price-written": self.price_written,
+            "--budget": self.budget,
+        }
+        if useless := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"{', '.join(useless)} without --endpoint has no effect. Name an endpoint.")
+        if self.local is not None:
+            from pellucid.atlas.explainer_local import LocalExplainer
+            from pellucid.models.model import load
+
+            return LocalExplainer(load(self.local))
+        from pellucid.atlas.explainer_words import WordsExplainer
+
+        return WordsExplainer()
+
+    def _behind(self, endpoint: str, home: Path, *, again: bool) -> Explainer:
+        from pellucid.atlas.endpoint import Endpoint
+        from pellucid.atlas.explainer_endpoint import EndpointExplainer
+        from pellucid.atlas.kept_labels import Kept
+        from pellucid.atlas.spending import Budget, Prices
+        from pellucid.core import digests
+        from pellucid.core.errors import InputError
+
+        if self.model is None:
+            raise InputError("An endpoint needs --model, the name it knows its model by.")
+        if self.budget is not None and (self.price_read is None or self.price_written is None):
+            raise InputError("A budget needs --price-read and --price-written, dollars for a million tokens.")
+        if self.at_once < 1 or self.timeout <= 0:
+            raise InputError(
+                "Expected --at-once of 1 or more and a --timeout above 0; got "
+                f"{self.at_once} and {self.timeout}."
+            )
+        answers = Kept(home / f"answers-{digests.short(digests.of_json([endpoint, self.model]))}.sqlite")
+        prices = Prices(self.price_read or 0, self.price_written or 0)
+        return EndpointExplainer(
+            Endpoint(endpoint, self.model, prices, timeout_s=self.timeout),
+            answers,
+            Budget(answers, self.budget),
+            at_once=self.at_once,
+            again=again,
+        )
+
+
+_BY_WORDS = Author()
+
+
 def label(
     *,
     dictionary: str = "smollm2",
     atlas: str | None = None,
     features: str | None = None,
     again: Annotated[bool, Parameter(negative="")] = False,
-    local: str | None = None,
-    endpoint: str | None = None,
-    model: str | None = None,
-    price_read: float | None = None,
-    price_written: float | None = None,
-    budget: float | None = None,
-    at_once: int = 8,
-    timeout: float = 60,
+    author: Author = _BY_WORDS,
     held_out: int = 40,
     compact: str | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Label features, and test each label on texts it was not written from.
 
-    Without further options labels are written from words alone: no model, no network. Killed at any moment,
-    the same command goes on to the same table. What failed is tried again.
+    Without further options labels are written from words alone: no model, no network. An endpoint is the
+    whole address of a chat API of OpenAI's or Anthropic's kind; its key is read from OPENAI_API_KEY or
+    ANTHROPIC_API_KEY. Killed at any moment, the same command goes on to the same table. What failed is tried
+    again.
 
     Args:
         dictionary: the name of a shipped dictionary, or a folder.
         atlas: folder or URL of its atlas; by default the one in the dictionary's folder.
         features: label these alone, such as 3,7; others keep the labels they have.
         again: label anew what was labelled before.
-        local: let this model write the labels: a reference, such as smollm2.
-        endpoint: let a model behind this address write them: the whole address of a chat API of OpenAI's or
-            Anthropic's kind, such as http://localhost:8000/v1/chat/completions. The key is read from
-            OPENAI_API_KEY or ANTHROPIC_API_KEY.
-        model: what the endpoint calls its model.
-        price_read: dollars for a million tokens that the endpoint reads.
-        price_written: dollars for a million tokens that it writes.
-        budget: dollars that are never passed, over all sittings of this job; needs the prices.
-        at_once: features that are in work at the endpoint at a time.
-        timeout: seconds an answer may take.
+        author: who writes the labels.
         held_out: examples each label is tested on.
         compact: also write the labels in compact form to this folder.
         json: print JSON.
@@ -73,10 +146,7 @@ def label(
     if held_out < ENOUGH:
         raise InputError(f"A label is tested on {ENOUGH} examples or more; got {held_out}.")
     wanted = None if features is None else _numbers(features)
-    explainer = _explainer(
-        local, endpoint, model, price_read, price_written, budget,
-        at_once=at_once, timeout=timeout, again=again, home=paths.home() / "labels",
-    )  # fmt: skip
+    explainer = author.explainer(paths.home() / "labels", again=again)
     session = Session.open(dictionary, atlas=atlas)
     opened = session.needed_atlas()
     if session.store is None:
@@ -115,82 +185,6 @@ def _numbers(features: str) -> list[int]:
         return [int(f) for f in features.split(",")]
     except ValueError as error:
         raise InputError(f"Expected features such as 3,7; got {features!r}.") from error
-
-
-def _explainer(
-    local: str | None,
-    endpoint: str | None,
-    model: str | None,
-    price_read: float | None,
-    price_written: float | None,
-    budget: float | None,
-    *,
-    at_once: int,
-    timeout: float,
-    again: bool,
-    home: Path,
-) -> Explainer:
-    """The explainer that was asked for, once the options are found to fit together."""
-    from pellucid.core.errors import InputError
-
-    if local is not None and endpoint is not None:
-        raise InputError("Labels are written by a local model or by an endpoint: give one of both.")
-    if endpoint is None:
-        given = {
-            "--model": model,
-            "--price-read": price_read,
-            "--price-written": price_written,
-            "--budget": budget,
-        }
-        if useless := [name for name, value in given.items() if value is not None]:
-            raise InputError(f"{', '.join(useless)} without --endpoint has no effect. Name an endpoint.")
-    if endpoint is not None:
-        return _behind(endpoint, model, price_read, price_written, budget, at_once, timeout, again, home)
-    if local is not None:
-        from pellucid.atlas.explainer_local import LocalExplainer
-        from pellucid.models.model import load
-
-        return LocalExplainer(load(local))
-    from pellucid.atlas.explainer_words import WordsExplainer
-
-    return WordsExplainer()
-
-
-def _behind(
-    endpoint: str,
-    model: str | None,
-    price_read: float | None,
-    price_written: float | None,
-    budget: float | None,
-    at_once: int,
-    timeout: float,
-    again: bool,
-    home: Path,
-) -> Explainer:
-    from pellucid.atlas.endpoint import Endpoint
-    from pellucid.atlas.explainer_endpoint import EndpointExplainer
-    from pellucid.atlas.kept_labels import Kept
-    from pellucid.atlas.spending import Budget, Prices
-    from pellucid.core import digests
-    from pellucid.core.errors import InputError
-
-    if model is None:
-        raise InputError("An endpoint needs --model, the name it knows its model by.")
-    if budget is not None and (price_read is None or price_written is None):
-        raise InputError("A budget needs --price-read and --price-written, dollars for a million tokens.")
-    if at_once < 1 or timeout <= 0:
-        raise InputError(
-            f"Expected --at-once of 1 or more and a --timeout above 0; got {at_once} and {timeout}."
-        )
-    answers = Kept(home / f"answers-{digests.short(digests.of_json([endpoint, model]))}.sqlite")
-    prices = Prices(price_read or 0, price_written or 0)
-    return EndpointExplainer(
-        Endpoint(endpoint, model, prices, timeout_s=timeout),
-        answers,
-        Budget(answers, budget),
-        at_once=at_once,
-        again=again,
-    )
 
 
 def _show(summary: Summary, some: list[Label]) -> None:
@@ -242,22 +236,7 @@ def _figure(value: float) -> str:
 def _as_json(summary: Summary, some: list[Label]) -> dict[str, object]:
     from dataclasses import asdict
 
-    def finite(value: object) -> object:
-        return None if isinstance(value, float) and math.isnan(value) else value
+    from pellucid.atlas import values
 
-    return {
-        **asdict(summary),
-        "labels": [
-            {
-                "feature": found.feature,
-                "text": found.text,
-                "reliable": found.reliable,
-                "score": finite(found.score),
-                "floor": finite(found.floor),
-                "explainer": found.explainer,
-                "effect": found.effect,
-                "effect_reliable": found.effect_reliable,
-            }
-            for found in some
-        ],
-    }
+    labelled = [{"feature": found.feature, **values.label(found)} for found in some]
+    return {**asdict(summary), "labels": labelled}

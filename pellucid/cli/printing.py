@@ -39,8 +39,10 @@ def note(text: str) -> None:
 
 
 def as_json(value: Any) -> None:
-    """Print one JSON value."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Print one JSON value; what was not measured, and is no number, is null."""
+    from pellucid.core.numbers import finite
+
+    sys.stdout.write(json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def tinted(pieces: Sequence[str], shares: Sequence[float]) -> Text:

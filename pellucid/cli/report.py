@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import re
 from importlib import resources
 from typing import Any
+
+from pellucid.core.numbers import finite
 
 _TEMPLATE = "report.html"
 
@@ -34,19 +35,10 @@ def render(data: dict[str, Any]) -> str:
     Raises:
         TypeError: when the data holds what JSON cannot say, such as an array.
     """
-    values = _finite(data)
+    values = finite(data)
     slots = {"title": html.escape(str(values.get("title") or "Pellucid")), "data": embedded(values)}
     template = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
     return re.sub(r"\{\{(title|data)\}\}", lambda match: slots[match[1]], template)
-
-
-def _finite(value: Any) -> Any:
-    """Copy JSON values, with None for each number that is not finite: JSON cannot say those."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def embedded(values: Any) -> str:

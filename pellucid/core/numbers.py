@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from pellucid.core.errors import InputError
 
@@ -51,3 +52,12 @@ def short_amount(value: float) -> str:
         if unit * 0.9995 <= abs(value) < 999.5 * unit:
             return f"{value / unit:.3g}{letter}"
     return f"{value:.3g}".replace("e+", "e")
+
+
+def finite(value: Any) -> Any:
+    """Copy JSON values, with None for each number that is not finite: JSON cannot say those."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -97,8 +97,9 @@ def measure(
     Args:
         dictionary: what to measure.
         reader: reads its model, or two, at its sites.
-        rows: [rows, positions] held-out token ids; all serve for `dead`, the first `loss_rows` for the rest.
-        loss_rows: rows on which the model is run six times over.
+        rows: [rows, positions] held-out token ids; all serve for `dead`.
+        loss_rows: so many of them serve for the rest, at equal distances, because a store is in the order of
+            its sources; on them the model is run six times over.
         progress: told of rows done.
 
     Raises:
@@ -121,7 +122,8 @@ def measure(
         "random": ByDictionary(randoms),
         "pca": ByComponents.fit(sample, k, dictionary.ports),
     }
-    used = rows[:loss_rows]
+    count = min(loss_rows, len(rows))
+    used = rows[np.arange(count) * len(rows) // count]
     sums: dict[str, list[list[float]]] = {name: [] for name in methods}
     plain_sums: list[list[float]] = []
     parts: list[Tensor] = []

@@ -124,6 +124,9 @@ def application(served: Served, engine: Answering, keys: Keys | None = None) -> 
         response.headers.update(_SECURITY)
         return response
 
+    # Inside what follows, so that a body that is too large is an error of the route that reads it.
+    app.add_middleware(BodyBound, most=MOST_BYTES)
+
     @app.middleware("http")
     async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await metrics.watched(request, call)
@@ -131,7 +134,6 @@ def application(served: Served, engine: Answering, keys: Keys | None = None) -> 
             response.headers.setdefault(name, value)
         return response
 
-    app.add_middleware(BodyBound, most=MOST_BYTES)
     plain = app.openapi
 
     def described() -> dict[str, Any]:

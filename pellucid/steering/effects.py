@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pellucid.core.intervals import wilson
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import generation
 from pellucid.models.generation import Generator, Sampling
@@ -25,7 +26,7 @@ from pellucid.steering.edits import Edit, EditPlan, VectorEdit
 
 @dataclass(frozen=True)
 class Rate:
-    """A share with its 95 % interval (Wilson 1927)."""
+    """A share with its 95 % interval."""
 
     hits: int
     total: int
@@ -35,11 +36,7 @@ class Rate:
     @classmethod
     def of(cls, hits: int, total: int) -> Rate:
         """The share of hits."""
-        z = 1.959964
-        share = hits / total
-        middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-        half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-        return cls(hits, total, max(0.0, middle - half), min(1.0, middle + half))
+        return cls(hits, total, *wilson(hits / total, total))
 
 
 def mentions(text: str, words: Sequence[str]) -> bool:

@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_build_killed_again_and_again_ends_in_the_same_bytes(store: Path, tmp_path: Path) -> None:
     assert sittings(store, tmp_path / "whole", [0]) == [0]
     # Each sitting gets a little further than the one before: through segments, merge, effects and records.
-    codes = sittings(store, tmp_path / "killed", [1, *range(4, 400, 23)])
+    codes = sittings(store, tmp_path / "killed", [1, *range(4, 400, 44)])
     assert codes[-1] == 0
     assert codes[:-1] == [-signal.SIGKILL] * (len(codes) - 1)
     assert len(codes) > 4

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid import cli
 from pellucid.activations.reading import Reader
 from pellucid.activations.text import TextSource
 from pellucid.activations.tokens import TokenStore
@@ -21,16 +20,9 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
+from tests.cli.shell import run
 
 N = 40
-
-
-def run(*words: object) -> int:
-    try:
-        cli.main([str(w) for w in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

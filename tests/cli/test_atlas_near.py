@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid import cli
 from pellucid.activations.reading import Reader
 from pellucid.activations.text import TextSource
 from pellucid.activations.tokens import TokenStore
@@ -21,17 +20,9 @@ from pellucid.dictionaries import files
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model, load
+from tests.cli.shell import run
 
 N = 48
-
-
-def run(*words: object) -> int:
-    """Run the command line as a shell would; returns its exit code."""
-    try:
-        cli.main([str(w) for w in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -14,23 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid import cli
 from pellucid.core.sites import Site
 from pellucid.dictionaries import files
 from pellucid.dictionaries.baselines import random_dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.models.model import Model
 from pellucid.testing import WORDS
+from tests.cli.shell import run
 
 SITE = Site("resid_post", 2)
-
-
-def run(*words: object) -> int:
-    try:
-        cli.main([str(w) for w in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def figure(value: float) -> dict[str, float]:

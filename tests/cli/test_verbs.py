@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from pellucid import cli
 from pellucid.atlas.pages import Atlas
 from pellucid.atlas.tables import Table
 from pellucid.cli.watch import span_of
 from pellucid.core.runs import RunFolder
 from pellucid.dictionaries import files
 from pellucid.models.model import Model
+from tests.cli.shell import run
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +35,6 @@ def places(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         picked = torch.randint(len(words), (60,), generator=torch.Generator().manual_seed(number)).tolist()
         (text / f"{number}.txt").write_text(" ".join(words[i] for i in picked))
     return {"model": model, "text": text, "run": folder / "run", "dictionary": folder / "run" / "result"}
-
-
-def run(*words: object) -> int:
-    """Run the command line as a shell would; returns its exit code."""
-    try:
-        cli.main([str(w) for w in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture

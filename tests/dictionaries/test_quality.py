@@ -94,6 +94,14 @@ def test_the_random_baseline_is_worse_and_intervals_hold_the_value(tiny: Model) 
             assert figure.value <= figure.high + 1e-9
 
 
+def test_every_part_of_the_held_out_text_is_measured(tiny: Model) -> None:
+    # A store is in the order of its sources: what comes first is not like what comes last.
+    rows = np.sort(np.random.default_rng(3).integers(3, 300, (12, 16)), axis=0)
+    some = quality.measure(identity(tiny), Rows(tiny), rows, loss_rows=3)
+    assert some.ce_plain == quality.measure(identity(tiny), Rows(tiny), rows[[0, 4, 8]]).ce_plain
+    assert some.tokens == 3 * 15
+
+
 def test_no_held_out_text_is_an_error(tiny: Model) -> None:
     with pytest.raises(InputError, match="no held-out text"):
         quality.measure(identity(tiny), Rows(tiny), np.zeros((0, 16), np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shlex
@@ -26,10 +27,13 @@ def blocks(language: str, address: str, served: Served) -> list[str]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it closes no client
 def test_its_python_runs(mapped_address: str, mapped: Served, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, Any] = {}
     for number, source in enumerate(blocks("py", mapped_address, mapped)):
         exec(compile(source, f"block {number} of {PAGE.name}", "exec"), namespace)
+    namespace.clear()
+    gc.collect()
     printed = capsys.readouterr().out
     assert "'kl'" in printed  # a receipt
     assert "rain and snow" in printed

@@ -11,7 +11,7 @@ from pellucid.serving.served import Served
 
 def test_dictionaries_and_features_are_told(address: str, served: Served) -> None:
     (dictionary,) = httpx.get(f"{address}/v1/dictionaries").json()
-    assert dictionary == {"name": "tiny-features", "site": "resid_post.1", "features": 48}
+    assert dictionary == {"name": "tiny-features", "site": "resid_post.1", "features": 48, "atlas": []}
     feature = httpx.get(f"{address}/v1/features/7", params={"dictionary": "tiny-features"}).json()
     assert (feature["feature"], feature["maximum"], feature["frequency"]) == (7, 3.0, None)
     for path, status in (("48", 404), ("-1", 404), ("x", 400)):

@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import generation
@@ -16,20 +14,9 @@ from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTEN
 from pellucid.steering.edits import FeatureEdit
 
 
-def test_wilsons_interval_has_its_published_values() -> None:
-    # Newcombe (1998), Statistics in Medicine 17, table I: 81 of 263, and 0 of 20.
+def test_a_rate_stands_with_its_interval() -> None:
     rate = effects.Rate.of(81, 263)
-    assert (rate.low, rate.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    rate = effects.Rate.of(0, 20)
-    assert (rate.low, rate.high) == pytest.approx((0.0, 0.1611), abs=1e-4)
-
-
-@given(st.integers(1, 200), st.data())
-def test_an_interval_holds_its_share(total: int, data: st.DataObject) -> None:
-    hits = data.draw(st.integers(0, total))
-    rate = effects.Rate.of(hits, total)
-    assert 0 <= rate.low <= hits / total + 1e-12
-    assert hits / total - 1e-12 <= rate.high <= 1
+    assert (rate.low, rate.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe (1998), table I
 
 
 def test_words_match_whole_and_stems_match_beginnings() -> None:
