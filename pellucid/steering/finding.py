@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pellucid.core.errors import InputError
+from pellucid.core.intervals import wilson
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import generation
 from pellucid.models.generation import Generator, Sampling
@@ -132,8 +133,11 @@ class Trial:
 
 
 def gentlest(trials: Sequence[Trial], share: float) -> Trial:
-    """The trial of least perplexity among those with at least a share of hits; where none has, the best."""
-    enough = [t for t in trials if t.hits >= share * t.total]
+    """The trial of least perplexity among those that surely reach a share of hits; where none does, the best.
+
+    Surely: with the lower end of the 95 % interval, since the gentlest of many is else one that was lucky.
+    """
+    enough = [t for t in trials if wilson(t.hits / t.total, t.total)[0] >= share]
     return min(enough, key=lambda t: t.perplexity) if enough else max(trials, key=lambda t: t.score)
 
 

@@ -76,14 +76,16 @@ def test_trials_are_ranked_by_hits_and_price(tiny: Model, dictionary: Dictionary
     assert all(t.total == 2 for t in found)
 
 
-def test_the_gentlest_does_enough_at_the_least_price() -> None:
+def test_the_gentlest_surely_does_enough_at_the_least_price() -> None:
+    # Lower ends of the intervals: 0.31, 0.40 and 0.72.
     candidate = finding.Candidate(3, 0.5, 0.0, 0.0)
     trials = [
         finding.Trial(candidate, s, hits, 10, price)
         for s, hits, price in ((1.0, 6, 4.0), (1.5, 7, 6.0), (2.0, 10, 9.0))
     ]
-    assert finding.gentlest(trials, 0.7).strength == 1.5
-    assert finding.gentlest(trials, 0.5).strength == 1.0
+    assert finding.gentlest(trials, 0.6).strength == 2.0
+    assert finding.gentlest(trials, 0.35).strength == 1.5
+    assert finding.gentlest(trials, 0.3).strength == 1.0
     assert finding.gentlest(trials[:2], 0.9).strength == 1.5
 
 
