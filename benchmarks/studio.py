@@ -187,7 +187,7 @@ def pin_some(page: Any, count: int) -> None:
     """Pin the strongest features of a token."""
     page.locator(".side .tk").first.click()
     for _ in range(count):
-        page.locator("#card button[aria-pressed=false]").first.click()
+        page.locator("#card li button:not(.mine)").first.click()
     page.keyboard.press("Escape")
 
 

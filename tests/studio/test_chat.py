@@ -65,7 +65,7 @@ def test_an_answer_is_seen_pinned_turned_and_proved(page: Page, address: str) ->
     card.get_by_role("button", name=re.compile("^Pin feature")).first.click()
     page.keyboard.press("Escape")
     pin = page.locator(".pin")
-    assert re.search(r"peak \d\.\d\d · on \d+\s% of \d+ tokens, usually [\d.]+\s%", pin.inner_text())
+    pin.get_by_text(re.compile(r"peak \d\.\d\d · on \d+\s% of \d+ tokens, usually [\d.]+\s%")).wait_for()
     assert page.locator(".side .tk.p0").count() > 0
     # Comparing, a slider writes the turned answer again, beside the plain one.
     page.get_by_role("checkbox", name=re.compile("Compare")).check()

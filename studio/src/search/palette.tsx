@@ -111,7 +111,7 @@ export function Palette() {
           e.preventDefault();
         }}
       />
-      <div class="found" aria-busy={busy}>
+      <div class="found" aria-busy={busy} tabIndex={0}>
         {error !== null && <Failed error={error} />}
         {error === null && hits?.length === 0 && (
           <p class="state">Nothing was found by {by}. {by === "words" ? "Try it by meaning." : by === "meaning" ? "Try it by words, or paste a text as a prompt." : ""}</p>
