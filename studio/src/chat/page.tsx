@@ -114,7 +114,7 @@ function Settings({ close }: { close: () => void }) {
       <div class="stack">
         <label>
           Length <span class="quiet">at most so many tokens</span>
-          <input type="number" min={1} max={4096} value={most} onInput={(e) => set({ most: clamp(e.currentTarget.valueAsNumber, 1, 4096, 160) })} />
+          <input type="number" min={1} max={16384} value={most} onInput={(e) => set({ most: clamp(e.currentTarget.valueAsNumber, 1, 16384, 160) })} />
         </label>
         <label>
           Temperature <span class="quiet">0 takes the likeliest token always; then what differs between two answers is the edit's doing</span>
