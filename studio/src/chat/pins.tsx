@@ -19,7 +19,7 @@ const KINDS: Record<Kind, { name: string; title: string; from: number; to: numbe
 export function Pins() {
   if (!pins.value.length)
     return (
-      <div class="none">
+      <div class="unpinned">
         <p>No feature is pinned.</p>
         <p class="quiet">Point at a word of an answer, or search with <kbd>Ctrl</kbd> <kbd>K</kbd>, and pin what you find.</p>
       </div>

@@ -61,7 +61,7 @@ export function Receipts({ receipts }: { receipts: readonly Receipt[] }) {
       )}
       {good.length > 0 && (
         <p class="quiet" title="The largest change of the activation outside the edited directions, relative to the change inside">
-          Outside of the turned features {kept < 0.005 ? "nothing changed" : `${percent(kept)} of the change`}.
+          {kept < 0.005 ? "Outside of the turned features nothing changed." : `Outside of the turned features it changed by ${percent(kept)} of that.`}
         </p>
       )}
     </section>

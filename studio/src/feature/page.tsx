@@ -13,7 +13,7 @@ import { known, said } from "../state/known";
 import { change, MOST, pin, pinned, pins, unpin } from "../state/pins";
 import { dictionary, look, served } from "../state/session";
 import { Strip } from "../tokens/strip";
-import { Tokens, tokensOf } from "../tokens/tokens";
+import { Tokens, tokensOfText } from "../tokens/tokens";
 import { named, visible } from "../tokens/visible";
 import { Effect } from "./effect";
 import { Histogram } from "./histogram";
@@ -84,7 +84,7 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
           {page && page.count > 0 && <small>mean where active {page.mean.toPrecision(2)}</small>}
         </Fact>
         {page && <Fact term="kind" title="Dead: never active. Dense: active on more than a tenth of tokens. One token: nearly always the same one.">{page.kind}</Fact>}
-        {page && <Fact term="text read" title="Tokens of the atlas's text on which it is active">{page.count.toLocaleString("en")}<small>tokens it was active on</small></Fact>}
+        {page && <Fact term="seen on" title="Tokens of the atlas's text on which it is active">{page.count.toLocaleString("en")} tokens</Fact>}
       </dl>
       <div class="columns">
         <div>
@@ -247,7 +247,7 @@ function TryText({ name, feature, maximum }: { name: string; feature: number; ma
     set("reading");
     try {
       const { tokens } = await inspect({ text }, { dictionary: name, top: 0, features: [feature] });
-      set({ tokens: tokensOf(tokens) });
+      set({ tokens: tokensOfText(tokens) });
     } catch (error) {
       set({ error });
     }

@@ -11,7 +11,7 @@ import { known, said } from "../state/known";
 import { MOST, pin, pinned, pins, unpin } from "../state/pins";
 import { dictionary, fact } from "../state/session";
 import { Strip } from "../tokens/strip";
-import { tokensOf, type Tokens } from "../tokens/tokens";
+import { type Tokens, tokensOfText } from "../tokens/tokens";
 import { Lane } from "./lane";
 import { csv, type Order, ordered, ranked } from "./ranking";
 
@@ -38,7 +38,7 @@ async function readText(): Promise<void> {
   try {
     if (text.value.length > MOST_TEXT) throw new Failure(`The text has ${text.value.length.toLocaleString("en")} characters; at most ${MOST_TEXT.toLocaleString("en")} can be read.`, 0);
     const { tokens } = await inspect({ text: text.value }, { dictionary: name, top: 40 }, signal);
-    state.value = { tokens: tokensOf(tokens), of: name };
+    state.value = { tokens: tokensOfText(tokens), of: name };
   } catch (error) {
     if (!signal.aborted) state.value = { failed: error };
   }
@@ -111,6 +111,7 @@ function Found({ tokens, dictionary: name }: { tokens: Tokens; dictionary: strin
         <Strip tokens={tokens} label="The text" />
         <p class="quiet small number">
           {tokens.length.toLocaleString("en")} tokens, {all.length.toLocaleString("en")} features active ·{" "}
+          <span title="Models use the first token as an attention sink: its activation is many times longer than others, whatever the text">the first is left out</span> ·{" "}
           <span class="scale">silent <i /> at its maximum</span>
         </p>
       </section>

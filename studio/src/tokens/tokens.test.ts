@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Seen } from "../state/known";
-import { located, Tokens } from "./tokens";
+import { located, Tokens, tokensOfText } from "./tokens";
 
 const seen = (feature: number, share: number): Seen => ({ feature, share, label: null, promotes: [] });
 
@@ -24,6 +24,11 @@ test("columns grow past what they began with", () => {
   expect(tokens.length).toBe(500);
   expect(tokens.share(499, 29)).toBeCloseTo(1);
   expect(tokens.at(499).ids.length).toBe(30);
+});
+
+test("the first token of a text is left without features", () => {
+  const tokens = tokensOfText([{ token: "a", features: [seen(1, 175)] }, { token: "b", features: [seen(1, 0.5)] }]);
+  expect([tokens.text, tokens.strongest(0), tokens.strongest(1)]).toEqual(["ab", 0, 0.5]);
 });
 
 test("messages are found between the marks of a template", () => {

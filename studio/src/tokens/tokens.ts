@@ -86,6 +86,14 @@ export function tokensOf(list: readonly { token: string; features: readonly Seen
 }
 
 /**
+ * Tokens of a text that was read by itself. The first is left without features: models use it as an attention sink,
+ * its activation is many times longer than others, and dictionaries were not trained on it.
+ */
+export function tokensOfText(list: readonly { token: string; features: readonly Seen[] }[]): Tokens {
+  return tokensOf(list.map((each, i) => (i === 0 ? { token: each.token, features: [] } : each)));
+}
+
+/**
  * Where texts stand in tokens, in order: for each the range of tokens that overlap it, or null.
  *
  * A prompt is messages between marks of a template, which may trim them; the marks belong to no text.
