@@ -83,7 +83,7 @@ def test_a_text_is_inspected_as_a_heat_map_and_exported(page: Page, address: str
         page.get_by_role("button", name="Export CSV").click()
     path = tmp_path / "features.csv"
     waiting.value.save_as(path)
-    assert path.read_text().startswith("position,token,feature,share,label\n0,")
+    assert path.read_text().startswith("position,token,feature,share,label\n1,")
     # A file is read as well.
     other = tmp_path / "text.txt"
     other.write_text("the moon")
