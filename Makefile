@@ -40,10 +40,10 @@ docs: $(READY) ## write docs/reference/cli.md from the command line's help, and 
 	$(BIN)/python tests/docs/test_docs.py
 	$(BIN)/python -m pytest tests/docs
 
-bench: $(VENV)/.bench ## run every script in benchmarks/, each beside its peers
-	@for script in benchmarks/*.py; do \
-	  if [ -e "$$script" ]; then echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
-	  else echo "There is no script in benchmarks/."; fi; \
+bench: $(VENV)/.bench ## run every script in benchmarks/, each beside its peers; SCALING_DATA=FOLDER for those of scaling/
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(filter-out %/sets.py,$(wildcard benchmarks/scaling/*.py)); do \
+	  echo "== $$script"; OMP_NUM_THREADS=1 $(BIN)/python "$$script" $(SCALING_DATA) || exit 1; \
 	done
 
 clean: ## remove .venv and the caches of the tools; demo/ and runs/ are kept

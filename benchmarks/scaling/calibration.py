@@ -12,18 +12,18 @@ split.
 from __future__ import annotations
 
 import numpy as np
-from sets import all_sets, bar, folder
+from sets import CHINCHILLA, CURVES, ISOFLOPS, KYO_TAKANO, OVERTRAINED, all_sets, bar, folder, learning_curves
 
 from pellucid.cli import printing
-from pellucid.scaling.bench import curves_of, score
-from pellucid.scaling.choice import choose
+from pellucid.scaling.bench import score
+from pellucid.scaling.choice import Choice, choose, ensemble
 from pellucid.scaling.fit import fit
-from pellucid.scaling.forecast import forecast
-from pellucid.scaling.reading import read_runs
+from pellucid.scaling.forecast import forecast, half_width, missed, targets_of
 from pellucid.scaling.runs import Runs
 from pellucid.scaling.uncertainty import bootstrap
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
+RULES = [(growth, widened) for growth in (0.0, 0.5, 1.0, 1.5) for widened in (False, True)]
 MEMBERS = ("ensemble", "chinchilla", "tied", "interaction", "kaplan")
 
 
@@ -39,15 +39,45 @@ def splits(runs: Runs) -> list[tuple[Runs, Runs]]:
     return [(runs.kept(runs.order <= c), runs.kept(runs.order > c)) for c in picked]
 
 
+def by_rules(choice: Choice, train: Runs, test: Runs) -> list[tuple[float, float]]:
+    """Coverage and median half-width of the ensemble at nominal 90 % under each rule."""
+    made = ensemble(choice).combined(targets_of(train, {k: test.values[k] for k in "NDC"}))
+    scored = missed(train, choice.at, choice.ensemble_trials())
+    beyond = np.maximum(test.order - train.order.max(), 0.0)
+    found = []
+    for growth, widened in RULES:
+        half = half_width(scored, 0.9, made.scale, beyond, growth=growth, widened=widened)
+        inside = np.abs(np.log(test.y) - made.log_values) <= half
+        found.append((float(inside.mean()), float(np.median(half))))
+    return found
+
+
+def left_out(
+    ruled: dict[str, list[list[tuple[float, float]]]],
+) -> dict[str, tuple[tuple[float, bool], float, float]]:
+    """For each set the rule chosen on the others, and what it covers here, with its half-width."""
+    told = {}
+    for name, splits_here in ruled.items():
+        others = np.array([split for other, rows in ruled.items() if other != name for split in rows])
+        covered, widths = others[..., 0].mean(axis=0), np.median(others[..., 1], axis=0)
+        fine = [i for i in range(len(RULES)) if covered[i] >= 0.9] or [int(covered.argmax())]
+        rule = min(fine, key=lambda i: widths[i])
+        here = np.array(splits_here)[:, rule]
+        told[name] = (RULES[rule], float(here[:, 0].mean()), float(np.median(here[:, 1])))
+    return told
+
+
 def main() -> None:
-    data = folder(__doc__ or "")
+    data = folder(__doc__ or "", CHINCHILLA, ISOFLOPS, KYO_TAKANO, OVERTRAINED, CURVES)
     found: dict[tuple[str, float], list[tuple[float, float, float]]] = {}
+    ruled: dict[str, list[list[tuple[float, float]]]] = {}
     count = 0
     for name, runs in all_sets(data).items():
         for train, test in splits(runs.along("C")):
             count += 1
             targets = {k: test.values[k] for k in "NDC"}
             choice = choose(train)
+            ruled.setdefault(name, []).append(by_rules(choice, train, test))
             for nominal in NOMINAL:
                 for member in MEMBERS:
                     made = forecast(train, targets, member=member, nominal=nominal, choice=choice)
@@ -86,14 +116,13 @@ def main() -> None:
         told[:, 0].mean() >= 0.85,
     )
     bar("median half-width", "≤ 2.5 %", f"{np.median(told[:, 1]):.2%}", np.median(told[:, 1]) <= 0.025)
-    path = data / "bnsl_benchmark_lang.csv"
-    curves = curves_of(
-        path,
-        lambda where: read_runs(path, metric="Loss", columns={"x": "Seen Examples"}, where=where).along("x"),
-        ["Domain", "Task", "Model"],
-        "Training",
-    )
-    row = next(r for r in score(curves).rows if r.member == "ensemble")
+    told = left_out(ruled)
+    print("coverage at nominal 90 % of each set, by the rule chosen on the others:")
+    for name, (rule, covered, half) in told.items():
+        print(f"       {name}: {covered:.0%}, half-width {half:.2%}; growth {rule[0]:g}, widened {rule[1]}")
+    splits_of = [len(ruled[name]) for name in told]
+    print(f"       mean over splits {np.average([c for _, c, _ in told.values()], weights=splits_of):.1%}")
+    row = next(r for r in score(learning_curves(data)).rows if r.member == "ensemble")
     print(
         f"the {row.curves} learning curves: {row.covered:.0%} covered at 90 %, half-width "
         f"{row.half_width:.2%}"

@@ -12,7 +12,7 @@ resamples, and shown for others.
 from __future__ import annotations
 
 import numpy as np
-from sets import bar, chinchilla, folder
+from sets import CHINCHILLA, bar, chinchilla, folder
 
 from pellucid.scaling.fit import fit
 from pellucid.scaling.uncertainty import bootstrap
@@ -25,7 +25,7 @@ OTHER_SEEDS = 8
 
 
 def main() -> None:
-    runs = chinchilla(folder(__doc__ or ""))
+    runs = chinchilla(folder(__doc__ or "", CHINCHILLA))
     law = fit(runs)
     print("sum-Huber:", dict(zip(law.form.parameters, law.parameters.tolist(), strict=True)))
     bar("objective at δ = 1e-3", f"≤ {OBJECTIVE}", f"{law.objective:.16f}", law.objective <= OBJECTIVE)

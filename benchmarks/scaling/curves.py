@@ -9,21 +9,14 @@ ensemble chooses inside the fitted part alone.
 
 from __future__ import annotations
 
-from sets import bar, folder
+from sets import CURVES, bar, folder, learning_curves
 
 from pellucid.cli import printing
-from pellucid.scaling.bench import curves_of, score
-from pellucid.scaling.reading import read_runs
+from pellucid.scaling.bench import score
 
 
 def main() -> None:
-    path = folder(__doc__ or "") / "bnsl_benchmark_lang.csv"
-    curves = curves_of(
-        path,
-        lambda where: read_runs(path, metric="Loss", columns={"x": "Seen Examples"}, where=where).along("x"),
-        ["Domain", "Task", "Model"],
-        "Training",
-    )
+    curves = learning_curves(folder(__doc__ or "", CURVES))
     with printing.progress() as progress:
         scores = score(curves, progress=progress)
     printing.table(

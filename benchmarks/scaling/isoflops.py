@@ -10,7 +10,7 @@ ensemble, which chooses inside the rest alone.
 from __future__ import annotations
 
 import numpy as np
-from sets import bar, folder, isoflops, top_levels
+from sets import ISOFLOPS, bar, folder, isoflops, top_levels
 
 from pellucid.cli import printing
 from pellucid.scaling.backtest import LAST, Member, fitted
@@ -22,7 +22,7 @@ BARS = {"llama_3__exp_loss": 0.0034, "marin": 0.015}
 
 def main() -> None:
     rows = []
-    for name, runs in isoflops(folder(__doc__ or "")).items():
+    for name, runs in isoflops(folder(__doc__ or "", ISOFLOPS)).items():
         train, test = top_levels(runs.along("C"), 2)
         members = [m for m in candidates(train) if m.form != LAST]
         errors = {

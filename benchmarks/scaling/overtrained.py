@@ -9,7 +9,7 @@ worth.
 from __future__ import annotations
 
 import numpy as np
-from sets import bar, folder
+from sets import OVERTRAINED, bar, folder
 
 from pellucid.scaling.alarms import hull
 from pellucid.scaling.fit import fit
@@ -18,7 +18,7 @@ from pellucid.scaling.reading import read_runs
 
 
 def main() -> None:
-    path = folder(__doc__ or "") / "beyond_chinchilla_47runs.csv"
+    path = folder(__doc__ or "", OVERTRAINED) / OVERTRAINED
     low = read_runs(path, where=["Tokens/Params <= 100"])
     high = read_runs(path, where=["Tokens/Params > 100"])
     law = fit(low)

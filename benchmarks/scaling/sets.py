@@ -16,15 +16,28 @@ from pathlib import Path
 
 import numpy as np
 
+from pellucid.scaling.bench import Curve, curves_of
 from pellucid.scaling.reading import read_runs, read_table
 from pellucid.scaling.runs import Runs
 
+CHINCHILLA = "chinchilla_epoch_svg.csv"
+ISOFLOPS = "isoflops_openathena.csv"
+OVERTRAINED = "beyond_chinchilla_47runs.csv"
+KYO_TAKANO = "kyo_takano_llm.csv"
+CURVES = "bnsl_benchmark_lang.csv"
 
-def folder(about: str) -> Path:
-    """The folder of data, from the command line."""
+
+def folder(about: str, *files: str) -> Path:
+    """The folder of data, from the command line; the script ends, and says so, where a file is missing."""
     parser = argparse.ArgumentParser(description=about.partition("\n")[0])
-    parser.add_argument("data", type=Path, help="the folder with the data sets; see sets.py")
-    return Path(parser.parse_args().data)
+    parser.add_argument("data", type=Path, nargs="?", help="the folder with the data sets; see sets.py")
+    data = parser.parse_args().data
+    missing = list(files) if data is None else [str(data / f) for f in files if not (data / f).is_file()]
+    if missing:
+        where = "no folder of data was named" if data is None else "there is no such file"
+        print(f"skipped: needs {', '.join(missing)}, and {where}. What they are stands in sets.py.")
+        raise SystemExit(0)
+    return Path(data)
 
 
 def bar(what: str, wanted: str, got: str, met: bool) -> None:
@@ -34,12 +47,12 @@ def bar(what: str, wanted: str, got: str, met: bool) -> None:
 
 def chinchilla(data: Path) -> Runs:
     """The 245 digitised runs less the 5 with the highest loss."""
-    return read_runs(data / "chinchilla_epoch_svg.csv", drop_highest=5)
+    return read_runs(data / CHINCHILLA, drop_highest=5)
 
 
 def isoflops(data: Path) -> dict[str, Runs]:
     """The isoFLOP sets by name, without the rows that are flagged as outliers."""
-    path = data / "isoflops_openathena.csv"
+    path = data / ISOFLOPS
     names = dict.fromkeys(row["experiment"] for row in read_table(path).rows)
     return {n: read_runs(path, where=[f"experiment == {n}", "outlier == False"]) for n in names}
 
@@ -49,9 +62,20 @@ def all_sets(data: Path) -> dict[str, Runs]:
     return {
         "chinchilla (digitised)": chinchilla(data),
         **isoflops(data),
-        "kyo-takano": read_runs(data / "kyo_takano_llm.csv"),
-        "47 runs": read_runs(data / "beyond_chinchilla_47runs.csv"),
+        "kyo-takano": read_runs(data / KYO_TAKANO),
+        "47 runs": read_runs(data / OVERTRAINED),
     }
+
+
+def learning_curves(data: Path) -> list[Curve]:
+    """The 20 learning curves with their official split."""
+    path = data / CURVES
+    return curves_of(
+        path,
+        lambda where: read_runs(path, metric="Loss", columns={"x": "Seen Examples"}, where=where),
+        ["Domain", "Task", "Model"],
+        "Training",
+    )
 
 
 def top_levels(runs: Runs, count: int) -> tuple[Runs, Runs]:

@@ -14,7 +14,7 @@ from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize
-from sets import bar, chinchilla, folder
+from sets import CHINCHILLA, bar, chinchilla, folder
 
 from pellucid.scaling.fit import fit
 from pellucid.scaling.uncertainty import bootstrap
@@ -31,7 +31,7 @@ TURNS = 30
 
 
 def main() -> None:
-    runs = chinchilla(folder(__doc__ or ""))
+    runs = chinchilla(folder(__doc__ or "", CHINCHILLA))
     log_n, log_d, log_y = (np.log(a) for a in (runs.values["N"], runs.values["D"], runs.y))
 
     def objective(p: np.ndarray) -> float:

@@ -57,10 +57,10 @@ def demo(
             _show_found(session, found)
         say("4  Turn candidates up, and keep the one that writes its concept best")
         chosen = journey.choose(session, found, progress)
-        steering = journey.turn_up(session, chosen[0], progress)
+        steering = journey.turn_up(session, chosen, progress)
     if not json:
         _show_steering(steering)
-    features = [s["feature"] for s in reading["strongest"]] + [c.trial.candidate.feature for c in chosen]
+    features = [*(s["feature"] for s in reading["strongest"]), steering["feature"]]
     features += [c.feature for candidates in found.values() for c in candidates[:3]]
     others = [int(t[0]) for top in reading["tops"] for t in top]
     data: dict[str, Any] = {

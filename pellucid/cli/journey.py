@@ -20,7 +20,7 @@ from pellucid.models.generation import Sampling
 from pellucid.steering import effects, receipts, vectors
 from pellucid.steering.concepts import CONCEPTS, NEUTRAL_PROMPTS, NEUTRAL_SENTENCES, SEARCH_PROMPTS, Concept
 from pellucid.steering.edits import EditPlan, FeatureEdit
-from pellucid.steering.finding import Candidate, Trial, by_contrast, trial
+from pellucid.steering.finding import Candidate, Trial, by_contrast, gentlest, trial
 
 TEXT = (
     "The orchestra played by the sea while the tide came in. "
@@ -33,6 +33,7 @@ _VECTOR_STRENGTHS = (0.6, 0.9, 1.3, 1.8)
 _ROUGH_PROMPTS = 3
 _FINALISTS = 2
 _FINAL_PROMPTS = 8
+_ENOUGH = 0.6  # of the answers are to be about the concept
 # bf16 rounds every number by up to 0.4 %; more change than this outside the direction is a defect.
 _KEPT = 0.05
 _SAMPLING = Sampling(max_tokens=40, temperature=0.7, top_p=0.9)
@@ -89,15 +90,17 @@ def find(session: Session, names: Sequence[str], *, count: int = 6) -> dict[str,
     }
 
 
-def choose(session: Session, found: dict[str, list[Candidate]], progress: Progress) -> list[Chosen]:
-    """The best candidate of each concept, the best concept first.
+def choose(session: Session, found: dict[str, list[Candidate]], progress: Progress) -> Chosen:
+    """The candidate that writes its concept best, at the strength that does so most gently.
 
-    Every candidate is turned up on a few prompts, then the best few of each concept on more: a handful of
-    answers is enough to drop a feature that does nothing, and too few to tell a good one from a lucky one.
+    Every candidate is turned up on a few prompts, then the best few of each concept on more, and the best of
+    all on yet more: a handful of answers is enough to drop a feature that does nothing, and too few to tell a
+    good one, or a good strength, from a lucky one.
     """
+    model, dictionary = session.model, session.dictionary
     best = []
     for number, (name, candidates) in enumerate(found.items()):
-        concept, model, dictionary = CONCEPTS[name], session.model, session.dictionary
+        concept = CONCEPTS[name]
         judges = [effects.by_words(concept.words)]
         rough = trial(
             model, dictionary, candidates, _ROUGH_STRENGTHS, SEARCH_PROMPTS[:_ROUGH_PROMPTS], judges
@@ -105,8 +108,12 @@ def choose(session: Session, found: dict[str, list[Candidate]], progress: Progre
         finalists = list(dict.fromkeys(t.candidate for t in rough))[:_FINALISTS]
         tried = trial(model, dictionary, finalists, _STRENGTHS, SEARCH_PROMPTS[:_FINAL_PROMPTS], judges)
         best.append(Chosen(concept, tried[0]))
-        progress("turn candidates up", number + 1, len(found))
-    return sorted(best, key=lambda c: -c.trial.score)
+        progress("turn candidates up", number + 1, len(found) + 1)
+    first = max(best, key=lambda c: c.trial.score)
+    judges = [effects.by_words(first.concept.words)]
+    tried = trial(model, dictionary, [first.trial.candidate], _STRENGTHS, SEARCH_PROMPTS * 2, judges)
+    progress("turn candidates up", len(found) + 1, len(found) + 1)
+    return Chosen(first.concept, gentlest(tried, _ENOUGH))
 
 
 def turn_up(session: Session, chosen: Chosen, progress: Progress) -> dict[str, Any]:

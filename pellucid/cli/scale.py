@@ -44,7 +44,8 @@ class Reading:
     """How a file of runs is read."""
 
     metric: str | None = None
-    """the column of the metric; without it, the one column that is called like a metric."""
+    """the column of the metric, or what it leaves of 1, such as "1 - accuracy"; without it, the one column
+    that is called like a metric."""
     column: Words = None
     """variables and their columns, such as N="Model Size" D=tokens; others are found by common names."""
     run: str | None = None
@@ -54,7 +55,7 @@ class Reading:
     drop_highest: int = 0
     """cut so many rows with the highest metric."""
     x: str | None = None
-    """the variable that forms of one variable are of; without it C, D, N or the only one."""
+    """the variable that forms of one variable are of; without it a column x, or C, D, N or the only one."""
 
     def read(self, path: Path, further: Sequence[str] = ()) -> Runs:
         """The runs in a file that meet the conditions and further ones."""
@@ -89,11 +90,3 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
             raise InputError(f'Expected a variable and a column, such as N="Model Size"; got {word!r}.')
         found[name.strip()] = value.strip()
     return found
-
-
-def tell_notes(runs: Runs) -> None:
-    """Print what was derived, mapped or cut."""
-    from pellucid.cli import printing
-
-    for note in runs.notes:
-        printing.note(note)

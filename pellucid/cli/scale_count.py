@@ -74,10 +74,11 @@ def _of_runs(path: Path, tied: bool, ungated: bool, json: bool) -> None:
     from pellucid.cli import printing
     from pellucid.core.errors import InputError
     from pellucid.scaling import accounting
+    from pellucid.scaling.arrays import Floats
     from pellucid.scaling.fit import fit
     from pellucid.scaling.reading import read_runs, read_table
     from pellucid.scaling.runs import Runs
-    from pellucid.scaling.surface import Floats, Surface
+    from pellucid.scaling.surface import Surface
 
     wanted = (*accounting.RUN_COLUMNS, *accounting.MORE_COLUMNS)
     runs = read_runs(path, columns={name: name for name in wanted if name in read_table(path).columns})

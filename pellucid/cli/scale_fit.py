@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from pellucid.cli.scale import AS_FOUND, Flag, Reading, tell_notes
+from pellucid.cli.scale import AS_FOUND, Flag, Reading
 
 if TYPE_CHECKING:
     from pellucid.scaling.fit import Loss
@@ -41,7 +40,7 @@ def fit(
         loss: huber, l1 or squares, of log residuals.
         delta: where the Huber loss turns from squares to absolute values.
         envelope: follow the lower envelope: a run above the law counts a tenth of one below it.
-        draws: bootstrap draws.
+        draws: bootstrap draws, at least 2.
         page: write the plots to this .html file, or to this .png file.
         reading: how the file is read.
         json: print JSON.
@@ -60,13 +59,14 @@ def fit(
     drawn = bootstrap(law, draws)
     others = beside(drawn)
     profiled = profiles(law)
+    headers, rows = _table(drawn, others, profiled)
+    notes = [*found.notes, *drawn.notes, *_disagreements(drawn, others)]
     if page is not None:
         from pellucid.scaling import page as pages
 
-        pages.write(page, pages.of_fit(drawn, profiled))
+        pages.write(page, pages.of_fit(drawn, profiled, headers=headers, rows=rows, notes=notes))
     if json:
-        return printing.as_json(_as_json(drawn, others, profiled))
-    tell_notes(found)
+        return printing.as_json({**_as_json(drawn, others, profiled), "notes": notes})
     printing.table(
         ["", ""],
         [
@@ -77,33 +77,48 @@ def fit(
             ("residuals", f"{law.scale:.2%} (robust standard deviation of log residuals)"),
         ],
     )
-    low, high = drawn.interval()
-    printing.table(
-        ["parameter", "value", "standard error", "bootstrap 95 %", "profile 95 %", *others],
-        [
-            [
-                p,
-                f"{law.parameters[i]:.6g}",
-                f"{drawn.standard_errors[i]:.3g}",
-                f"{low[i]:.4g} to {high[i]:.4g}",
-                str(profiled[i]),
-                *(f"{b.fit.parameters[i]:.6g}" for b in others.values()),
-            ]
-            for i, p in enumerate(law.form.parameters)
-        ],
-    )
-    for key, other in others.items():
-        if other.disagrees:
-            printing.note(
-                f"{key} disagrees with {law.loss} by {abs(other.apart).max():.1f} standard errors: a few "
-                "runs decide "
-                "the law. Look for outliers."
-            )
+    printing.table(headers, rows)
+    for note in notes:
+        printing.note(note)
     return None
 
 
+def _table(
+    drawn: Draws, others: Mapping[Loss, Beside], profiled: Sequence[Profile]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Headers and rows: a parameter a row, with its intervals and what other losses make of it."""
+    law, errors = drawn.fit, drawn.standard_errors
+    low, high = drawn.interval()
+    rows = tuple(
+        (
+            name,
+            f"{law.parameters[i]:.6g}",
+            f"{errors[i]:.3g}",
+            f"{low[i]:.4g} to {high[i]:.4g}",
+            str(profiled[i]),
+            *(f"{other.fit.parameters[i]:.6g}" for other in others.values()),
+        )
+        for i, name in enumerate(law.form.parameters)
+    )
+    return ("parameter", "value", "standard error", "bootstrap 95%", "profile 95%", *others), rows
+
+
+def _disagreements(drawn: Draws, others: Mapping[Loss, Beside]) -> list[str]:
+    """A sentence for each loss whose law lies elsewhere."""
+    found = []
+    for loss, other in others.items():
+        if other.disagrees:
+            which = int(abs(other.apart).argmax())
+            found.append(
+                f"{loss} disagrees with {drawn.fit.loss}: {drawn.fit.form.parameters[which]} lies "
+                f"{abs(other.apart[which]):.2g} standard errors away. A few runs decide the law; look for "
+                "outliers."
+            )
+    return found
+
+
 def _as_json(drawn: Draws, others: Mapping[Loss, Beside], profiled: Sequence[Profile]) -> dict[str, Any]:
-    """What `--json` prints; a number that is not finite is null."""
+    """What `--json` prints, less the notes."""
     law, names = drawn.fit, drawn.fit.form.parameters
     low, high = drawn.interval()
     return {
@@ -119,24 +134,19 @@ def _as_json(drawn: Draws, others: Mapping[Loss, Beside], profiled: Sequence[Pro
         "residual_scale": law.scale,
         "parameters": {
             name: {
-                "value": _finite(law.parameters[i]),
-                "standard_error": _finite(drawn.standard_errors[i]),
-                "bootstrap_95": [_finite(low[i]), _finite(high[i])],
+                "value": float(law.parameters[i]),
+                "standard_error": float(drawn.standard_errors[i]),
+                "bootstrap_95": [float(low[i]), float(high[i])],
                 "profile_95": [profiled[i].low, profiled[i].high],
             }
             for i, name in enumerate(names)
         },
         "beside": {
             loss: {
-                "parameters": {n: _finite(v) for n, v in zip(names, other.fit.parameters, strict=True)},
-                "standard_errors_apart": {n: _finite(v) for n, v in zip(names, other.apart, strict=True)},
+                "parameters": {n: float(v) for n, v in zip(names, other.fit.parameters, strict=True)},
+                "standard_errors_apart": {n: float(v) for n, v in zip(names, other.apart, strict=True)},
                 "disagrees": other.disagrees,
             }
             for loss, other in others.items()
         },
-        "notes": list(law.runs.notes),
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

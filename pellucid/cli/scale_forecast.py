@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from pellucid.cli.scale import AS_FOUND, Flag, Reading, Words, pairs, tell_notes
+from pellucid.cli.scale import AS_FOUND, Flag, Reading, Words, pairs
 
 if TYPE_CHECKING:
     from pellucid.scaling.choice import Choice
@@ -62,10 +62,15 @@ def forecast(
     made = make(found, aims, member=form, nominal=nominal, choice=chosen)
     last = make(found, aims, member=LAST, nominal=nominal, choice=chosen)
     fired = hull(found, made.targets)
+    headers, rows = _table(made, last, outcomes)
+    notes = [*found.notes, *made.notes, *_told(made, last, outcomes)]
+    told = [*notes, *(f"{alarm.kind}: {alarm.message}" for alarm in fired)]
     if page is not None:
         from pellucid.scaling import page as pages
 
-        pages.write(page, pages.of_forecast(found, made, chosen, outcomes))
+        pages.write(
+            page, pages.of_forecast(found, made, chosen, outcomes, headers=headers, rows=rows, notes=told)
+        )
     if json:
         return printing.as_json(
             {
@@ -73,35 +78,29 @@ def forecast(
                 "last_value": float(last.values[0]),
                 "ranking": [] if chosen is None else _ranking_json(chosen),
                 "alarms": [{"kind": a.kind, "message": a.message} for a in fired],
-                "notes": [*found.notes, *made.notes],
+                "notes": notes,
             }
         )
-    tell_notes(found)
-    _show_forecast(made, last, outcomes)
+    printing.table(headers, rows)
     if chosen is not None:
         _show_ranking(chosen)
-    for note in made.notes:
+    for note in told:
         printing.note(note)
-    for alarm in fired:
-        printing.note(f"{alarm.kind}: {alarm.message}")
     return None
 
 
 def aims_of(
     runs: Runs, words: Sequence[str], targets: Path | None, reading: Reading
-) -> tuple[dict[str, list[float]], Any]:
+) -> tuple[dict[str, list[float]], list[float] | None]:
     """Targets' variables, from words or a file, and their outcomes where the file has the metric."""
     from pellucid.core.errors import InputError
-    from pellucid.scaling.reading import parse_number, read_runs, read_table, read_targets
+    from pellucid.core.numbers import parse_number
+    from pellucid.scaling.reading import read_targets
 
     if words and targets is not None:
         raise InputError("Give targets by --at or by --targets, not by both.")
     if targets is not None:
-        columns = pairs(reading.column or ())
-        if runs.metric not in read_table(targets).columns:
-            return read_targets(targets, columns=columns), None
-        fresh = read_runs(targets, metric=runs.metric, columns=columns)
-        return {k: list(v) for k, v in fresh.values.items() if k in runs.values and k != "x"}, fresh.y
+        return read_targets(targets, runs, columns=pairs(reading.column or ()))
     found: dict[str, list[float]] = {}
     for word in words:
         aim = pairs(word.replace(" ", ",").split(","))
@@ -127,39 +126,45 @@ def _choice(runs: Runs, members: Sequence[Any]) -> Choice | None:
         return None
 
 
-def _show_forecast(made: Forecast, last: Forecast, outcomes: Any) -> None:
-    from pellucid.cli import printing
+def _table(
+    made: Forecast, last: Forecast, outcomes: Sequence[float] | None
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Headers and rows: a target a row, with its interval, the last value and the outcome, if it is known."""
+    from pellucid.core.numbers import short_amount, short_figure
+    from pellucid.scaling.forms import PLAIN
 
-    names = [k for k in made.targets if k not in ("x", "epochs")]
+    names = [k for k in made.targets if k != "epochs" or "U" not in made.targets]
     rows = []
     for i, value in enumerate(made.values):
-        interval = (
-            "none" if made.low is None or made.high is None else f"{made.low[i]:.4f} to {made.high[i]:.4f}"
-        )
-        row = [*(f"{made.targets[k][i]:.3g}" for k in names), f"{value:.4f}", interval]
-        row += [f"{last.values[i]:.4f}", f"{made.distance[i]:.2f}"]
+        row = [
+            *(f"{made.targets[k][i]:g}" if k in PLAIN else short_amount(made.targets[k][i]) for k in names),
+            short_figure(value),
+            "none"
+            if made.low is None or made.high is None
+            else f"{short_figure(made.low[i])} to {short_figure(made.high[i])}",
+            short_figure(last.values[i]),
+            f"{made.distance[i]:.2f}",
+        ]
         if outcomes is not None:
-            row += [f"{outcomes[i]:.4f}", f"{100 * (value / outcomes[i] - 1):+.2f} %"]
-        rows.append(row)
-    beside = ["outcome", "off by"] if outcomes is not None else []
-    printing.table(
-        [
-            *names,
-            f"forecast ({made.member})",
-            f"{made.nominal:.0%} interval",
-            "last value",
-            "decades beyond",
-            *beside,
-        ],
-        rows,
-    )
-    if outcomes is not None and made.low is not None:
-        printing.note(
-            f"{made.covers(outcomes).mean():.0%} of {len(outcomes)} outcomes are covered; mean error "
-            f"{abs(made.values / outcomes - 1).mean():.2%}, of the last value "
-            f"{abs(last.values / outcomes - 1).mean():.2%}."
+            row += [short_figure(outcomes[i]), f"{value / outcomes[i] - 1:+.2%}"]
+        rows.append(tuple(row))
+    headers = [*names, f"forecast ({made.member})", f"{100 * made.nominal:g}% interval", "last value"]
+    headers.append("years beyond" if made.by in PLAIN else "decades beyond")
+    return (*headers, *(["outcome", "off by"] if outcomes is not None else [])), tuple(rows)
+
+
+def _told(made: Forecast, last: Forecast, outcomes: Sequence[float] | None) -> list[str]:
+    """How it was calibrated, and how it came out where outcomes are known."""
+    import numpy as np
+
+    found = [] if made.low is None else [f"Interval from {made.origins} backtests inside the data."]
+    if outcomes is not None:
+        ours, theirs = (np.abs(f.values / np.asarray(outcomes) - 1).mean() for f in (made, last))
+        covered = "" if made.low is None else f"{made.covers(outcomes).mean():.0%} of them covered; "
+        found.append(
+            f"{len(outcomes)} outcomes, {covered}mean error {ours:.2%}, of the last value {theirs:.2%}."
         )
-    printing.note(f"Interval from {made.origins} backtests inside the data.")
+    return found
 
 
 def _show_ranking(choice: Choice) -> None:
@@ -176,7 +181,7 @@ def _show_ranking(choice: Choice) -> None:
     )  # fmt: skip
 
 
-def _forecast_json(made: Forecast, outcomes: Any) -> dict[str, Any]:
+def _forecast_json(made: Forecast, outcomes: Sequence[float] | None) -> dict[str, Any]:
     return {
         "member": made.member,
         "nominal": made.nominal,

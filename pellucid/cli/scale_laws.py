@@ -10,6 +10,8 @@ from pellucid.cli.scale import Flag
 
 app = App(name="laws", help_format="plaintext")
 
+_HANDS = {"first": "first hand", "second": "second hand", "memory": "from memory"}
+
 
 @app.default
 def laws(
@@ -44,9 +46,10 @@ def laws(
                     "counts": law.counts,
                     "source": law.source,
                     "read": law.read,
+                    "hand": law.hand,
                     "note": law.note,
                     "can_plan": law.can_plan,
-                    "status": claims.status(checked[law.name]),
+                    "status": claims.status(law, checked[law.name]),
                     "claims": [
                         {
                             "what": o.claim.what,
@@ -66,18 +69,25 @@ def laws(
             found = checked[law.name]
             agreeing = f"{sum(o.agrees for o in found)} of {len(found)}" if found else "–"
             rows.append(
-                [law.name, "yes" if law.can_plan else "no", claims.status(found), agreeing, law.source]
+                [
+                    law.name,
+                    "yes" if law.can_plan else "no",
+                    claims.status(law, found),
+                    agreeing,
+                    _HANDS[law.hand],
+                    law.source,
+                ]
             )
-        return printing.table(["law", "plans", "status", "figures", "source"], rows)
+        return printing.table(["law", "plans", "status", "figures", "parameters", "source"], rows)
     law = chosen[0]
     facts = {
         "form": law.form,
         **{key: f"{value:.8g}" for key, value in law.parameters.items()},
         "counts": law.counts,
         "source": law.source,
-        "read from": law.read,
+        "read from": f"{law.read} ({_HANDS[law.hand]})",
         "note": law.note or "–",
-        "status": claims.status(checked[law.name]),
+        "status": claims.status(law, checked[law.name]),
     }
     printing.table(["", ""], list(facts.items()), title=law.name)
     if checked[law.name]:

@@ -13,11 +13,12 @@ from cyclopts import Parameter
 from pellucid.cli.scale import Reading
 
 if TYPE_CHECKING:
+    from pellucid.scaling.arrays import Floats
     from pellucid.scaling.hardware import Accelerator
     from pellucid.scaling.planning import Demand
     from pellucid.scaling.pricing import Tariff
     from pellucid.scaling.runs import Runs
-    from pellucid.scaling.surface import Estimate, Floats, Law
+    from pellucid.scaling.surface import Estimate, Law
 
 _STALE_DAYS = 90
 
@@ -32,7 +33,7 @@ class Source:
     form: Literal["chinchilla", "tied"] = "chinchilla"
     """the form that is fitted to runs; tied where they cannot tell two exponents apart."""
     draws: int = 1000
-    """bootstrap draws, from which all intervals come."""
+    """bootstrap draws, at least 2, from which all intervals come."""
 
     def read(self, path: Path | None, reading: Reading) -> tuple[Law, Runs | None]:
         """The law these options stand for, and the runs it was fitted to, if it was."""

@@ -83,8 +83,11 @@ def plan(
     from pellucid.scaling import plans
     from pellucid.scaling.repetition import Repetition
 
-    if dollars is not None and flops is not None:
-        raise InputError("Expected a budget in --dollars or in --flops, not both.")
+    given = [f"--{n}" for n, v in (("loss", loss), ("dollars", dollars), ("flops", flops)) if v is not None]
+    if len(given) != 1:
+        raise InputError(
+            f"Expected one of --loss, --dollars and --flops; got {' and '.join(given) or 'none'}."
+        )
     unit = least if loss is not None else "flops" if flops is not None else "dollars"
     goal = plans.Goal(loss, amount(dollars if flops is None else flops), unit)
     tariff, demand = chips.tariff(), served.demand()
@@ -126,7 +129,7 @@ def plan(
             "price_dates": found.dates,
             "notes": notes,
         }
-        return printing.as_json(_without_infinities(value))
+        return printing.as_json(value)
     printing.table(headers, rows, title=f"Plan by {found.law.name}")
     for note in notes:
         printing.note(note)
@@ -281,12 +284,7 @@ def _told(found: Comparison) -> list[str]:
     return [
         f"With the same FLOPs the planned model reaches {found.supervised_loss:.4f} by training on text, "
         f"{found.distilled_loss:.4f} by distilling from a teacher at {found.teacher_loss:.4f}: {verdict} "
-        "(Busbridge et al. 2025, fitted on C4: compare the two with one another, not with the loss above; "
-        "the coefficients were not checked against the paper)."
+        "(Busbridge et al. 2025, fitted on C4: compare the two with one another, not with the loss above. "
+        "The coefficients of distillation were typed from memory and not verified: do not decide by this "
+        "alone)."
     ]
-
-
-def _without_infinities(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_infinities(each) for key, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

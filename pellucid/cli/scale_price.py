@@ -13,10 +13,10 @@ from pellucid.cli.scale import AS_FOUND, Flag, Reading
 from pellucid.cli.scale_options import CHIPS, SERVED, SOURCE, Chips, Served, Source
 
 if TYPE_CHECKING:
+    from pellucid.scaling.arrays import Floats
     from pellucid.scaling.planning import Demand
     from pellucid.scaling.plans import Plan
     from pellucid.scaling.pricing import Gain, Price, PricePoint, Tariff
-    from pellucid.scaling.surface import Floats
     from pellucid.scaling.trends import Trend
 
 app = App(name="price", help_format="plaintext")
@@ -83,7 +83,9 @@ def price(
         from pellucid.scaling import page as pages
         from pellucid.scaling.plan_page import of_plan
 
-        pages.write(page, of_plan(found, tariff, demand, nominal=nominal, notes=tuple(notes)))
+        headers, rows = _table(found, prices, nominal)
+        told = of_plan(found, tariff, demand, nominal=nominal, headers=headers, rows=rows, notes=tuple(notes))
+        pages.write(page, told)
     if json:
         return printing.as_json(
             {
@@ -151,6 +153,35 @@ _LABELS = {
 }
 
 
+def _table(
+    found: Plan, prices: dict[Any, Price], nominal: float
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Headers and rows: the parts of the price of the plan and of the model that is cheapest to train."""
+    from pellucid.cli.scale_options import shown
+
+    planned, plain = (found.option(name) for name in ("planned", "training only"))
+    rows = [("parameters", *_cells(planned.N, nominal, dollars=False), shown(float(plain.N[0])))]
+    for key, label in _LABELS.items():
+        one, other = (_parts(prices[name])[key] for name in ("planned", "training only"))
+        rows.append((label, *_cells(one, nominal), shown(float(other[0]), dollars=True)))
+    return ("dollars", "planned", *_over(found, nominal), "training only"), tuple(rows)
+
+
+def _over(found: Plan, nominal: float) -> list[str]:
+    """The header of a column of intervals, where the law has draws to make them from."""
+    return [] if found.law.draws is None else [f"{nominal:.0%} of draws"]
+
+
+def _cells(values: Floats, nominal: float, *, dollars: bool = True) -> list[str]:
+    """A figure, and its interval where it has draws."""
+    from pellucid.cli.scale_options import interval, shown
+    from pellucid.scaling.surface import estimate
+
+    told = estimate(values, nominal=nominal)
+    drawn = [interval(told, dollars=dollars)] if len(values) > 1 else []
+    return [shown(told.value, dollars=dollars), *drawn]
+
+
 def _print(
     found: Plan,
     prices: dict[Any, Price],
@@ -163,23 +194,10 @@ def _print(
     from pellucid.cli.scale_options import interval, shown
     from pellucid.scaling.surface import estimate
 
-    drawn = found.law.draws is not None
-
-    def cells(values: Floats, *, dollars: bool = True) -> list[str]:
-        told = estimate(values, nominal=nominal)
-        return [shown(told.value, dollars=dollars), *([interval(told, dollars=dollars)] if drawn else [])]
-
-    over = [f"{nominal:.0%} of draws"] if drawn else []
-    planned, plain = (found.option(name) for name in ("planned", "training only"))
-    rows = [["parameters", *cells(planned.N, dollars=False), shown(float(plain.N[0]))]]
-    for key, label in _LABELS.items():
-        one, other = (_parts(prices[name])[key] for name in ("planned", "training only"))
-        rows.append([label, *cells(one), shown(float(other[0]), dollars=True)])
-    dates = " to ".join(dict.fromkeys((found.dates[0], found.dates[-1])))
+    over = _over(found, nominal)
+    headers, rows = _table(found, prices, nominal)
     printing.table(
-        ["dollars", "planned", *over, "training only"],
-        rows,
-        title=f"Prices for a loss of {found.goal.loss:g}, at chip prices of {dates}",
+        headers, rows, title=f"Prices for a loss of {found.goal.loss:g}, at chip prices of {found.days}"
     )
     told = estimate(volume, nominal=nominal)
     told_range = f" ({interval(told)})" if told.low is not None else ""
@@ -194,7 +212,7 @@ def _print(
             [
                 shown(p.tokens),
                 shown(float(p.N[0])),
-                *cells(p.planned),
+                *_cells(p.planned, nominal),
                 shown(float(p.training_only[0]), dollars=True),
             ]
             for p in curve[::2]
@@ -203,7 +221,7 @@ def _print(
     )
     printing.table(
         ["more tokens on the same chips", "worth", *over, "with a new plan", *over],
-        [[f"{g.gain:.0%}", *cells(g.as_planned), *cells(g.replanned)] for g in gains],
+        [[f"{g.gain:.0%}", *_cells(g.as_planned, nominal), *_cells(g.replanned, nominal)] for g in gains],
         title="What efficiency in serving is worth over the model's life",
     )
 
@@ -227,7 +245,7 @@ def _told(found: Trend, tariff: Tariff) -> list[str]:
     now = found.carried(quote.dollars_per_hour, quote.date, today)
     return [
         f"The price of a chip at a vendor changed by {factor - 1:+.1%} a year ({low - 1:+.1%} to "
-        f"{high - 1:+.1%}, 90 %) over {found.points:,} quotes of {found.groups:,} pairs of chip and vendor, "
-        f"{found.first} to {found.last}. Carried on, the ${quote.dollars_per_hour:.2f} of {quote.date} would "
-        f"be ${now[0]:.2f} (${now[1]:.2f} to ${now[2]:.2f}) today."
+        f"{high - 1:+.1%}, 90% interval) over {found.points:,} quotes of {found.groups:,} pairs of chip and "
+        f"vendor, {found.first} to {found.last}. Carried on, the ${quote.dollars_per_hour:.2f} of "
+        f"{quote.date} would be ${now[0]:.2f} (${now[1]:.2f} to ${now[2]:.2f}) today."
     ]

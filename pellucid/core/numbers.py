@@ -32,13 +32,33 @@ def parse_amount(text: str | float) -> float:
     Raises:
         InputError: when it is not one.
     """
-    match = re.fullmatch(r"(\d[\d_,]*(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+)([kKmMbBgGtT]?)", str(text).strip())
-    if match:
-        number = float(match[1].replace("_", "").replace(",", ""))
-        value = number * _UNITS[match[2].lower()]
-        if 0 < value < math.inf:
-            return value
+    value = parse_number(str(text).replace("_", ""))
+    if value is not None and 0 < value < math.inf:
+        return value
     raise InputError(f"Expected an amount above 0 such as 70B, 1.4T or 5.76e23; got {text!r}.")
+
+
+def parse_number(text: str) -> float | None:
+    """Read any number: 1.5e9, 1,500, -2, 1.5B; None where the text is none.
+
+    A comma stands between groups of three digits and nowhere else, so that 1,5 is no number.
+    """
+    match = re.fullmatch(
+        r"([+-]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtT]?)", text.strip()
+    )
+    if match is None or not any(c.isdigit() for c in match[1]):
+        return None
+    try:
+        return float(match[1].replace(",", "")) * _UNITS[match[2].lower()]
+    except ValueError:
+        return None
+
+
+def short_figure(value: float) -> str:
+    """Write a figure to compare with its like: to four decimals, or to five digits where those say little."""
+    if value == 0 or 0.1 <= abs(value) < 1e5:
+        return f"{value:.4f}"
+    return f"{value:.5g}".replace("e+", "e") if math.isfinite(value) else "–"
 
 
 def short_amount(value: float) -> str:

@@ -24,7 +24,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pellucid.core.errors import InputError, UnknownNameError
-from pellucid.scaling.surface import Floats, Surface
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.surface import Surface
 
 Convention = Literal["all", "active", "no_embedding", "with_head"]
 Attention = Literal["causal", "full"]
@@ -88,7 +89,7 @@ class Transformer:
         missing = [name for name in RUN_COLUMNS if name not in values]
         if missing:
             raise InputError(
-                f"To count a run it needs {', '.join(RUN_COLUMNS)}; there is no {', '.join(missing)}."
+                f"To count a run it needs {', '.join(RUN_COLUMNS)}; missing: {', '.join(missing)}."
             )
         told = {name: values[name] for name in (*RUN_COLUMNS, *MORE_COLUMNS) if name in values}
         whole = {name: int(value) if float(value).is_integer() else value for name, value in told.items()}

@@ -15,10 +15,12 @@ from statistics import NormalDist
 
 import numpy as np
 
+from pellucid.core.numbers import short_amount
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.choice import Choice
 from pellucid.scaling.fit import Fit
 from pellucid.scaling.forecast import Forecast
-from pellucid.scaling.forms import Floats
+from pellucid.scaling.forms import PLAIN
 from pellucid.scaling.profiles import Profile
 from pellucid.scaling.runs import Runs
 
@@ -44,37 +46,33 @@ def hull(runs: Runs, targets: Mapping[str, Floats], *, reach: float = 0.0) -> li
     Args:
         runs: what was fitted.
         targets: values [m] of the targets' variables.
-        reach: how many decades beyond the runs N, D and C may go; tokens per parameter and epochs may not.
+        reach: how many decades beyond the runs N, D, C and what orders the runs may go (years, if a year
+            does); others, tokens per parameter and epochs among them, may not.
     """
     found = []
     sides = {
         name: (values, np.asarray(targets[name], float))
-        for name, values in runs.values.items()
+        for name, values in runs.own.items()
         if name in targets
     }
     if "N" in sides and "D" in sides:
         sides["tokens per parameter"] = tuple(d / n for d, n in zip(sides["D"], sides["N"], strict=True))
     for name, (inside, outside) in sides.items():
-        if name in ("year", "x"):
-            continue
-        low, high = np.log10(inside.min()), np.log10(inside.max())
-        at = np.log10(outside)
-        allowed = reach if name in ("N", "D", "C") else 0.0
-        over, under = at - high, low - at
-        for beyond, side, worst in ((over, "above", high), (under, "below", low)):
-            if beyond.max() > allowed + _OVER:
+        plain = name in PLAIN
+        told, unit = (lambda x: f"{x:.1f}", "years") if plain else (short_amount, "decades")
+        ran, asked = (inside, outside) if plain else (np.log10(inside), np.log10(outside))
+        allowed = reach if name in ("N", "D", "C", runs.ordered_by) else 0.0
+        over, under = asked - ran.max(), ran.min() - asked
+        for beyond, side, end in ((over, "above", inside.max()), (under, "below", inside.min())):
+            outs = int((beyond > allowed + _OVER).sum())
+            if outs:
                 which = int(np.argmax(beyond))
                 found.append(
                     Alarm(
                         "hull",
-                        f"{name} of target {which + 1} is {10 ** at[which]:.3g}, {beyond[which]:.2f} "
-                        f"decades {side} "
-                        f"the runs' {10**worst:.3g}"
-                        + (
-                            f" ({(beyond > allowed + _OVER).sum()} of {len(at)} targets)."
-                            if len(at) > 1
-                            else "."
-                        ),
+                        f"{name} of target {which + 1} is {told(outside[which])}, {beyond[which]:.2f} {unit} "
+                        f"{side} the runs' {told(end)}"
+                        + (f" ({outs} of {len(outside)} targets)." if len(outside) > 1 else "."),
                     )
                 )
     return found
@@ -90,13 +88,12 @@ def drift(made: Forecast, y: Floats, order: Floats) -> list[Alarm]:
     if not len(pairs):
         return []
     first, second = by[pairs[0]], by[pairs[0] + 1]
-    off = [f"{100 * (y[i] / made.values[i] - 1):+.2f} %" for i in (first, second)]
+    off = [f"{y[i] / made.values[i] - 1:+.2%}" for i in (first, second)]
     return [
         Alarm(
             "drift",
             f"New runs {first + 1} and {second + 1} are both outside their {made.nominal:.0%} interval "
-            f"({off[0]} and "
-            f"{off[1]} from the forecast); {int(out.sum())} of {len(out)} new runs are outside.",
+            f"({off[0]} and {off[1]} from the forecast); {int(out.sum())} of {len(out)} new runs are.",
         )
     ]
 
@@ -116,8 +113,8 @@ def broken(choice: Choice, fits: Mapping[str, Fit]) -> list[Alarm]:
                 Alarm(
                     "break",
                     f"{best.member} forecasts best: error {best.error:.2%} against {plain[0].error:.2%} of "
-                    f"{plain[0].member}. The trend breaks near x = {place:.3g}, where the exponent "
-                    "changes by "
+                    f"{plain[0].member}. The trend breaks near {made.runs.x_is or 'x'} = "
+                    f"{short_amount(place)}, where the exponent changes by "
                     f"{parameters['c' + name[1:]]:+.2f}; {(x > place).sum()} runs lie beyond.",
                 )
             ]
@@ -134,8 +131,7 @@ def unidentified(profiles: Sequence[Profile], constant: str | None) -> list[Alar
                 Alarm(
                     "identity",
                     f"{profile.name} is unbounded {' and '.join(sides)}: the data cannot tell "
-                    f"{profile.value:.4g} from "
-                    "any value there.",
+                    f"{profile.value:.4g} from any value there.",
                 )
             )
     return found
@@ -196,12 +192,12 @@ def flat(runs: Runs) -> list[Alarm]:
             poor.append(valley)
     if len(found) < 2 or len(poor) * 2 < len(found):
         return []
-    told = ", ".join(f"{v.compute:.1e}" for v in poor[:6])
+    told = ", ".join(short_amount(v.compute) for v in poor[:6]) + (", …" if len(poor) > 6 else "")
     return [
         Alarm(
             "flat",
             f"At {len(poor)} of {len(found)} levels of compute ({told}) the optimum is uncertain by more "
-            "than a factor "
-            "of 2 or lies outside the sizes that were tried. The loss may be forecast well all the same.",
+            "than a factor of 2 or lies outside the sizes that were tried. The loss may be forecast well all "
+            "the same.",
         )
     ]

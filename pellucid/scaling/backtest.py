@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.fit import Fit, Loss, fit
-from pellucid.scaling.forms import Floats, form_named
+from pellucid.scaling.forms import form_named
 from pellucid.scaling.runs import Runs
 
 ORIGINS = 8
 _FIRST = 0.35  # no origin has less than this share of the runs before it
 _LEVEL, _OF_RANGE = 0.02, 0.01  # runs closer than so many decades, or such a share of all, are of one level
+_WIDEST = 5  # times that: a level is no wider, so that a dense curve has levels too
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def fitted(member: Member, runs: Runs) -> Forecaster:
     Raises:
         InputError: when its form cannot be fitted to these runs (`fit.fit`).
     """
-    top = runs.order >= runs.order.max() - _level(runs.order)
+    top = runs.order >= runs.order.max() - _near(runs.order)
     last = float(np.log(runs.y[top]).mean())
     if member.form == LAST:
         return Forecaster(member, None, last)
@@ -111,8 +113,8 @@ def _two_steps(runs: Runs) -> bool:
 def origins(runs: Runs, count: int = ORIGINS) -> list[Origin]:
     """Up to `count` origins, spread over the later part of the order; none where there are too few levels."""
     order = runs.order
-    levels = np.unique(order)
-    cuts = levels[:-1][np.diff(levels) > _level(order)]
+    level = levels(order)
+    cuts = np.array([order[level == i].max() for i in range(level.max())])
     before = np.array([(order <= cut).sum() for cut in cuts])
     cuts = cuts[(before >= _FIRST * len(runs)) & (before >= 4)]
     if not len(cuts):
@@ -121,8 +123,20 @@ def origins(runs: Runs, count: int = ORIGINS) -> list[Origin]:
     return [Origin(order <= cut, order[order > cut] - cut) for cut in cuts[picked]]
 
 
-def _level(order: Floats) -> float:
-    """How far apart runs of one level are at most."""
+def levels(order: Floats) -> NDArray[np.int64]:
+    """Which level each run is of, [n], from 0: runs of nearly one compute, from one gap to the next."""
+    values, where = np.unique(order, return_inverse=True)
+    near = _near(order)
+    found, first = np.zeros(len(values), np.int64), 0
+    for i in range(1, len(values)):
+        if values[i] - values[i - 1] > near or values[i] - values[first] > _WIDEST * near:
+            first = i
+        found[i] = found[i - 1] + (first == i)
+    return found[where]
+
+
+def _near(order: Floats) -> float:
+    """How far from its neighbour a run of the same level is at most."""
     return min(_LEVEL, _OF_RANGE * float(np.ptp(order)))
 
 
@@ -137,15 +151,12 @@ class Trial:
 
 
 def tried(member: Member, runs: Runs, at: list[Origin]) -> list[Trial | None]:
-    """A member's forecasts from origins; None where its form cannot be fitted, or has no run to spare."""
+    """A member's forecasts from origins; None where its form cannot be fitted."""
     found: list[Trial | None] = []
     for origin in at:
         try:
             made = fitted(member, runs.kept(origin.train))
         except InputError:
-            found.append(None)
-            continue
-        if made.fit is not None and made.fit.runs.trainings <= len(made.fit.theta):
             found.append(None)
             continue
         later = runs.kept(~origin.train)

@@ -17,10 +17,10 @@ import numpy as np
 
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.core.progress import Progress, silent
-from pellucid.scaling.backtest import Member, fitted
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.backtest import Member, fitted, levels
 from pellucid.scaling.choice import ENSEMBLE, candidates, choose
 from pellucid.scaling.forecast import forecast
-from pellucid.scaling.forms import Floats
 from pellucid.scaling.reading import read_table
 from pellucid.scaling.runs import Runs
 
@@ -103,14 +103,14 @@ def held_out(runs: Runs, share: float) -> tuple[Runs, Runs]:
     Raises:
         InputError: when that leaves nothing on one side.
     """
-    levels = np.unique(runs.order)
-    count = max(1, round(share * len(levels)))
-    if not 0 < share < 1 or count >= len(levels):
+    level = levels(runs.order)
+    number = int(level.max()) + 1
+    count = max(1, round(share * number))
+    if not 0 < share < 1 or count >= number:
         raise InputError(
-            f"Cannot hold out {share:.0%} of {len(levels)} levels. Give a share between 0 and 1, or more "
-            "runs."
+            f"Cannot hold out {share:.0%} of {number} levels. Give a share between 0 and 1, or more runs."
         )
-    rows = runs.order < levels[-count]
+    rows = level < number - count
     return runs.kept(rows), runs.kept(~rows)
 
 
@@ -140,10 +140,8 @@ def score(
                 continue
             errors.setdefault(str(member), []).append(float(np.sqrt(np.mean((made - truth) ** 2))))
         if choice is not None:
-            values = {k: v for k, v in curve.test.values.items() if k in curve.train.values and k != "x"}
-            told = forecast(
-                curve.train, values or {"x": curve.test.values["x"]}, nominal=nominal, choice=choice
-            )
+            values = {k: v for k, v in curve.test.own.items() if k in curve.train.own}
+            told = forecast(curve.train, values, nominal=nominal, choice=choice)
             errors.setdefault(ENSEMBLE, []).append(
                 float(np.sqrt(np.mean((np.log(told.values) - truth) ** 2)))
             )

@@ -17,6 +17,7 @@ from pellucid.scaling.fit import fit
 from pellucid.scaling.forecast import forecast, targets_of
 from pellucid.scaling.profiles import profiles
 from pellucid.scaling.runs import Runs
+from pellucid.scaling.uncertainty import ONE_TRAINING
 
 NOMINAL = 0.95
 # Beside laws of parameters and tokens, a break along compute is looked for too.
@@ -62,8 +63,13 @@ def check(
         InputError: when the form cannot be fitted, or targets or new runs lack a variable.
     """
     law = fit(runs, form or default_form(runs))
-    fired = alarms.unidentified(profiles(law), law.form.constant)
-    looked, notes = ["identity"], list(runs.notes)
+    fired: list[Alarm] = []
+    looked, notes = [], list(runs.notes)
+    if runs.trainings > 1:
+        looked.append("identity")
+        fired += alarms.unidentified(profiles(law), law.form.constant)
+    else:
+        notes.append(f"Not looked for: identity. {ONE_TRAINING}")
     if targets:
         looked.append("hull")
         fired += alarms.hull(runs, targets_of(runs, targets).values, reach=reach)
@@ -75,10 +81,13 @@ def check(
         choice = choose(runs, [*members, *(m for m in _BREAKS if m not in members)])
     except InputError as error:
         return Checked(tuple(fired), tuple(looked), (*notes, f"Not looked for: break, drift. {error}"))
-    looked.append("break")
-    best = fitted(choice.best, runs).fit
-    if best is not None:
-        fired += alarms.broken(choice, {str(choice.best): best})
+    if any(r.member.form.startswith("broken") for r in choice.ranked):
+        looked.append("break")
+        best = fitted(choice.best, runs).fit
+        if best is not None:
+            fired += alarms.broken(choice, {str(choice.best): best})
+    else:
+        notes.append("Not looked for: break. There are too few runs to backtest a form that breaks.")
     if new is not None:
         looked.append("drift")
         fired += _drift(runs, new, form, nominal, choice)
@@ -86,6 +95,6 @@ def check(
 
 
 def _drift(runs: Runs, new: Runs, form: str | None, nominal: float, choice: Choice) -> list[Alarm]:
-    shared = {name: column for name, column in new.values.items() if name in runs.values and name != "x"}
-    made = forecast(runs, shared or new.values, member=form or ENSEMBLE, nominal=nominal, choice=choice)
+    shared = {name: column for name, column in new.own.items() if name in runs.own}
+    made = forecast(runs, shared, member=form or ENSEMBLE, nominal=nominal, choice=choice)
     return alarms.drift(made, new.y, new.order_by(runs.ordered_by))

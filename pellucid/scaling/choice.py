@@ -14,14 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.backtest import LAST, Forecaster, Member, Origin, Trial, fitted, origins, tried
-from pellucid.scaling.fit import Loss
-from pellucid.scaling.forms import Floats, form_named
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.backtest import LAST, Forecaster, Member, Origin, Trial, fitted, levels, origins, tried
+from pellucid.scaling.fit import Loss, rises
+from pellucid.scaling.forms import form_named
 from pellucid.scaling.runs import Runs
 
 ENSEMBLE = "ensemble"
 _OF_TWO = ("chinchilla", "tied", "interaction", "kaplan")
 _OF_ONE = ("power", "power_constant", "m4", "broken_1", "broken_2", "broken_3")
+_RISING = ("power", "hyperparameter")  # of runs with parameters and tokens, where the metric rises
 _SPECIAL = ("repeated", "width_depth", "sigmoid", "trend")
 _LOSSES: tuple[Loss, ...] = ("huber", "squares")
 _TINY = 1e-12
@@ -53,6 +55,16 @@ class Choice:
     """Members that could not take part, and why."""
 
     @property
+    def told_left_out(self) -> list[str]:
+        """A sentence for each reason, with all members that are left out for it."""
+        found: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            found.setdefault(why, []).append(name)
+        return [
+            f"Left out: {', '.join(sorted(names))}. {why[0].upper()}{why[1:]}" for why, names in found.items()
+        ]
+
+    @property
     def best(self) -> Member:
         """The member with the lowest error."""
         return self.ranked[0].member
@@ -60,7 +72,9 @@ class Choice:
     def among(self, variables: Collection[str]) -> Choice:
         """The same without members that need a variable of a target beyond these; which, is in `left_out`."""
         missing = {r.member: sorted(r.member.needs(self.runs) - set(variables)) for r in self.ranked}
-        left_out = {str(m): f"targets have no {', '.join(names)}" for m, names in missing.items() if names}
+        left_out = {
+            str(m): f"targets have no {' and no '.join(names)}." for m, names in missing.items() if names
+        }
         ranked = tuple(r for r in self.ranked if not missing[r.member])
         return replace(self, ranked=ranked, left_out={**self.left_out, **left_out})
 
@@ -105,8 +119,14 @@ class Choice:
 
 
 def combined(log_values: Sequence[Floats], scales: Sequence[float], weights: Sequence[float]) -> Trial:
-    """The weighted median of forecasts [members][m], and the weighted geometric mean of scales above zero."""
+    """The weighted median of forecasts [members][m], and the weighted geometric mean of scales above zero.
+
+    A member with a forecast that is no number counts only where all have one.
+    """
     rows, shares = np.stack(log_values), np.asarray(weights, float)
+    sound = np.isfinite(rows).all(axis=1)
+    if sound.any():
+        rows, shares, scales = rows[sound], shares[sound], np.asarray(scales)[sound].tolist()
     order = np.argsort(rows, axis=0, kind="stable")
     reached = np.cumsum(shares[order], axis=0) / shares.sum()
     middle = (reached < 0.5 - 1e-12).sum(axis=0)
@@ -117,14 +137,14 @@ def combined(log_values: Sequence[Floats], scales: Sequence[float], weights: Seq
 
 
 def candidates(runs: Runs) -> list[Member]:
-    """The members that the variables allow, each form robustly and by least squares, and `last`."""
+    """The members that variables and metric allow, each form robustly and by least squares, and `last`."""
 
     def varies(name: str) -> bool:
         return name in runs.values and bool(np.ptp(runs.values[name]) > 0)
 
     forms = [n for n in _SPECIAL if all(varies(v) for v in form_named(n).variables)]
     if varies("N") and varies("D"):
-        forms += [*_OF_TWO, "power_constant"]
+        forms += _RISING if rises(runs.y, runs.order) else (*_OF_TWO, "power_constant")
     elif not forms:
         forms += _OF_ONE
     members = [Member(form, loss) for form in forms for loss in _LOSSES]
@@ -149,8 +169,8 @@ def choose(runs: Runs, members: Sequence[Member] | None = None) -> Choice:
     at = origins(runs)
     if not at:
         raise InputError(
-            f"{len(runs)} runs at {len(np.unique(runs.order))} levels are too few to hold any out: backtests "
-            "need at least 5 runs at two levels. Give more runs, or fit a form without ranking it."
+            f"{len(runs)} runs at {levels(runs.order).max() + 1} levels of {runs.ordered_by} are too few to "
+            "hold any out: backtests need at least 5 runs, 4 of them before the last level. Give more runs."
         )
     trials = {member: tried(member, runs, at) for member in members}
     choice = Choice(runs, tuple(at), (), trials, {})
@@ -159,7 +179,7 @@ def choose(runs: Runs, members: Sequence[Member] | None = None) -> Choice:
         errors = choice.errors(member)
         fine = np.isfinite(errors)
         if fine.sum() * 2 < len(at):
-            left_out[str(member)] = f"could forecast from {fine.sum()} of {len(at)} origins: too few runs"
+            left_out[str(member)] = _why_not(member, runs, int(fine.sum()), len(at))
             continue
         biases = [
             float(np.mean(t.log_values - np.log(runs.y[~o.train])))
@@ -169,6 +189,15 @@ def choose(runs: Runs, members: Sequence[Member] | None = None) -> Choice:
         ranked.append(Ranked(member, float(errors[fine].mean()), int(fine.sum()), float(np.mean(biases))))
     ranked.sort(key=lambda r: r.error)
     return Choice(runs, tuple(at), tuple(ranked), trials, left_out)
+
+
+def _why_not(member: Member, runs: Runs, fine: int, count: int) -> str:
+    """Why a member forecasts from too few origins."""
+    try:
+        fitted(member, runs)
+    except InputError as error:
+        return str(error)
+    return f"too few runs: forecast from {fine} of {count} origins."
 
 
 @dataclass(frozen=True)

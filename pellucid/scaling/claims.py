@@ -3,7 +3,8 @@
 A claim is a figure that its source prints, with the digits it prints, and the computation by this engine that
 should give it. A statement without a figure counts 1 where it holds. Most follow from the parameters; with
 the runs at hand, which are not shipped, those are fitted again. A law is `reproduced` when all its claims
-are, `differs` when one is not, and `nothing to compute` when it has none.
+are, `differs` when one is not, and `nothing to compute` when it has none; one whose parameters were typed
+from memory stays `unverified` though its claims agree.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pellucid.scaling.reading import read_runs
 REFITTED = {"besiroglu_2024": "chinchilla_epoch_svg.csv"}
 """Laws whose runs are public, and the file that holds them (Epoch AI, analyzing-chinchilla)."""
 
-Status = Literal["reproduced", "differs", "nothing to compute"]
+Status = Literal["reproduced", "differs", "nothing to compute", "unverified"]
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,13 @@ def _refitted(path: Path) -> list[Outcome]:
     ]
 
 
-def status(outcomes: list[Outcome]) -> Status:
+def status(law: registry.PublishedLaw, outcomes: list[Outcome]) -> Status:
     """What the outcomes of a law's claims come to."""
     if not outcomes:
         return "nothing to compute"
-    return "reproduced" if all(outcome.agrees for outcome in outcomes) else "differs"
+    if not all(outcome.agrees for outcome in outcomes):
+        return "differs"
+    return "unverified" if law.hand == "memory" else "reproduced"
 
 
 def _exponent(name: str) -> float:

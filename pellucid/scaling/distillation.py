@@ -9,8 +9,10 @@ fitted on C4; N counts parameters without embeddings. A token of distillation co
 the teacher's forward pass, 6·N_S + 2·N_T FLOPs (their section 5), and the teacher's own training, 6·N_T·D_T,
 shared among its students.
 
-The coefficients below were typed from memory of the paper's appendix and not compared with it, so the claims
-of its abstract are computed from them in `claims`; pass your own fit where you have one.
+The six supervised coefficients were compared with public code that fits the paper's runs, and agree. The nine
+of distillation were typed from memory of the paper's appendix, which could not be had: whatever is printed
+from them says so. What the abstract claims follows from them (`claims`), which proves no digit. Pass your own
+fit where you have one.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.core.errors import InputError
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.planning import SERVING_FLOPS, TRAINING_FLOPS
-from pellucid.scaling.surface import Floats
 
 
 @dataclass(frozen=True)

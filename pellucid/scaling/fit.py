@@ -17,7 +17,8 @@ import numpy as np
 
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.scaling import solver
-from pellucid.scaling.forms import Floats, Form, form_named
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.forms import Form, form_named
 from pellucid.scaling.runs import Runs
 
 Loss = Literal["huber", "l1", "squares"]
@@ -27,6 +28,9 @@ _L1 = tuple(10.0 ** -np.arange(3, 9.1, 0.5))
 _POLISHED = 4  # starts that are polished to the end, the best after projection
 _HEAT, _HEAT_STEPS = 48, 12  # where the sum is rugged: so many are polished by so many steps first
 _STEPS = 150
+_PLACE = 0.01  # runs that differ by less than about a per cent are at one place
+_AT_BOUND = 1e-6
+_RISES = 0.5
 LEAN = 0.1  # of the lower envelope: a run above the law counts a tenth of one below
 
 
@@ -56,6 +60,16 @@ class Fit:
     def naturals(self, theta: Floats) -> Floats:
         """Natural parameters [S, P] of centred ones [S, P]."""
         return naturals(self.form, theta, self.centre, self.log_centre)
+
+    @property
+    def at_bounds(self) -> tuple[str, ...]:
+        """Shape parameters at an end of where they are searched: their terms say nothing of the data."""
+        shape = self.theta[len(self.form.coefficients) :]
+        return tuple(
+            s.name
+            for s, value in zip(self.form.shapes, shape, strict=True)
+            if value - s.low < _AT_BOUND or s.high - value < _AT_BOUND
+        )
 
     @cached_property
     def residuals(self) -> Floats:
@@ -97,7 +111,8 @@ def fit(
 
     Raises:
         InputError: when there are no more distinct runs than parameters, a variable the form needs is missing
-            or never changes, or delta or lean is out of range.
+            or never changes, the metric never changes or rises where the form can only fall, or delta or lean
+            is out of range.
     """
     form = form_named(form) if isinstance(form, str) else form
     if not (delta > 0 and 0 < lean <= 1):
@@ -125,12 +140,12 @@ def loss_named(name: str) -> Loss:
 
 
 def check_enough(form: Form, runs: Runs, v: Floats) -> None:
-    """Refuse what no fit can answer: too few distinct runs, or a variable that never changes.
+    """Refuse what no fit can answer: too few distinct runs, what never changes, a metric that rises.
 
     Raises:
         InputError: in these cases.
     """
-    count, places = len(form.parameters), np.unique(v, axis=1).shape[1]
+    count, places = len(form.parameters), np.unique(np.round(v / _PLACE), axis=1).shape[1]
     if len(runs) <= count or places < count:
         raise InputError(
             f"The form {form.name!r} has {count} parameters ({', '.join(form.parameters)}); there are "
@@ -142,6 +157,29 @@ def check_enough(form: Form, runs: Runs, v: Floats) -> None:
                 f"{name!r} is {runs.values[name][0]:g} in every run: the form {form.name!r} cannot be told. "
                 "Give runs that differ in it, or a form without it."
             )
+    log_y = np.log(runs.y)
+    if np.ptp(log_y) < 1e-9:
+        raise InputError(
+            f"{runs.metric!r} is {runs.y[0]:g} in every run: there is nothing to fit. Is it the right column?"
+        )
+    if not form.rises and rises(log_y, v.sum(axis=0)):
+        raise InputError(
+            f"{runs.metric!r} rises with {' and '.join(form.variables)}, and the form {form.name!r} can only "
+            f"fall. Give a metric that falls, such as '1 - {runs.metric}' of a share, or a form that rises."
+        )
+
+
+def rises(y: Floats, with_: Floats) -> bool:
+    """Whether a metric [n] grows with a size [n]: their ranks correlate by more than a half."""
+    if np.ptp(y) == 0 or np.ptp(with_) == 0:
+        return False
+    return bool(np.corrcoef(_ranks(y), _ranks(with_))[0, 1] > _RISES)
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks [n]; equal values share the middle of theirs."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - counts / 2)[where])
 
 
 def search(
@@ -159,10 +197,7 @@ def search(
     Shapes to start from are ranked by projection, and the best are polished.
     """
     delta = np.inf if loss == "squares" else delta
-    shape = form.starts(v)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        theta = np.concatenate([solver.project(form, shape, v, log_y, weights[0]), shape], axis=1)
-        sums = solver.sums_of(form, theta, v, log_y, weights, delta, lean)
+    theta, sums = begun(form, v, log_y, weights, delta=delta, lean=lean)
     if form.rugged:
         theta = theta[np.argsort(sums, kind="stable")[:_HEAT]]
         theta, sums = solver.polish(
@@ -176,6 +211,16 @@ def search(
         sums = sums / small
     best = int(np.argmin(sums))
     return theta[best], float(sums[best])
+
+
+def begun(
+    form: Form, v: Floats, log_y: Floats, weights: Floats, *, delta: float, lean: float = 1.0
+) -> tuple[Floats, Floats]:
+    """The parameters [S, P] at which a search on centred data begins, and their sums [S]."""
+    shape = form.starts(v)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        theta = np.concatenate([solver.project(form, shape, v, log_y, weights[0]), shape], axis=1)
+        return theta, solver.sums_of(form, theta, v, log_y, weights, delta, lean)
 
 
 def naturals(form: Form, theta: Floats, centre: Floats, log_centre: float) -> Floats:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from pellucid.core.errors import InputError, UnknownNameError
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.fit import fit
 from pellucid.scaling.runs import Runs
-from pellucid.scaling.surface import Floats, Law
+from pellucid.scaling.surface import Law
 from pellucid.scaling.uncertainty import bootstrap
 
 FORMS = ("chinchilla", "tied")
@@ -34,7 +35,8 @@ def law_of(runs: Runs, form: str = "chinchilla", *, draws: int = DRAWS, name: st
     if form not in FORMS:
         raise UnknownNameError("form to plan with", form, FORMS)
     fitted = fit(runs, form)
-    rows = _rows(np.concatenate([fitted.parameters[None], bootstrap(fitted, draws).draws]))
+    drawn = bootstrap(fitted, draws)
+    rows = _rows(np.concatenate([fitted.parameters[None], drawn.draws]))
     sound = np.isfinite(rows).all(1) & (rows[:, 0] >= 0) & (rows[:, 1:] > 0).all(1)
     kept = rows[1:][sound[1:]]
     if not sound[0] or len(kept) < draws / 2:
@@ -46,7 +48,7 @@ def law_of(runs: Runs, form: str = "chinchilla", *, draws: int = DRAWS, name: st
     E, A, B, alpha, beta = rows[0].tolist()
     left = draws - len(kept)
     notes = (f"{left:,} of {draws:,} draws had a term at zero and are left out.",) if left else ()
-    return Law(name, (E, A, B, alpha, beta), kept, fitted.scale, (*runs.notes, *notes))
+    return Law(name, (E, A, B, alpha, beta), kept, fitted.scale, (*runs.notes, *drawn.notes, *notes))
 
 
 def _rows(natural: Floats) -> Floats:

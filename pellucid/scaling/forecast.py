@@ -23,9 +23,10 @@ from statistics import NormalDist
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.backtest import LAST, Member, Trial, fitted
+from pellucid.scaling.arrays import Floats, check_share
+from pellucid.scaling.backtest import LAST, Member, Origin, Trial, fitted
 from pellucid.scaling.choice import ENSEMBLE, Choice, choose, ensemble
-from pellucid.scaling.forms import Floats, form_named
+from pellucid.scaling.forms import form_named
 from pellucid.scaling.runs import Runs
 
 NOMINAL = 0.9
@@ -45,7 +46,9 @@ class Forecast:
     nominal: float
     """The share of targets the interval is meant to cover."""
     distance: Floats
-    """Decades beyond the largest run, [m]; 0 within the data."""
+    """How far beyond the largest run, [m], in decades (years, where runs are ordered by year); 0 within."""
+    by: str
+    """The variable that orders the runs, along which that is."""
     origins: int
     """How many backtests calibrated it."""
     targets: Mapping[str, Floats]
@@ -63,8 +66,15 @@ def targets_of(runs: Runs, values: Mapping[str, Sequence[float] | Floats]) -> Ru
     """Targets as runs without an outcome: variables are derived as for runs, and `x` is what it is for them.
 
     Raises:
-        InputError: when values are not finite and above zero, or lack a variable the runs are ordered by.
+        InputError: when values are not finite and above zero, are of a variable the runs lack, or are none
+            of the one that orders them.
     """
+    strange = [name for name in values if name not in runs.own]
+    if strange:
+        raise InputError(
+            f"The runs have no {', '.join(map(repr, strange))}, so nothing can be said of it; they have "
+            f"{', '.join(runs.own)}. Leave it out of the targets."
+        )
     count = max(np.size(v) for v in values.values()) if values else 0
     spread = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.items()}
     keyed = [f"target {i + 1}" for i in range(count)]
@@ -97,16 +107,17 @@ def forecast(
         choice: members ranked on these runs, where they have been ranked already.
 
     Raises:
-        InputError: when the form cannot be fitted, targets lack a variable, or nominal is not between 0 and
-            1.
+        InputError: when the form cannot be fitted, targets lack a variable or have one that the runs lack, or
+            nominal is not between 0 and 1.
     """
-    if not 0 < nominal < 1:
-        raise InputError(f"nominal must lie between 0 and 1; got {nominal!r}.")
+    check_share(nominal)
     targets = targets_of(runs, values)
     notes: list[str] = []
     if member == ENSEMBLE:
         choice = (choice or choose(runs)).among(targets.values)
-        notes = [f"{name} is left out: {why}." for name, why in choice.left_out.items()]
+        notes = choice.told_left_out
+        if choice.best.form == LAST:
+            notes.append("No form forecast better than repeating the last value: there is no trend to go by.")
         made = ensemble(choice).combined(targets)
         trials, at = choice.ensemble_trials(), list(choice.at)
     else:
@@ -121,19 +132,18 @@ def forecast(
         except InputError:
             trials, at = [], []
     distance = np.maximum(targets.order_by(runs.ordered_by) - runs.order.max(), 0.0)
-    scored = [
-        (
-            np.abs(t.log_values - np.log(runs.y[~o.train])),
-            t.scale,
-            o.distance,
-            int(runs.kept(~o.train).trainings),
-        )
-        for t, o in zip(trials, at, strict=True)
-        if t is not None
-    ]
+    scored = missed(runs, at, trials)
     half = half_width(scored, nominal, made.scale, distance)
     if half is None:
         notes.append("Too few runs to backtest: there is no calibrated interval.")
+    elif len(scored) < len(at):
+        notes.append(f"It could be backtested from {len(scored)} of {len(at)} origins.")
+    held_out = 0 if half is None else runs.kept(~at[0].train).trainings
+    if half is not None and held_out < nominal / (1 - nominal):
+        notes.append(
+            f"The interval rests on {held_out} held-out trainings: even the worst miss of so few covers "
+            f"{held_out / (held_out + 1):.0%} at best. Do not take it for {nominal:.4g}."
+        )
     centre = made.log_values
     return Forecast(
         str(member),
@@ -142,31 +152,68 @@ def forecast(
         None if half is None else np.exp(centre + half),
         nominal,
         distance,
+        runs.ordered_by,
         len(scored),
-        {k: v for k, v in targets.values.items() if k != "x"},
+        targets.own,
         tuple(notes),
     )
 
 
+@dataclass(frozen=True)
+class Missed:
+    """By how much forecasts from one origin missed the later runs."""
+
+    errors: Floats
+    """Absolute log errors of the later rows, [m]."""
+    distance: Floats
+    """How far beyond the origin each lies, [m]."""
+    scale: float
+    """Of the fit that forecast; 0 where it has none."""
+    trainings: int
+    """How many trainings the later rows belong to."""
+
+
+def missed(runs: Runs, at: Sequence[Origin], trials: Sequence[Trial | None]) -> list[Missed]:
+    """What was missed from each origin from which there was a forecast."""
+    return [
+        Missed(
+            np.abs(trial.log_values - np.log(runs.y[~origin.train])),
+            origin.distance,
+            trial.scale,
+            runs.kept(~origin.train).trainings,
+        )
+        for origin, trial in zip(at, trials, strict=True)
+        if trial is not None
+    ]
+
+
 def half_width(
-    scored: Sequence[tuple[Floats, float, Floats, int]], nominal: float, scale: float, distance: Floats
+    scored: Sequence[Missed],
+    nominal: float,
+    scale: float,
+    distance: Floats,
+    *,
+    growth: float = 1.0,
+    widened: bool = True,
 ) -> Floats | None:
     """Half-widths in logs [m] of targets at distances [m], or None where nothing was scored.
 
     Args:
-        scored: for each origin the absolute log errors, the scale of the fit, the distances, and how many
-            trainings the later rows belong to.
+        scored: what was missed from each origin.
         nominal: the share to be covered.
         scale: the scale of the fit that forecasts; 0 where it has none, and errors then count as they are.
         distance: of the targets.
+        growth: the power of 1 + distance by which widths grow.
+        widened: whether Student's t stands for the few origins.
     """
     if not scored:
         return None
-    scores = np.concatenate([e / ((s or 1.0) * (1 + d)) for e, s, d, _ in scored])
-    count = sum(trainings for *_, trainings in scored)
+    scores = np.concatenate([m.errors / ((m.scale or 1.0) * (1 + m.distance) ** growth) for m in scored])
+    count = sum(m.trainings for m in scored)
     q = float(np.quantile(scores, min(1.0, nominal * (1 + 1 / count))))
-    wide = student(0.5 + nominal / 2, len(scored)) / NormalDist().inv_cdf(0.5 + nominal / 2)
-    return np.asarray(wide * q * (scale or 1.0) * (1 + distance))
+    normal = NormalDist().inv_cdf(0.5 + nominal / 2)
+    wide = student(0.5 + nominal / 2, len(scored)) / normal if widened else 1.0
+    return np.asarray(wide * q * (scale or 1.0) * (1 + distance) ** growth)
 
 
 def student(share: float, freedom: int) -> float:

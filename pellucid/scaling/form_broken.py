@@ -14,7 +14,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from pellucid.scaling.forms import Floats, Form, Shape
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.forms import Form, Shape
 
 
 class _Broken(Form):
@@ -26,6 +27,7 @@ class _Broken(Form):
     variables = ("x",)
     coefficients = ("a", "b")
     rugged = True
+    rises = True
     constant = "a"
 
     def log_basis(self, shape: Floats, v: Floats) -> Floats:

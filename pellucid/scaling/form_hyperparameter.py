@@ -20,6 +20,7 @@ class Hyperparameter(Powers):
     source = "Li et al. 2025, arXiv 2503.04715, section 4"
     variables = ("N", "D")
     coefficients = ("c",)
+    rises = True
     shapes = (Shape("a", -5.0, 5.0), Shape("b", -5.0, 5.0))
     matrix = -np.array([[[1, 0]], [[0, 1]]], float)
     grid = (_EXPONENTS, _EXPONENTS)

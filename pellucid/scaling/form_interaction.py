@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.scaling.forms import Floats, Powers, Shape
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.forms import Powers, Shape
 
 
 class Interaction(Powers):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.scaling.forms import Floats, Form, Shape, crossed
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.forms import Form, Shape, crossed
 
 
 class M4(Form):

@@ -20,6 +20,7 @@ class Power(Powers):
     source = "Hestness et al. 2017, arXiv 1712.00409, section 2"
     variables = ("x",)
     coefficients = ("A",)
+    rises = True
     shapes = (Shape("alpha", -5.0, 5.0),)
     matrix = np.array([[[1]]], float)
     grid = (tuple(np.linspace(-1.5, 1.5, 31).tolist()),)

@@ -1,4 +1,4 @@
-"""Accuracy against loss: a sigmoid between a floor and a ceiling, the second of two steps (`two_steps.py`).
+"""Accuracy against loss: a sigmoid between a floor and a ceiling, the second of two steps (`backtest.py`).
 
 Sources: Bhagia et al. 2024, "Establishing task scaling laws via compute-efficient model ladders", arXiv
 2412.04403, section 3.2; Dubey et al. 2024, "The Llama 3 herd of models", arXiv 2407.21783, section 3.2.1.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.scaling.forms import Floats, Form, Shape, crossed
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.forms import Form, Shape, crossed
 
 
 class Sigmoid(Form):

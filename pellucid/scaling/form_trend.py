@@ -18,6 +18,7 @@ class Trend(Powers):
     source = "Cottier et al. 2024, arXiv 2405.21015, section 3"
     variables = ("year",)
     coefficients = ("c",)
+    rises = True
     shapes = (Shape("g", -10.0, 10.0),)
     matrix = -np.array([[[1]]], float)
     grid = (tuple(np.linspace(-3, 3, 41).tolist()),)

@@ -22,11 +22,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError, UnknownNameError
-
-Floats = NDArray[np.float64]
+from pellucid.scaling.arrays import Floats
 
 PLAIN = {"year": 2020.0}
 """Variables that enter as they are, each less its origin; all others enter by their log."""
@@ -56,6 +54,8 @@ class Form(ABC):
     shapes: ClassVar[tuple[Shape, ...]]
     rugged: ClassVar[bool] = False
     """Whether the sum has many local minima, so that more starts have to be followed."""
+    rises: ClassVar[bool] = False
+    """Whether a law of it may rise where its variables do; others only fall."""
     constant: ClassVar[str | None] = None
     """The coefficient that remains where all others have gone, if there is one."""
 

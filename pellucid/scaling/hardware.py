@@ -2,8 +2,9 @@
 
 Peaks are dense: what a data sheet prints "with sparsity" is halved, since no training or serving counted here
 multiplies by stored zeros. Quotes are on demand, in dollars for one chip and hour; those of 2025 are from
-archived price lists as collected by Epoch AI (training-cost-trends), those of 2026 second hand from price
-lists read on 2026-10-05. A price is stale on the day it is printed: pass your own. The module knows no model.
+archived price lists as collected by Epoch AI (training-cost-trends), those of 2026 from price lists as
+transcribed in the public repository that each names. A price is stale on the day it is printed: pass your
+own. The module knows no model.
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ def _above_zero(what: str, value: float) -> None:
 
 _RUNPOD = "RunPod price list, web.archive.org 20250303172225"
 _LAMBDA_2025 = "Lambda price list, web.archive.org 20250228210058"
-_LAMBDA_2026 = "Lambda price list of 2026-10-05, second hand"
+_LAMBDA_2026 = "Lambda price list, machines of 8, transcribed in api-evangelist/lambda-labs"
+_HYPERSTACK = "Hyperstack price list, transcribed in api-evangelist/nexgen-cloud"
 _GOOGLE_TPU = "Google Cloud TPU price list, web.archive.org 20250303142536"
 _AWS_MID = "AWS EC2 on-demand price list, web.archive.org 20250317144823"
 _AWS_EARLY = "AWS EC2 on-demand price list, web.archive.org 20250302190228"
@@ -178,7 +180,7 @@ ACCELERATORS = {
             700.0,
             "NVIDIA H100 data sheet (1,979 and 3,958 with sparsity) and architecture paper",
             (
-                Quote(3.99, "2026-10-05", _LAMBDA_2026),
+                Quote(3.99, "2026-09-20", _LAMBDA_2026),
                 Quote(2.99, "2025-03-03", _RUNPOD),
                 Quote(3.29, "2025-02-28", _LAMBDA_2025),
                 Quote(11.06, "2025-03-17", "Google Cloud price list, web.archive.org 20250317151647"),
@@ -192,7 +194,11 @@ ACCELERATORS = {
             2.0e12,
             350.0,
             "NVIDIA H100 PCIe data sheet (1,513 and 3,026 with sparsity)",
-            (Quote(2.39, "2025-03-03", _RUNPOD), Quote(2.49, "2025-02-28", _LAMBDA_2025)),
+            (
+                Quote(2.89, "2026-11-09", "RunPod price list, transcribed in datareceipts/data-receipts"),
+                Quote(2.39, "2025-03-03", _RUNPOD),
+                Quote(2.49, "2025-02-28", _LAMBDA_2025),
+            ),
         ),
         Accelerator(
             "h200-sxm",
@@ -201,16 +207,19 @@ ACCELERATORS = {
             4.8e12,
             700.0,
             "NVIDIA H200 data sheet (1,979 and 3,958 with sparsity)",
-            (Quote(10.60, "2025-03-17", _AWS_MID),),
+            (
+                Quote(3.99, "2026-08-26", _HYPERSTACK),
+                Quote(10.60, "2025-03-17", _AWS_MID),
+            ),
         ),
         Accelerator(
             "b200-sxm",
-            {"bf16": 2250e12, "fp16": 2250e12, "fp8": 4500e12, "fp4": 9000e12},
+            {"bf16": 2250e12, "fp16": 2250e12, "fp8": 4500e12, "int8": 4500e12, "fp4": 9000e12},
             180e9,
-            8.0e12,
+            7.7e12,
             1000.0,
             "NVIDIA HGX B200 data sheet (4,500, 9,000 and 18,000 with sparsity)",
-            (Quote(6.69, "2026-10-05", _LAMBDA_2026),),
+            (Quote(6.69, "2026-09-20", _LAMBDA_2026),),
         ),
         Accelerator(
             "a100-80",
@@ -220,6 +229,7 @@ ACCELERATORS = {
             400.0,
             "NVIDIA A100 data sheet (80 GB SXM)",
             (
+                Quote(2.79, "2026-09-20", _LAMBDA_2026),
                 Quote(1.89, "2025-03-03", _RUNPOD),
                 Quote(3.67, "2025-03-02", "Microsoft Azure price list, web.archive.org 20250302193547"),
                 Quote(5.12, "2025-03-02", _AWS_EARLY),
@@ -232,7 +242,11 @@ ACCELERATORS = {
             1.555e12,
             400.0,
             "NVIDIA A100 data sheet (40 GB SXM)",
-            (Quote(1.29, "2025-02-28", _LAMBDA_2025), Quote(4.10, "2025-03-02", _AWS_EARLY)),
+            (
+                Quote(1.99, "2026-09-20", _LAMBDA_2026),
+                Quote(1.29, "2025-02-28", _LAMBDA_2025),
+                Quote(4.10, "2025-03-02", _AWS_EARLY),
+            ),
         ),
         Accelerator(
             "l40s",
@@ -263,9 +277,9 @@ ACCELERATORS = {
         Accelerator(
             "tpu-v4",
             {"bf16": 275e12, "int8": 275e12},
-            32e9,
-            1.228e12,
-            None,
+            32 * 2**30,
+            1.2e12,
+            192.0,
             "Google Cloud TPU v4 documentation",
             (Quote(3.22, "2025-03-03", _GOOGLE_TPU),),
         ),

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.core.errors import InputError
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.planning import TRAINING_FLOPS
-from pellucid.scaling.surface import Floats, Surface
+from pellucid.scaling.surface import Surface
 
 LEAST = 0.05
 """The share of a forecast's variance that a run should remove to be worth the trouble."""
@@ -164,7 +165,8 @@ def best_per_flop(proposals: Sequence[Proposal], *, least: float = LEAST) -> Pro
     if not worth:
         most = max((p.shrinkage for p in proposals), default=0.0)
         raise InputError(
-            f"No proposed run shrinks the variance by {100 * least:.1f} %; the most is {100 * most:.1f} %."
+            f"No proposed run shrinks the variance by {least:.1%}; the most is {most:.1%}. Allow a larger "
+            "budget, or ask for less."
         )
     return max(worth, key=lambda p: p.per_flop)
 

@@ -14,27 +14,33 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from pellucid.core import files
 from pellucid.core.errors import InputError, MissingDependencyError
+from pellucid.core.numbers import short_amount
 from pellucid.scaling.alarms import valleys
+from pellucid.scaling.arrays import between
+from pellucid.scaling.backtest import LAST, Member, fitted
 from pellucid.scaling.choice import ENSEMBLE, Choice
 from pellucid.scaling.fit import Fit
 from pellucid.scaling.forecast import Forecast, forecast
-from pellucid.scaling.forms import PLAIN, Floats
+from pellucid.scaling.forms import PLAIN
 from pellucid.scaling.profiles import Profile
 from pellucid.scaling.runs import Runs
 from pellucid.scaling.uncertainty import Draws
 
 INK, LINE, BAND, POINT, NEW = "#2b2b2b", "#c9680f", "#f2ac52", "#7d8a99", "#1f5fa8"
+QUIET = "#8a8a8a"  # of lines that something is held against
 _STYLE = {
-    "font.size": 10.0, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9a9a9a",
+    "font.size": 10.0, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": QUIET,
     "axes.labelcolor": INK, "text.color": INK, "xtick.color": "#5a5a5a", "ytick.color": "#5a5a5a",
     "axes.titlesize": 11.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 10.0,
-    "legend.frameon": False, "figure.facecolor": "white", "svg.hashsalt": "pellucid", "svg.fonttype": "none",
+    "legend.edgecolor": "none", "legend.framealpha": 0.85, "figure.facecolor": "white",
+    "svg.hashsalt": "pellucid", "svg.fonttype": "none",
 }  # fmt: skip
 
 
@@ -116,20 +122,27 @@ def _html(page: Page, drawings: Sequence[str]) -> str:
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in page.rows
         )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<div class='table'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     notes = "".join(f"<li>{html.escape(n)}</li>" for n in page.notes)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(page.title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; max-width: 1180px; margin: 2rem auto; padding: 0
-1rem; }} h1 {{ font-size: 1.5rem; margin: 0; }} .sub {{ color: #5a5a5a; margin: .2rem 0 1.2rem; }}
-.panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)); gap:
-1.2rem; }} figure {{ margin: 0; border: 1px solid #e4e0d8; border-radius: 8px; padding: .8rem; min-width: 0;
-}} figure svg {{ width: 100%; height: auto; }} figcaption {{ color: #5a5a5a; font-size: .88rem; }}
-table {{ border-collapse: collapse; margin: 1.2rem 0; }} th {{ color: #5a5a5a; font-weight: 500; text-align:
-left; }} th, td {{ padding: .25rem 1.1rem .25rem 0; border-bottom: 1px solid #eee; font-variant-numeric:
-tabular-nums; }} ul {{ color: #5a5a5a; font-size: .88rem; padding-left: 1.1rem; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: {INK}; background: #fff;
+  max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-size: 1.5rem; margin: 0; }}
+.sub {{ color: #5a5a5a; margin: .2rem 0 1.2rem; }}
+.panels {{ display: grid; gap: 1.2rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }}
+figure {{ margin: 0; border: 1px solid #e4e0d8; border-radius: 8px; padding: .8rem; min-width: 0; }}
+figure svg {{ width: 100%; height: auto; }}
+figcaption, ul {{ color: #5a5a5a; font-size: .88rem; }}
+.table {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; margin: 1.2rem 0; }}
+th {{ color: #5a5a5a; font-weight: 500; text-align: left; }}
+th, td {{ padding: .25rem 1.1rem .25rem 0; border-bottom: 1px solid #eee; }}
+td {{ font-variant-numeric: tabular-nums; }}
+ul {{ padding-left: 1.1rem; }}
 </style></head><body>
 <h1>{html.escape(page.title)}</h1><p class="sub">{html.escape(page.subtitle)}</p>
 <div class="panels">
@@ -140,16 +153,29 @@ tabular-nums; }} ul {{ color: #5a5a5a; font-size: .88rem; padding-left: 1.1rem; 
 """
 
 
-def of_fit(draws: Draws, profiled: Sequence[Profile]) -> Page:
-    """The page of a fit: the law over its runs, valleys, residuals, and the profile of each parameter."""
+def of_fit(
+    draws: Draws,
+    profiled: Sequence[Profile],
+    *,
+    headers: tuple[str, ...] = (),
+    rows: tuple[tuple[str, ...], ...] = (),
+    notes: Sequence[str] = (),
+) -> Page:
+    """The page of a fit: the law over its runs, valleys, residuals, and the profile of each parameter.
+
+    Args:
+        draws: the fit with its draws.
+        profiled: the profiles to draw.
+        headers: the columns of a table to show below the plots.
+        rows: its rows.
+        notes: what to say below it.
+    """
     law = draws.fit
     panels = [
         Panel(
-            f"{law.runs.metric} against {_name(law.runs)}",
-            "Each point is a run, in the colour of its tokens per parameter where it has both. The line "
-            "is the best the "
-            "law reaches within the sizes that were run; the band holds 95 % of bootstrap draws of that "
-            "line.",
+            _title(law.runs),
+            "Each point is a run, in the colour of its tokens per parameter where it has both. "
+            + _drawn_law(law),
             lambda axes: _law(axes, draws),
         )
     ]
@@ -173,37 +199,46 @@ def of_fit(draws: Draws, profiled: Sequence[Profile]) -> Page:
     panels += [
         Panel(
             f"Profile of {p.name}",
-            f"How much worse the best law gets with {p.name} held there. 95 % interval: {p}.",
+            f"How much worse the best law gets with {p.name} held there. The {p.nominal:.0%} interval ends "
+            "where the curve crosses the dashed line.",
             lambda axes, p=p: _profile(axes, p),  # type: ignore[misc]
         )
         for p in profiled
-    ]
-    low, high = draws.interval()
-    rows = [
-        (
-            p.name,
-            f"{p.value:.6g}",
-            f"{draws.standard_errors[i]:.3g}",
-            f"{low[i]:.4g} to {high[i]:.4g}",
-            str(p),
-        )
-        for i, p in enumerate(profiled)
     ]
     return Page(
         f"{law.form.name} on {len(law.runs)} runs",
         f"{law.form.title}. {law.form.source}. Loss {law.loss}, objective {law.objective:.6g}.",
         tuple(panels),
-        ("parameter", "value", "standard error", "bootstrap 95 %", "profile 95 %"),
-        tuple(rows),
-        law.runs.notes,
+        headers,
+        rows,
+        tuple(notes),
     )
 
 
-def of_forecast(runs: Runs, made: Forecast, choice: Choice | None, outcomes: Floats | None) -> Page:
-    """The page of a forecast: the way to the targets with its band, and the errors of the backtests."""
+def of_forecast(
+    runs: Runs,
+    made: Forecast,
+    choice: Choice | None,
+    outcomes: Sequence[float] | None,
+    *,
+    headers: tuple[str, ...] = (),
+    rows: tuple[tuple[str, ...], ...] = (),
+    notes: Sequence[str] = (),
+) -> Page:
+    """The page of a forecast: the way to the targets with its band, and the errors of the backtests.
+
+    Args:
+        runs: what was made.
+        made: the forecast.
+        choice: the members ranked, where they could be.
+        outcomes: what came, one for each target, where it is known.
+        headers: the columns of a table to show below the plots.
+        rows: its rows.
+        notes: what to say below it.
+    """
     panels = [
         Panel(
-            f"{runs.metric} against {_name(runs)}",
+            _title(runs),
             f"Runs, and the forecast ({made.member}) with its {made.nominal:.0%} interval on the straight "
             "way from the "
             "best of the largest runs to the furthest target. Widths come from backtests inside the data.",
@@ -215,33 +250,17 @@ def of_forecast(runs: Runs, made: Forecast, choice: Choice | None, outcomes: Flo
             Panel(
                 "Errors in backtests",
                 f"Root mean square log error from {len(choice.at)} origins inside the data, a point each; "
-                "the bar is "
-                "their mean, by which members are ranked.",
+                "the bar is their mean, by which members are ranked. The grey one repeats the last value.",
                 lambda axes: _ranking(axes, choice),
             )
         )
-    rows = [
-        (
-            *(f"{v[i]:.3g}" for k, v in made.targets.items() if k != "epochs"),
-            f"{made.values[i]:.4f}",
-            "none" if made.low is None or made.high is None else f"{made.low[i]:.4f} to {made.high[i]:.4f}",
-            f"{made.distance[i]:.2f}",
-        )
-        for i in range(len(made.values))
-    ]
-    headers = (
-        *(k for k in made.targets if k != "epochs"),
-        "forecast",
-        f"{made.nominal:.0%} interval",
-        "decades beyond",
-    )
     return Page(
         f"Forecast of {runs.metric} from {len(runs)} runs",
         f"By {made.member}, calibrated on {made.origins} backtests.",
         tuple(panels),
         headers,
-        tuple(rows[:200]),
-        (*runs.notes, *made.notes),
+        rows,
+        tuple(notes),
     )
 
 
@@ -251,14 +270,19 @@ def _name(runs: Runs) -> str:
     return told.get(name, name)
 
 
+def _title(runs: Runs) -> str:
+    return f"{runs.metric[:1].upper()}{runs.metric[1:]} against {_name(runs)}"
+
+
 def _scatter(axes: Any, runs: Runs) -> None:
     """The runs in their order, tinted by tokens per parameter where they have both."""
     x = runs.values[runs.ordered_by]
     if {"N", "D"} <= runs.values.keys():
-        ratio = np.log10(runs.values["D"] / runs.values["N"])
-        points = axes.scatter(x, runs.y, c=ratio, s=14, cmap="cividis", alpha=0.85, linewidths=0)
-        bar = axes.figure.colorbar(points, ax=axes, pad=0.01, aspect=30)
-        bar.set_label("log₁₀ tokens per parameter", fontsize=8)
+        ratio = runs.values["D"] / runs.values["N"]
+        points = axes.scatter(x, runs.y, c=ratio, norm="log", s=14, cmap="cividis", alpha=0.85, linewidths=0)
+        bar = axes.figure.colorbar(points, ax=axes, pad=0.01, aspect=30, format=_amount)
+        bar.ax.yaxis.set_minor_formatter("")
+        bar.set_label("tokens per parameter", fontsize=8)
         bar.outline.set_visible(False)
     else:
         axes.scatter(x, runs.y, s=14, color=POINT, linewidths=0)
@@ -268,12 +292,32 @@ def _scatter(axes: Any, runs: Runs) -> None:
     axes.set_ylabel(runs.metric)
 
 
+def _amount(value: float, _: object) -> str:
+    return short_amount(value)
+
+
+def _along_compute(law: Fit) -> bool:
+    return set(law.form.variables) == {"N", "D"} and "C" in law.runs.values
+
+
+def _drawn_law(law: Fit) -> str:
+    """What `_law` draws beside the runs."""
+    if _along_compute(law):
+        return (
+            "The line is the best the law reaches within the sizes that were run; the band holds 95% of "
+            "bootstrap draws of that line."
+        )
+    if len(law.form.variables) == 1:
+        return "The line is the law; the band holds 95% of bootstrap draws of it."
+    return "A ring is what the law says of that run."
+
+
 def _law(axes: Any, draws: Draws) -> None:
     law = draws.fit
     _scatter(axes, law.runs)
     order = law.runs.values[law.runs.ordered_by]
     some = draws.theta[:: max(1, len(draws.theta) // 400)]
-    if set(law.form.variables) == {"N", "D"} and "C" in law.runs.values:
+    if _along_compute(law):
         c = np.geomspace(order.min(), order.max(), 60)
         sizes = np.geomspace(law.runs.values["N"].min(), law.runs.values["N"].max(), 160)
         grid = {"N": np.repeat(sizes, len(c)), "D": np.tile(c, len(sizes)) / (6 * np.repeat(sizes, len(c)))}
@@ -297,9 +341,10 @@ def _law(axes: Any, draws: Draws) -> None:
         )
         axes.legend()
         return
-    low, high = np.exp(np.quantile(many, [0.025, 0.975], axis=0))
-    axes.fill_between(c, low, high, color=BAND, alpha=0.45, linewidth=0)
-    axes.plot(c, np.exp(line), color=LINE, linewidth=1.8)
+    low, high = np.exp(between(many, 0.95))
+    axes.fill_between(c, low, high, color=BAND, alpha=0.45, linewidth=0, label="95% of draws")
+    axes.plot(c, np.exp(line), color=LINE, linewidth=1.8, label="law")
+    axes.legend(loc="upper right")
 
 
 def _valleys(axes: Any, law: Fit) -> None:
@@ -316,10 +361,12 @@ def _valleys(axes: Any, law: Fit) -> None:
             name: np.full(120, np.median(law.runs.values[name][valley.rows])) for name in law.form.variables
         }
         values |= {"N": sizes, "D": valley.compute / (6 * sizes)}
+        if "U" in values:  # no more different tokens than tokens
+            values["U"] = np.minimum(values["U"], values["D"])
         line = law.predict(values)
-        axes.plot(sizes, line, color=colour, linewidth=1.3, label=f"{valley.compute:.1e}")
+        axes.plot(sizes, line, color=colour, linewidth=1.3, label=short_amount(valley.compute))
         axes.scatter(
-            sizes[line.argmin()], line.min(), marker="v", s=34, color=colour, edgecolors="white", zorder=3
+            sizes[line.argmin()], line.min(), marker="v", s=70, color=colour, edgecolors="white", zorder=3
         )
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
@@ -328,39 +375,48 @@ def _valleys(axes: Any, law: Fit) -> None:
 
 
 def _residuals(axes: Any, law: Fit) -> None:
-    axes.axhline(0, color="#cccccc", linewidth=1)
-    axes.axhspan(-100 * law.scale, 100 * law.scale, color=BAND, alpha=0.2, linewidth=0)
+    axes.axhline(0, color=QUIET, linewidth=1)
+    band = f"± {law.scale:.2%}, robust standard deviation"
+    axes.axhspan(-100 * law.scale, 100 * law.scale, color=BAND, alpha=0.25, linewidth=0, label=band)
     axes.scatter(law.runs.values[law.runs.ordered_by], 100 * law.residuals, s=12, color=POINT, linewidths=0)
     if law.runs.ordered_by not in PLAIN:
         axes.set_xscale("log")
     axes.set_xlabel(_name(law.runs))
     axes.set_ylabel("run above law, %")
+    axes.legend(loc="best", fontsize=8)
 
 
 def _profile(axes: Any, profile: Profile) -> None:
-    top = 10.0
+    limit = NormalDist().inv_cdf(0.5 + profile.nominal / 2) ** 2
+    top = 2.5 * limit
     axes.plot(profile.at, profile.deviance, color=LINE, linewidth=1.8, marker="o", markersize=2.5)
-    axes.axhline(3.84, color="#9a9a9a", linewidth=1, linestyle=(0, (4, 3)))
-    axes.axvline(profile.value, color="#cccccc", linewidth=1)
-    if profile.low is not None and profile.high is not None:
-        axes.axvspan(profile.low, profile.high, color=BAND, alpha=0.25, linewidth=0)
+    axes.axhline(limit, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
+    axes.axvline(profile.value, color=INK, linewidth=1, label=f"fit: {profile.value:.4g}")
     near = profile.at[profile.deviance <= top]
-    if near.min() > 0 and near.max() > 20 * near.min():
+    low, high = near.min(), near.max()
+    if low == high:  # without noise a single value is possible
+        low, high = low - 0.01 * abs(low), high + 0.01 * abs(high)
+    elif low > 0 and high > 20 * low:
         axes.set_xscale("log")
-    axes.set_xlim(near.min(), near.max())
+    ends = (low if profile.low is None else profile.low, high if profile.high is None else profile.high)
+    axes.axvspan(*ends, color=BAND, alpha=0.3, linewidth=0, label=f"{profile.nominal:.0%}: {profile}")
+    axes.set_xlim(low, high)
     axes.set_ylim(0, top)
     axes.set_xlabel(profile.name)
     axes.set_ylabel("deviance")
+    axes.legend(loc="upper center", fontsize=8)
 
 
-def _forecast(axes: Any, runs: Runs, made: Forecast, choice: Choice | None, outcomes: Floats | None) -> None:
+def _forecast(
+    axes: Any, runs: Runs, made: Forecast, choice: Choice | None, outcomes: Sequence[float] | None
+) -> None:
     _scatter(axes, runs)
     by = runs.ordered_by
     x = made.targets[by]
     top = np.flatnonzero(runs.order >= runs.order.max() - 0.3)
     begin = int(top[np.argmin(runs.y[top])])
     last = int(np.argmax(x))
-    names = [k for k in made.targets if k in runs.values]
+    names = [k for k in made.targets if k in runs.own]
     share = np.linspace(0, 1, 40)
     way = {}
     for name in names:
@@ -373,8 +429,12 @@ def _forecast(axes: Any, runs: Runs, made: Forecast, choice: Choice | None, outc
     if made.member == ENSEMBLE or choice is not None:
         line = forecast(runs, way, member=made.member, nominal=made.nominal, choice=choice)
         if line.low is not None and line.high is not None:
-            axes.fill_between(way[by], line.low, line.high, color=BAND, alpha=0.45, linewidth=0)
+            band = f"{100 * made.nominal:g}% interval"
+            axes.fill_between(way[by], line.low, line.high, color=BAND, alpha=0.45, linewidth=0, label=band)
         axes.plot(way[by], line.values, color=LINE, linewidth=1.8)
+    repeated = float(np.exp(fitted(Member(LAST), runs).last))
+    ahead = [float(runs.values[by].max()), float(x.max())]
+    axes.plot(ahead, [repeated] * 2, color=QUIET, linewidth=1.2, linestyle=(0, (4, 3)), label="last value")
     if outcomes is not None:
         axes.scatter(x, outcomes, s=22, color=NEW, linewidths=0, zorder=4, label="outcome")
         axes.scatter(x, made.values, s=26, facecolors="none", edgecolors=LINE, zorder=4, label="forecast")
@@ -392,7 +452,8 @@ def _ranking(axes: Any, choice: Choice) -> None:
     ranked = list(choice.ranked)[::-1]
     for row, item in enumerate(ranked):
         errors = 100 * choice.errors(item.member)
-        axes.barh(row, 100 * item.error, color=BAND, alpha=0.6, height=0.62)
+        colour = QUIET if item.member.form == LAST else BAND
+        axes.barh(row, 100 * item.error, color=colour, alpha=0.6, height=0.62)
         axes.scatter(errors, np.full(len(errors), row), s=9, color=INK, alpha=0.5, linewidths=0, zorder=3)
     axes.set_yticks(range(len(ranked)), [str(r.member) for r in ranked], fontsize=8)
     axes.set_xlim(0, None)

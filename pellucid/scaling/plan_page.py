@@ -12,11 +12,11 @@ import numpy as np
 
 from pellucid.core.numbers import short_amount
 from pellucid.scaling import pricing
-from pellucid.scaling.page import BAND, INK, LINE, NEW, POINT, Page, Panel
-from pellucid.scaling.planning import Costs, Demand
-from pellucid.scaling.plans import Plan, loss_at
+from pellucid.scaling.arrays import Floats, between
+from pellucid.scaling.page import BAND, INK, LINE, NEW, POINT, QUIET, Page, Panel
+from pellucid.scaling.planning import Costs, Demand, falling_root
+from pellucid.scaling.plans import Option, Plan, loss_at
 from pellucid.scaling.pricing import Tariff
-from pellucid.scaling.surface import Floats
 
 _VOLUMES = 41  # points of the price curve, over four decades about the demand
 _SIZES = 81  # sizes whose cost is drawn, over a decade and a half
@@ -43,7 +43,6 @@ def of_plan(
         headers: its columns.
         notes: what to say below it.
     """
-    dates = " to ".join(dict.fromkeys((found.dates[0], found.dates[-1])))
     panels = []
     if demand.tokens and found.stock is None:
         panels.append(
@@ -51,7 +50,8 @@ def of_plan(
                 "Price of a million tokens",
                 "Training and serving, against the tokens served over the model's life. Each point of "
                 "the line is a model planned for that volume; the grey line is the model of the same loss "
-                f"that is cheapest to train. The band holds {nominal:.0%} of draws. Chip prices: {dates}.",
+                f"that is cheapest to train. The band holds {nominal:.0%} of draws. Chip prices: "
+                f"{found.days}.",
                 lambda axes: _price_curve(axes, found, tariff, demand, nominal),
             )
         )
@@ -74,7 +74,7 @@ def of_plan(
     loss = float(found.loss[0])
     return Page(
         f"Plan for a loss of {loss:.4g}",
-        f"Law {found.law.name}; least {found.goal.unit}; prices of chips {dates}.",
+        f"Law {found.law.name}; least {found.goal.unit}; prices of chips {found.days}.",
         tuple(panels),
         headers,
         rows,
@@ -85,8 +85,7 @@ def of_plan(
 def _band(axes: Any, x: Floats, values: Floats, nominal: float, *, top: float = math.inf) -> None:
     """Fill between quantiles of draws, values [points, 1 + S]; what a draw cannot reach counts as `top`."""
     if values.shape[1] > 1:
-        ends = [(1 - nominal) / 2, (1 + nominal) / 2]
-        low, high = np.quantile(np.minimum(values[:, 1:], top), ends, axis=1, method="nearest")
+        low, high = between(np.minimum(values[:, 1:], top).T, nominal, exact=True)
         axes.fill_between(x, low, high, color=BAND, alpha=0.45, linewidth=0)
 
 
@@ -113,10 +112,11 @@ def _price_curve(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal
     )
     _band(axes, volumes, np.array([p.planned for p in points]), nominal)
     axes.plot(
-        volumes, [p.training_only[0] for p in points], color=POINT, linewidth=1.4, label="cheapest to train"
+        volumes, [p.training_only[0] for p in points], color=POINT, linewidth=1.4, label="training only"
     )
     axes.plot(volumes, [p.planned[0] for p in points], color=LINE, linewidth=1.8, label="planned")
-    axes.axvline(demand.tokens, color="#cccccc", linewidth=1)
+    asked = f"{short_amount(demand.tokens)} served"
+    axes.axvline(demand.tokens, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), label=asked)
     _amounts(axes, "tokens served over the model's life", "dollars for a million tokens")
     axes.legend(loc="upper right")
 
@@ -131,13 +131,24 @@ def _sizes(axes: Any, found: Plan, tariff: Tariff, demand: Demand, nominal: floa
     _band(axes, sizes, many, nominal, top=100 * lowest)
     axes.plot(sizes, np.where(np.isfinite(many[:, 0]), many[:, 0], np.nan), color=LINE, linewidth=1.8)
     axes.set_ylim(lowest / 2, 20 * lowest)
-    colours = {"planned": INK, "training only": POINT, "rule of thumb": NEW}
     for option in found.options:
-        N, cost = float(option.N[0]), float(costs.of(option.N, option.D)[0])
-        if math.isfinite(cost):
-            axes.scatter([N], [cost], s=34, color=colours[option.name], zorder=4, label=option.name)
+        _mark(axes, option, float(costs.of(option.N, option.D)[0]))
     _amounts(axes, "parameters", f"{found.goal.unit}, training and serving")
     axes.legend()
+
+
+def _mark(axes: Any, option: Option, height: float) -> None:
+    """An option at its size: the plan a dot, each baseline a ring, so that all show where they agree."""
+    if not math.isfinite(height):
+        return
+    if option.name == "planned":
+        axes.scatter(option.N[:1], [height], s=36, color=INK, zorder=5, label=option.name)
+        return
+    size, colour = {"training only": (90, POINT), "rule of thumb": (170, NEW)}[option.name]
+    axes.scatter(
+        option.N[:1], [height], s=size, facecolors="none", edgecolors=colour, linewidths=1.8, zorder=4,
+        label=option.name,
+    )  # fmt: skip
 
 
 def _cost_of_size(found: Plan, N: float, costs: Costs) -> Floats:
@@ -145,14 +156,13 @@ def _cost_of_size(found: Plan, N: float, costs: Costs) -> Floats:
     surface = found.law.surface
     if found.stock is None:
         return costs.of(N, surface.tokens_for(N, found.loss))
-    reached = loss_at(surface, found.stock)
-    low, high = np.zeros_like(found.loss), np.full_like(found.loss, math.log(1e18))
-    for _ in range(60):
-        middle = (low + high) / 2
-        above = reached(np.asarray(N), np.exp(middle)) > found.loss
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    D = np.where(high < math.log(1e18) - 1e-6, np.exp(high), np.inf)
-    return costs.of(N, D)
+    reached, most = loss_at(surface, found.stock), math.log(1e18)
+    log_D = falling_root(
+        lambda log_D: reached(np.asarray(N), np.exp(log_D)) - found.loss,
+        np.zeros_like(found.loss),
+        np.full_like(found.loss, most),
+    )
+    return costs.of(N, np.where(log_D < most - 1e-6, np.exp(log_D), np.inf))
 
 
 def _optima(axes: Any, found: Plan) -> None:
@@ -161,11 +171,7 @@ def _optima(axes: Any, found: Plan) -> None:
     axes.scatter(
         planned.N[1:][seen], planned.D[1:][seen], s=7, color=BAND, alpha=0.5, linewidths=0, label="draws"
     )
-    colours = {"planned": INK, "training only": POINT, "rule of thumb": NEW}
     for option in found.options:
-        if math.isfinite(option.N[0]):
-            axes.scatter(
-                option.N[:1], option.D[:1], s=40, color=colours[option.name], zorder=4, label=option.name
-            )
+        _mark(axes, option, float(option.D[0]))
     _amounts(axes, "parameters", "tokens")
     axes.legend()

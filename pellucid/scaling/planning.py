@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.surface import Floats, Surface
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.surface import Surface
 
 TRAINING_FLOPS = 6.0
 """FLOPs per parameter and token of training: 2 forwards, 4 backwards (Kaplan et al. 2020, section 2.1)."""
@@ -123,7 +124,7 @@ def for_loss(
         def excess(log_D: Floats) -> Floats:
             return np.log(surface.B * (b * (1 + t * np.exp(-log_D)) + a)) - b * log_D - np.log(a * safe)
 
-        D = np.exp(_falling_root(excess, np.log(D), np.log1p(b * t / ((a + b) * D)) / b))
+        D = np.exp(falling_root(excess, np.log(D), np.log1p(b * t / ((a + b) * D)) / b))
     N = surface.parameters_for(D, loss)
     over = most_parameters < N
     N = np.where(over, most_parameters, N)
@@ -145,8 +146,7 @@ def for_cost(surface: Surface, cost: float, costs: Costs, *, most_parameters: fl
         InputError: when the cost is not above 0.
     """
     check_limit(most_parameters)
-    if not (math.isfinite(cost) and cost > 0):
-        raise InputError(f"Expected a budget above 0; got {cost!r}.")
+    check_budget(cost)
     a, b, t = surface.alpha, surface.beta, costs.equivalent_tokens
     product = cost / costs.training
     # log of alpha·A/(beta·B) is the log of G^(a + b), where N* = G · (C/6)^exponent.
@@ -161,7 +161,7 @@ def for_cost(surface: Surface, cost: float, costs: Costs, *, most_parameters: fl
         # Serving moves the balance by (alpha - 1)·log(1 + t/D), which the slope, at least b + min(a, 1),
         # makes up for.
         span = np.abs(a - 1) / (b + np.minimum(a, 1)) * np.log1p(t * np.exp(-log_D))
-        log_D = _falling_root(excess, log_D - span, 2 * span)
+        log_D = falling_root(excess, log_D - span, 2 * span)
     D = np.exp(log_D)
     N = product / (D + t)
     over = most_parameters < N
@@ -185,7 +185,7 @@ def at_ratio(
         N, D and cost are infinite under laws where no model reaches the loss at this ratio.
     """
     low, high = np.zeros_like(loss), np.full_like(loss, math.log(1e18))
-    log_N = _falling_root(lambda log_N: loss_at(np.exp(log_N), ratio * np.exp(log_N)) - loss, low, high)
+    log_N = falling_root(lambda log_N: loss_at(np.exp(log_N), ratio * np.exp(log_N)) - loss, low, high)
     N = np.where(log_N < high[0] - 1e-6, np.exp(log_N), np.inf)
     return Allocation(N, ratio * N, np.where(np.isfinite(N), loss, np.nan), costs.of(N, ratio * N))
 
@@ -200,7 +200,17 @@ def check_limit(most_parameters: float) -> None:
         raise InputError(f"Expected a limit on parameters above 0; got {most_parameters!r}.")
 
 
-def _falling_root(function: Callable[[Floats], Floats], start: Floats, span: Floats) -> Floats:
+def check_budget(cost: float) -> None:
+    """Refuse a budget that buys nothing, or everything.
+
+    Raises:
+        InputError: when it is not above 0 and finite.
+    """
+    if not (math.isfinite(cost) and cost > 0):
+        raise InputError(f"Expected a budget above 0; got {cost!r}.")
+
+
+def falling_root(function: Callable[[Floats], Floats], start: Floats, span: Floats) -> Floats:
     """The roots of K functions that fall in x, by bisection from start to start + span, [K]."""
     low, high = start, start + span
     for _ in range(64):

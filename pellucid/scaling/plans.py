@@ -23,10 +23,11 @@ import numpy as np
 
 from pellucid.core.errors import InputError
 from pellucid.scaling import planning, repetition
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.planning import TRAINING_FLOPS, Allocation, Costs, Demand
 from pellucid.scaling.pricing import Tariff, price
 from pellucid.scaling.repetition import Repetition
-from pellucid.scaling.surface import Floats, Law, Surface
+from pellucid.scaling.surface import Law, Surface
 
 Unit = Literal["flops", "dollars"]
 OptionName = Literal["planned", "training only", "rule of thumb"]
@@ -86,6 +87,11 @@ class Plan:
     """The text there is, where it is short."""
     dates: tuple[str, ...]
     """Dates of the prices of chips."""
+
+    @property
+    def days(self) -> str:
+        """The day of those prices, or the first and the last."""
+        return " to ".join(dict.fromkeys((self.dates[0], self.dates[-1])))
 
     def option(self, name: OptionName) -> Option:
         """An option by name."""

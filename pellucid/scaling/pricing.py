@@ -19,9 +19,10 @@ import numpy as np
 
 from pellucid.core.errors import InputError
 from pellucid.scaling import planning
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.hardware import Use
 from pellucid.scaling.planning import SERVING_FLOPS, TRAINING_FLOPS, Allocation, Costs, Demand
-from pellucid.scaling.surface import Floats, Surface
+from pellucid.scaling.surface import Surface
 
 MILLION = 1e6
 

@@ -19,16 +19,20 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.core.errors import InputError
 from pellucid.scaling import solver
-from pellucid.scaling.fit import Fit, spread
-from pellucid.scaling.forms import Floats
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.fit import Fit, begun, spread
+from pellucid.scaling.uncertainty import ONE_TRAINING
 
 NOMINAL = 0.95
 _FAR = 9.2  # as far as a parameter is followed: 10 000 times larger or smaller
 _GROWTH = 1.5
 _FIRST = 0.01
+_STARTS = 6  # from which a law is looked for again where the deviance seems to cross
 _REFINED = 10  # values between the fit and where the deviance crosses
-_HOLD = 1e3  # stiffness of holding, against the curvature of the sum
+_HOLD = 1e3  # stiffness of holding, against what raises the deviance by 1
+_LEAST = 1e-6  # of that, for each run: without noise the spring would else be too weak to hold anything
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,20 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
     Args:
         fitted: the fit.
         nominal: the share that the intervals are meant to cover.
+
+    Raises:
+        InputError: when all runs are of one training.
     """
+    if fitted.runs.trainings < 2:
+        raise InputError(f"A profile compares trainings. {ONE_TRAINING}")
     held = _Held(fitted)
     limit = NormalDist().inv_cdf(0.5 + nominal / 2) ** 2
     count = len(held.start)
     found: list[list[tuple[float, float]]] = [[(float(x), 0.0)] for x in held.start]
 
-    def tell(which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats]:
-        theta, deviance = held.at(which, where, theta)
-        for p, x, d in zip(which, where, deviance, strict=True):
+    def tell(which: NDArray[np.int64], reached: Floats, deviance: Floats) -> None:
+        for p, x, d in zip(which, reached, deviance, strict=True):
             found[p].append((float(x), float(d)))
-        return theta, deviance
 
     # Each parameter is followed down and up, in steps that grow, until the deviance crosses the limit.
     names, sides = np.repeat(np.arange(count), 2), np.tile([-1.0, 1.0], count)
@@ -83,17 +90,25 @@ def profiles(fitted: Fit, *, nominal: float = NOMINAL) -> list[Profile]:
     for step in _steps():
         rows = np.flatnonzero(going)
         where = held.start[names[rows]] + sides[rows] * step
-        theta[rows], deviance = tell(names[rows], where, theta[rows])
-        ends[rows] = np.where(deviance > limit, where, np.nan)
+        theta[rows], reached, deviance = held.at(names[rows], where, theta[rows])
+        # A crossing is believed only when no other start finds a better law there.
+        crossed = np.flatnonzero(deviance > limit)
+        other = held.anew(names[rows[crossed]], where[crossed])
+        better = other[2] < deviance[crossed]
+        at = crossed[better]
+        theta[rows[at]], reached[at], deviance[at] = (values[better] for values in other)
+        tell(names[rows], reached, deviance)
+        ends[rows] = np.where(deviance > limit, reached, np.nan)
         going[rows] = ~(deviance > limit)
     rows = np.repeat(np.flatnonzero(~going), _REFINED)
     shares = np.tile(np.arange(1, _REFINED + 1) / (_REFINED + 1), int((~going).sum()))
     where = held.start[names[rows]] + shares * (ends[rows] - held.start[names[rows]])
     # From the fit towards the law beyond the limit: one bottom is followed all the way.
-    tell(names[rows], where, held.theta + shares[:, None] * (theta[rows] - held.theta))
+    begun = held.theta + shares[:, None] * (theta[rows] - held.theta)
+    tell(names[rows], *held.at(names[rows], where, begun)[1:])
     made = []
     for p in range(count):
-        points = np.array(sorted(found[p]))
+        points = np.array(sorted(dict(reversed(found[p])).items()))
         low, high = _end(points, held.start[p], limit, -1), _end(points, held.start[p], limit, 1)
         back = np.exp if held.by_log[p] else np.asarray
         made.append(
@@ -133,7 +148,12 @@ class _Held:
         self.theta, least = self._polish(fitted.theta[None], None, 1e-13)
         self.least = float(least[0])
         self.unit = _unit(fitted, self.delta)
+        self.stiff = _HOLD * np.sqrt(max(self.unit, _LEAST * len(self.log_y)))
         self.start = self.told(self.theta)[0]
+        self.begun, self.begun_sums = begun(
+            fitted.form, self.v, self.log_y, self.weights, delta=self.delta, lean=fitted.lean
+        )
+        self.begun_told = self.told(self.begun)
 
     def told(self, theta: Floats) -> Floats:
         """Natural parameters [S, P], by their log where they are above zero."""
@@ -141,9 +161,16 @@ class _Held:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.by_log, np.log(np.where(self.by_log, natural, 1.0)), natural)
 
-    def at(self, which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats]:
-        """Laws [S, P] with parameter `which` [S] held at `where` [S], begun at `theta`; and deviances [S]."""
-        stiff = _HOLD * np.sqrt(self.unit)
+    def at(self, which: NDArray[np.int64], where: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        """Laws with parameter `which` [S] held near `where` [S], begun at `theta` [S, P].
+
+        The hold is a spring, and what it holds lies a little short of where it pulls. A law there is the best
+        one with the parameter that it has, so that this, and not `where`, goes with its deviance.
+
+        Returns:
+            Laws [S, P], their values of the parameter [S] and their deviances [S].
+        """
+        stiff = self.stiff
 
         def anchor(theta: Floats, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
             names, rows = which[places], np.arange(len(theta))
@@ -158,7 +185,20 @@ class _Held:
         sums = solver.sums_of(
             self.fitted.form, theta, self.v, self.log_y, self.weights, self.delta, self.fitted.lean
         )
-        return theta, np.maximum((sums - self.least) / self.unit, 0.0)
+        held = self.told(theta)[np.arange(len(theta)), which]
+        return theta, held, np.maximum((sums - self.least) / self.unit, 0.0)
+
+    def anew(self, which: NDArray[np.int64], where: Floats) -> tuple[Floats, Floats, Floats]:
+        """The same as `at`, begun at each place from those starts of a fit that promise most there."""
+        count = min(_STARTS, len(self.begun))
+        off = self.begun_told[:, which] - where  # [starts, S]
+        sums = self.begun_sums[:, None] + (self.stiff * off) ** 2
+        picked = np.argsort(np.where(np.isfinite(sums), sums, np.inf), axis=0, kind="stable")[:count]
+        theta, held, deviance = self.at(
+            np.tile(which, count), np.tile(where, count), self.begun[picked.ravel()]
+        )
+        best = deviance.reshape(count, -1).argmin(axis=0) * len(which) + np.arange(len(which))
+        return theta[best], held[best], deviance[best]
 
     def _polish(self, theta: Floats, anchor: solver.Anchor | None, tolerance: float) -> tuple[Floats, Floats]:
         return solver.polish(

@@ -1,10 +1,11 @@
 """Reading runs from files: CSV, JSON lines, and exports of Weights & Biases.
 
 A file becomes rows of text cells; nested JSON is flattened with dots (`config.n_params`), and a `{"value":
-…}` of Weights & Biases is its value. Columns are then mapped to variables, by option or by the names people
-commonly give them, and every cell that is used must be a number. A cell that is not is an error with file,
-row, column, value and what was expected. Rows go only by a cut that the caller asked for, and every cut is
-noted with its count.
+…}` of Weights & Biases is its value. A chart exported from there, with a column for each run, becomes a row
+for each run and step. Columns are then mapped to variables, by option or by the names people commonly give
+them, and every cell that is used must be a number. A cell that is not is an error with file, row, column,
+value and what was expected. Rows go only by a cut that the caller asked for, and every cut is noted with its
+count.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.core.errors import InputError, IntegrityError, UnknownNameError
+from pellucid.core.numbers import parse_number
 from pellucid.scaling.runs import Runs
 
 COMMON = {
@@ -41,7 +43,7 @@ COMMON = {
     "width": ("width", "d_model", "hidden_size"),
     "depth": ("depth", "n_layers", "num_layers"),
     "year": ("year",),
-    "x": ("x",),
+    "x": ("x", "step", "steps", "global_step"),
 }
 """For each variable the names of columns that are taken for it, without case and by their last part; `x`
 only where nothing else is there."""
@@ -56,13 +58,16 @@ METRICS = (
     "error_rate",
     "bpb",
     "perplexity",
+    "train_loss",
+    "training_loss",
+    "test_loss",
 )
 RUN_NAMES = ("run", "run_id", "run_name", "name")
-_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _COMPARED = {
     "==": operator.eq, "!=": operator.ne, "<=": operator.le,
     ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
+_ENDS = ("__MIN", "__MAX")  # of columns beside that of a run, in a chart of Weights & Biases
 _ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 
@@ -75,6 +80,8 @@ class Table:
     rows: tuple[Mapping[str, str], ...]
     lines: tuple[int, ...]
     """The line, from 1, at which each row ends in the file."""
+    notes: tuple[str, ...] = ()
+    """What was done to it in reading."""
 
     def place(self, row: int) -> str:
         """What a row is called in messages."""
@@ -95,7 +102,8 @@ def read_runs(
 
     Args:
         path: a .csv, .tsv, .jsonl, .ndjson or .json file.
-        metric: the column of the metric; where None, the one column whose name is that of a metric.
+        metric: the column of the metric, or `1 - ` and a column, such as `1 - accuracy`; where None, the one
+            column whose name is that of a metric.
         columns: variable to column, such as `{"N": "Model Size"}`; variables that are not named are looked
             for under common names, and any other variable of the caller's is taken along.
         run: the column that names the training a row is a checkpoint of.
@@ -111,28 +119,31 @@ def read_runs(
     """
     table = read_table(Path(path))
     kept, notes = _cut(table, where, columns or {})
-    mapped = _mapping(table, columns or {}, metric)
-    notes += [f"{v} is column {c!r}." for v, c in mapped.items() if v not in (c, "y")]
-    target = mapped.pop("y")
+    target = metric or _metric_of(table, columns or {})
+    mapped = _variables(table, columns or {}, target)
+    notes = [*table.notes, *notes, *(f"{v} is column {c!r}." for v, c in mapped.items() if v != c)]
     numbers = {v: [_number(table, i, c, v) for i in kept] for v, c in mapped.items()}
-    y = [_number(table, i, target, target) for i in kept]
+    y = [_outcome(table, i, target) for i in kept]
     run = run or _single(table.columns, RUN_NAMES)
     if run is not None and run not in table.columns:
         raise UnknownNameError(f"column of {table.path}", run, table.columns)
     names = None if run is None else [table.rows[i][run] for i in kept]
     if names is not None:
-        notes.append(f"Rows with one {run!r} are one training.")
+        notes.append(f"Rows of one {run!r} are checkpoints of one training.")
     made = Runs.of(
         numbers, y, metric=target, run=names, labels=[table.place(i) for i in kept], notes=notes
     ).without_highest(drop_highest)
     return made if x is None else made.along(x)
 
 
-def read_targets(path: Path | str, *, columns: Mapping[str, str] | None = None) -> dict[str, list[float]]:
-    """Read the variables of targets, by the names or the mapping of their runs.
+def read_targets(
+    path: Path | str, runs: Runs, *, columns: Mapping[str, str] | None = None
+) -> tuple[dict[str, list[float]], list[float] | None]:
+    """Read targets: the variables that the runs have too, and the outcomes where the file has their metric.
 
     Args:
-        path: a file with a row per target; it needs no metric.
+        path: a file with a row per target.
+        runs: the runs from which they are forecast.
         columns: as for `read_runs`.
 
     Raises:
@@ -140,9 +151,11 @@ def read_targets(path: Path | str, *, columns: Mapping[str, str] | None = None) 
         IntegrityError: as `read_runs`.
     """
     table = read_table(Path(path))
-    mapped = _variables(table, columns or {}, None)
+    mapped = _variables(table, columns or {}, runs.metric)
     rows = range(len(table.rows))
-    return {v: [_number(table, i, c, v) for i in rows] for v, c in mapped.items()}
+    values = {v: [_number(table, i, c, v) for i in rows] for v, c in mapped.items() if v in runs.own}
+    known = _column_of(runs.metric, table) in table.columns
+    return values, [_outcome(table, i, runs.metric) for i in rows] if known else None
 
 
 def read_table(path: Path) -> Table:
@@ -163,7 +176,7 @@ def read_table(path: Path) -> Table:
         raise IntegrityError(
             f"{str(path)!r} is not UTF-8 text ({error}). Export it again as UTF-8."
         ) from error
-    table = _csv(path, text) if kind == "csv" else _json_lines(path, text)
+    table = _of_chart(_csv(path, text)) if kind == "csv" else _json_lines(path, text)
     if not table.rows:
         raise InputError(f"{str(path)!r} has no rows below its header. Give a file with runs in it.")
     return table
@@ -172,9 +185,8 @@ def read_table(path: Path) -> Table:
 def _csv(path: Path, text: str) -> Table:
     if "\0" in text:
         raise IntegrityError(f"{str(path)!r} holds NUL bytes, so it is not CSV. Export it again.")
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ","
-    )
+    comma = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
     header: list[str] | None = None
     rows, lines = [], []
     try:
@@ -183,6 +195,12 @@ def _csv(path: Path, text: str) -> Table:
                 continue
             if header is None:
                 header = [c.strip() for c in cells]
+                other = next((c for c in ";\t|" if len(header) == 1 and c in header[0]), None)
+                if other is not None:
+                    raise InputError(
+                        f"{path}: the header has no {comma!r} but {other!r} in it. Export it again with "
+                        "cells separated by commas (.csv) or tabs (.tsv), and with decimal points."
+                    )
                 doubled = sorted({c for c in header if header.count(c) > 1})
                 if doubled:
                     raise InputError(f"{path}: the header has two columns {doubled[0]!r}. Rename one.")
@@ -199,6 +217,37 @@ def _csv(path: Path, text: str) -> Table:
             f"{path}:{reader.line_num}: not readable as CSV ({error}). Export it again."
         ) from error
     return Table(str(path), tuple(header or ()), tuple(rows), tuple(lines))
+
+
+def _of_chart(table: Table) -> Table:
+    """A chart of Weights & Biases as a row for each run and step; any other table as it is.
+
+    The first column of such a chart is its x axis, mostly `Step`; then come, for each run, `run - metric`,
+    `run - metric__MIN` and `run - metric__MAX`, the same for each further metric. A run that has no value at
+    a step has an empty cell there.
+    """
+    first, *rest = table.columns or ("",)
+    if not rest or not all(" - " in column for column in rest):
+        return table
+    series: dict[str, dict[str, str]] = {}
+    for column in rest:
+        name, _, metric = column.rpartition(" - ")
+        if not metric.endswith(_ENDS):
+            series.setdefault(name, {})[metric] = column
+    metrics = dict.fromkeys(metric for each in series.values() for metric in each)
+    if not metrics or {first, "run"} & {*metrics} or first == "run":
+        return table
+    rows, lines = [], []
+    for row, line in zip(table.rows, table.lines, strict=True):
+        for name, columns in series.items():
+            cells = {metric: row[columns[metric]] if metric in columns else "" for metric in metrics}
+            if any(cells.values()):
+                rows.append({first: row[first], "run": name, **cells})
+                lines.append(line)
+    note = (
+        f"A chart of {len(series)} runs by {first!r}: {len(rows)} rows, without its columns __MIN and __MAX."
+    )
+    return Table(table.path, (first, "run", *metrics), tuple(rows), tuple(lines), (note,))
 
 
 def _json_lines(path: Path, text: str) -> Table:
@@ -254,25 +303,25 @@ def _single(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _mapping(table: Table, asked: Mapping[str, str], metric: str | None) -> dict[str, str]:
-    """Variable to column, with the metric under `y`."""
-    if metric is not None and metric not in table.columns:
-        raise UnknownNameError(f"column of {table.path}", metric, table.columns)
-    target = metric
-    if target is None:
-        found = [c for c in table.columns if _plain(c) in METRICS and c not in asked.values()]
-        if len(found) != 1:
-            raise InputError(
-                f"{table.path}: expected one column of a metric; there are {found or 'none'} among "
-                f"{', '.join(map(repr, table.columns[:20]))}. Name it, with --metric or metric=…"
-            )
-        target = found[0]
-    return {**_variables(table, asked, target), "y": target}
+def _metric_of(table: Table, asked: Mapping[str, str]) -> str:
+    """The one column that is called like a metric."""
+    found = [c for c in table.columns if _plain(c) in METRICS and c not in asked.values()]
+    if len(found) != 1:
+        raise InputError(
+            f"{table.path}: expected one column of a metric; there are {found or 'none'} among "
+            f"{', '.join(map(repr, table.columns[:20]))}. Name it, with --metric or metric=…"
+        )
+    return found[0]
 
 
-def _variables(table: Table, asked: Mapping[str, str], target: str | None) -> dict[str, str]:
-    """Variable to column."""
-    mapped = dict(asked)
+def _column_of(metric: str, table: Table) -> str:
+    """The column a metric is read from: itself, or what is taken from 1."""
+    return metric if metric in table.columns else re.sub(r"^1\s*-\s*", "", metric)
+
+
+def _variables(table: Table, asked: Mapping[str, str], metric: str) -> dict[str, str]:
+    """Variable to column; the metric's is none of them."""
+    mapped, target = dict(asked), _column_of(metric, table)
     for column in mapped.values():
         if column not in table.columns:
             raise UnknownNameError(f"column of {table.path}", column, table.columns)
@@ -297,6 +346,27 @@ def _variables(table: Table, asked: Mapping[str, str], target: str | None) -> di
     return mapped
 
 
+def _outcome(table: Table, row: int, metric: str) -> float:
+    """The metric of a row, as it stands there or taken from 1.
+
+    Raises:
+        UnknownNameError: when the table has no such column.
+        InputError: when it is not finite and above zero.
+    """
+    column = _column_of(metric, table)
+    if column not in table.columns:
+        raise UnknownNameError(f"column of {table.path}", column, table.columns)
+    if column == metric:
+        return _number(table, row, column, metric)
+    value = parse_number(table.rows[row][column])
+    if value is None or not 0 <= value < 1:
+        raise InputError(
+            f"{table.place(row)}, column {column!r}: expected a number from 0 to below 1 for {metric!r}; got "
+            f"{table.rows[row][column]!r}. Mend the cell, or cut the row with a condition (--where)."
+        )
+    return 1 - value
+
+
 def _number(table: Table, row: int, column: str, variable: str) -> float:
     """The number in a cell: plain, or with k, M, B or T.
 
@@ -308,23 +378,9 @@ def _number(table: Table, row: int, column: str, variable: str) -> float:
     if value is None or not math.isfinite(value) or (value <= 0 and variable != "year"):
         raise InputError(
             f"{table.place(row)}, column {column!r}: expected a finite number above zero for {variable}, "
-            "such as "
-            f"1.5e9 or 1.5B; got {cell!r}. Mend the cell, or cut the row with a condition (--where)."
+            f"such as 1.5e9 or 1.5B; got {cell!r}. Mend the cell, or cut the row with a condition (--where)."
         )
     return value
-
-
-def parse_number(cell: str) -> float | None:
-    """Read `1.5e9`, `1,500`, `1.5B`; None where the text is no number."""
-    match = re.fullmatch(
-        r"([+-]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kKmMbBtT]?)", cell.strip()
-    )
-    if match is None or not any(c.isdigit() for c in match[1]):
-        return None
-    try:
-        return float(match[1].replace(",", "")) * _UNITS.get(match[2].lower(), 1.0)
-    except ValueError:
-        return None
 
 
 def _cut(table: Table, where: Sequence[str], asked: Mapping[str, str]) -> tuple[list[int], list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pellucid.core import files
 from pellucid.core.errors import InputError, UnknownNameError
@@ -28,7 +29,9 @@ class PublishedLaw:
     """What its N counts, and other units."""
     source: str
     read: str
-    """Where the parameters were read; second hand is said."""
+    """Where the parameters were read."""
+    hand: Literal["first", "second", "memory"] = "first"
+    """Whether that is its authors', another's, or what somebody remembered."""
     note: str = ""
 
     @property
@@ -89,7 +92,7 @@ LAWS = {
             "N all parameters; D tokens; nats",
             "Hoffmann et al. 2022, arXiv 2203.15556, approach 3",
             "unrounded values of the TeX source, as kept in epoch-research/analyzing-chinchilla",
-            "The rounded values of the paper's body (.34, .28) move the optimum by half.",
+            note="The rounded values of the paper's body (.34, .28) move the optimum by half.",
         ),
         PublishedLaw(
             "besiroglu_2024",
@@ -98,7 +101,7 @@ LAWS = {
             "N all parameters; D tokens; nats",
             "Besiroglu et al. 2024, arXiv 2404.10102",
             "epoch-research/analyzing-chinchilla, data_analysis.ipynb",
-            "A fit by least absolute errors to 240 runs read off Hoffmann's figure.",
+            note="A fit by least absolute errors to 240 runs read off Hoffmann's figure.",
         ),
         PublishedLaw(
             "sardana_2023",
@@ -107,7 +110,7 @@ LAWS = {
             "N all parameters; D tokens; nats",
             "Sardana et al. 2023, arXiv 2401.00448",
             "README of nikhilsardana/beyond-chinchilla",
-            "Hoffmann's law with less rounding, which their figures of inference-aware plans stand on.",
+            note="Hoffmann's law with less rounding, which their figures of inference-aware plans stand on.",
         ),
         PublishedLaw(
             "muennighoff_2023",
@@ -123,8 +126,8 @@ LAWS = {
             },
             "N all parameters; D tokens; nats; with text short, the law of `repetition`",
             "Muennighoff et al. 2023, arXiv 2305.16264, appendix A",
-            "README of huggingface/datablations, as quoted in several public repositories",
-            "Fitted on C4. The two constants of repetition came without an interval.",
+            "appendix A (the constants of repetition), and the logs of A, B and E in the authors' notebook",
+            note="Fitted on C4. The two constants of repetition came without an interval.",
         ),
         PublishedLaw(
             "soda_2026",
@@ -132,7 +135,8 @@ LAWS = {
             {"E": 3.169, "A": 215886.0, "B": 4750.0, "alpha": 0.684, "beta": 0.439},
             "speech and text; N and D as in the paper",
             "arXiv 2602.16687",
-            "second hand: Open-Athena/scaling-law-analysis, experiments/common.py",
+            "Open-Athena/scaling-law-analysis, experiments/common.py",
+            "second",
         ),
         PublishedLaw(
             "sparse_multimodal_2025",
@@ -140,7 +144,8 @@ LAWS = {
             {"E": 2.158, "A": 381773.0, "B": 4659.0, "alpha": 0.71, "beta": 0.372},
             "images and text, sparse models; N and D as in the paper",
             "arXiv 2504.07951",
-            "second hand: Open-Athena/scaling-law-analysis, experiments/common.py",
+            "Open-Athena/scaling-law-analysis, experiments/common.py",
+            "second",
         ),
         PublishedLaw(
             "kaplan_2020",
@@ -148,7 +153,8 @@ LAWS = {
             {"Nc": 6.4e13, "Dc": 1.8e13, "alpha_N": 0.076, "alpha_D": 0.103},
             "N without embeddings; D tokens; nats",
             "Kaplan et al. 2020, arXiv 2001.08361",
-            "second hand: hadasah/scaling_laws, paper_analysis_and_plots.py",
+            "hadasah/scaling_laws, paper_analysis_and_plots.py",
+            "second",
         ),
         PublishedLaw(
             "kaplan_2020_optimum",
@@ -156,7 +162,8 @@ LAWS = {
             {"k": 1.3e9, "a": 0.73},
             "N without embeddings; C in FLOPs (8.64e19 is a petaflop/s-day)",
             "Kaplan et al. 2020, arXiv 2001.08361; exponent also in arXiv 2406.12907",
-            "second hand: formll/resolving-scaling-law-discrepancies, plotting.py",
+            "formll/resolving-scaling-law-discrepancies, plotting.py",
+            "second",
             "Counting embeddings moves the exponent: see the explanation of accounting.",
         ),
         PublishedLaw(
@@ -166,7 +173,7 @@ LAWS = {
             "N without embeddings; batch in tokens",
             "step-law 2025, arXiv 2503.04715",
             "mean of the bootstrap rows of their repository",
-            "Their shipped code gives other exponents (step-law issue 10).",
+            note="Their shipped code gives other exponents (step-law issue 10).",
         ),
         PublishedLaw(
             "busbridge_2025",
@@ -174,8 +181,10 @@ LAWS = {
             {"c0": 2.549, "c1": 522.61, "d1": 1.315, "f1": 0.090},
             "N without embeddings; D tokens; nats",
             "Busbridge et al. 2025, arXiv 2502.08606, eq. 8",
-            "typed from memory, not compared with the paper: trust it as far as its claims are found again",
-            "All fifteen coefficients are in `distillation`.",
+            "typed from memory of the appendix, and found nowhere to compare them with",
+            "memory",
+            "The six supervised coefficients beside them, in `distillation`, agree with public code. The "
+            "abstract's claims follow, which proves no digit.",
         ),
         PublishedLaw(
             "epoch_price_performance",

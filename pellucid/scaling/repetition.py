@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.planning import Allocation, Costs, check_limit
-from pellucid.scaling.surface import Floats, Surface
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.planning import Allocation, Costs, check_budget, check_limit
+from pellucid.scaling.surface import Surface
 
 GRID = 400
 """Points of the grid along log D. A cell of it is a fifth of a doubling or narrower."""
@@ -93,8 +94,7 @@ def for_cost(
         InputError: when the cost is not above 0.
     """
     check_limit(most_parameters)
-    if not (math.isfinite(cost) and cost > 0):
-        raise InputError(f"Expected a budget above 0; got {cost!r}.")
+    check_budget(cost)
     product, t = cost / costs.training, costs.equivalent_tokens
 
     def loss(log_D: Floats) -> Floats:

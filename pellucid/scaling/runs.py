@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.forms import PLAIN, Floats, Form
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.forms import PLAIN, Form
 
 _DERIVED = (
     ("D", "C/(6N)", ("C", "N"), lambda c, n: c / (6 * n)),
@@ -120,6 +121,11 @@ class Runs:
         """How many clusters there are."""
         return len(np.unique(self.cluster))
 
+    @property
+    def own(self) -> dict[str, Floats]:
+        """The values without `x` where that only repeats another variable."""
+        return {name: column for name, column in self.values.items() if name != "x" or self.x_is is None}
+
     def coordinates(self, form: Form) -> Floats:
         """Coordinates [V, n] of the runs under a form.
 
@@ -146,12 +152,15 @@ class Runs:
         return np.log10(self.values[name]) * (-1 if name in FALLING else 1)
 
     def along(self, variable: str | None) -> Runs:
-        """The same runs with `x` set to a variable, or to C, D, N or the only one where None is named.
+        """The same runs with `x` set to a variable.
+
+        Where None is named, an `x` of the runs' own stays; without one it is C, D, N or the only variable.
 
         Raises:
             InputError: when the runs have no such variable.
         """
-        variable = self.ordered_by if variable is None else variable
+        if variable is None:
+            variable = "x" if "x" in self.values else self.ordered_by
         if variable not in self.values:
             raise InputError(f"There is no variable {variable!r}; there are {', '.join(self.values)}.")
         if variable == "x":
@@ -185,9 +194,11 @@ class Runs:
         """The runs less the `count` with the highest metric.
 
         Raises:
-            InputError: when none is left.
+            InputError: when none is left, or `count` is below 0.
         """
-        if count <= 0:
+        if count < 0:
+            raise InputError(f"Expected how many runs to cut, 0 or more; got {count}.")
+        if count == 0:
             return self
         rows = np.ones(len(self), bool)
         rows[np.argsort(-self.y, kind="stable")[:count]] = False

@@ -19,7 +19,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.scaling.forms import Floats, Form
+from pellucid.scaling.arrays import Floats
+from pellucid.scaling.forms import Form
 
 Anchor = Callable[[Floats, NDArray[np.int64]], tuple[Floats, Floats]]
 

@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
-
-Floats = NDArray[np.float64]
+from pellucid.scaling.arrays import Floats, between, check_share
 
 PARAMETERS = ("E", "A", "B", "alpha", "beta")
 
@@ -183,11 +181,10 @@ def estimate(values: Floats, *, nominal: float = 0.9) -> Estimate:
     Raises:
         InputError: when the share is not between 0 and 1.
     """
-    if not 0 < nominal < 1:
-        raise InputError(f"Expected a nominal share between 0 and 1, such as 0.9; got {nominal!r}.")
+    check_share(nominal)
     draws = values[1:]
     found = draws[np.isfinite(draws)]
     if not len(found):
         return Estimate(float(values[0]), None, None, 0.0 if len(draws) else 1.0)
-    low, high = np.quantile(found, [(1 - nominal) / 2, (1 + nominal) / 2])
+    low, high = between(found, nominal)
     return Estimate(float(values[0]), float(low), float(high), len(found) / len(draws))

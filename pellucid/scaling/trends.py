@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
-from pellucid.scaling.surface import Floats
+from pellucid.scaling.arrays import Floats, between
 
 DRAWS = 2000
 _DAYS_PER_YEAR = 365.25
@@ -107,7 +107,7 @@ def trend(
             chosen = rng.integers(0, len(y), len(y))
             drawn[k] = _moments(years[chosen], np.log10(y[chosen]), member[chosen], 1)[0]
     rates = drawn[drawn[:, 0] > 1e-12]
-    low, high = np.quantile(rates[:, 1] / rates[:, 0], [0.05, 0.95])
+    low, high = between(rates[:, 1] / rates[:, 0], 0.9)
     whole = moments.sum(0)
     rate = float(whole[1] / whole[0])
     return Trend(rate, float(low), float(high), len(y), len(kinds), min(dates), last)

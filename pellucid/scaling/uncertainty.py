@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 
 from pellucid.core.errors import InputError
 from pellucid.scaling import solver
+from pellucid.scaling.arrays import Floats, between
 from pellucid.scaling.fit import DELTA, Fit, Loss, fit
-from pellucid.scaling.forms import Floats
 
 DRAWS = 4000
+FEW = 8  # trainings, or twice the parameters: with fewer a bootstrap is too narrow to be relied on
+ONE_TRAINING = (
+    "All rows are checkpoints of one training, and nothing says how another would come out. Give runs of "
+    "several trainings; if the rows are trainings, name a column that differs in each with --run."
+)
 _TOLERANCE = 1e-7
 _L1 = (1e-4, 1e-5, 1e-6)
 
@@ -40,6 +45,23 @@ class Draws:
         return self.fit.naturals(self.theta)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before these draws are relied on."""
+        found = []
+        trainings, parameters = self.fit.runs.trainings, len(self.fit.theta)
+        if trainings < max(FEW, 2 * parameters):
+            found.append(
+                f"{trainings} trainings are few for a law of {parameters} parameters: a bootstrap over so "
+                "few comes out too narrow."
+            )
+        if self.fit.at_bounds:
+            found.append(
+                f"At an end of where it is searched: {', '.join(self.fit.at_bounds)}. The data do not tell "
+                "such an exponent or limit; other parameters make up for it."
+            )
+        return tuple(found)
+
+    @property
     def standard_errors(self) -> Floats:
         """Of the natural parameters, [P]; not finite where draws run away."""
         with np.errstate(over="ignore", invalid="ignore"):
@@ -48,8 +70,7 @@ class Draws:
     def interval(self, nominal: float = 0.95) -> tuple[Floats, Floats]:
         """Percentile intervals of the natural parameters, [P] each."""
         with np.errstate(invalid="ignore"):
-            low, high = np.quantile(self.draws, [0.5 - nominal / 2, 0.5 + nominal / 2], axis=0)
-        return low, high
+            return between(self.draws, nominal)
 
     def values(self, values: Mapping[str, Floats | float]) -> Floats:
         """Each draw's y [S, m] at runs given by their variables."""
@@ -71,8 +92,10 @@ def bootstrap(
         InputError: when there is a single training, or `count` is below 2.
     """
     trainings = fitted.runs.trainings
-    if trainings < 2 or count < 2:
-        raise InputError(f"A bootstrap needs 2 trainings and 2 draws; got {trainings} and {count}.")
+    if trainings < 2:
+        raise InputError(f"A bootstrap draws trainings. {ONE_TRAINING}")
+    if count < 2:
+        raise InputError(f"A bootstrap needs at least 2 draws; got {count}.")
     if counts is None:
         counts = np.random.default_rng(seed).multinomial(trainings, np.full(trainings, 1 / trainings), count)
     weights = counts[:, fitted.runs.cluster].astype(float)

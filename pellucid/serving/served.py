@@ -101,8 +101,8 @@ class Served:
                 has the atlas in its folder, if there is one.
 
         Raises:
-            InputError: when two dictionaries have one name or one atlas, or an atlas belongs to none of them.
-            IntegrityError: when a dictionary belongs to another model.
+            InputError: when two dictionaries have one name, an atlas belongs to none of them or a second to
+                one, or a dictionary belongs to another model.
         """
         network = models.load(model)
         places = {address: str(Atlas.open(address).record["dictionary"]) for address in atlases}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.core.errors import InputError
-from pellucid.core.numbers import parse_amount, parse_count, short_amount
+from pellucid.core.numbers import parse_amount, parse_count, parse_number, short_amount, short_figure
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_amounts_are_read_as_people_write_them(text: str | float, amount: float)
     assert parse_amount(text) == pytest.approx(amount, rel=1e-15)
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1e400", "nan", "inf", "many", "5 k", "T", "1e", 0, -2.0])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1e400", "nan", "inf", "many", "5 kk", "T", "1e", 0, -2.0])
 def test_what_is_no_amount_is_refused_and_shown(text: str | float) -> None:
     with pytest.raises(InputError, match=r"such as 70B, 1.4T or 5.76e23; got "):
         parse_amount(text)
@@ -71,3 +71,32 @@ def test_amounts_are_shown_in_three_digits() -> None:
 @given(st.floats(1e-30, 1e30))
 def test_an_amount_that_is_shown_reads_back_to_three_digits(value: float) -> None:
     assert parse_amount(short_amount(value)) == pytest.approx(value, rel=5.1e-3)
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        ("1e9", 1e9), ("1,500", 1500), ("1.5B", 1.5e9), ("70 m", 7e7), (".5", 0.5), ("-2", -2), ("2T", 2e12),
+        ("0", 0),
+    ],
+)  # fmt: skip
+def test_numbers_of_either_sign(cell: str, number: float) -> None:
+    assert parse_number(cell) == pytest.approx(number)
+
+
+@pytest.mark.parametrize(
+    "cell", ["", "x", "1.2.3", "1,5", "nan", "inf", "--1", "1e", "0x10", "1_0", "e5", "+"]
+)
+def test_what_is_no_number(cell: str) -> None:
+    assert parse_number(cell) is None
+
+
+def test_figures_that_are_compared_have_as_many_decimals() -> None:
+    assert [short_figure(v) for v in (2.1390123, 0.0, 12.3, -0.5)] == [
+        "2.1390",
+        "0.0000",
+        "12.3000",
+        "-0.5000",
+    ]
+    assert [short_figure(v) for v in (2.13e40, 1.2345678e-5)] == ["2.13e40", "1.2346e-05"]
+    assert short_figure(float("inf")) == "–"

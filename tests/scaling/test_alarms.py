@@ -33,6 +33,21 @@ def test_the_hull_is_that_of_each_coordinate(noisy: Runs) -> None:
     assert "2 of 2 targets" in few[0].message
 
 
+def test_the_hull_in_one_dimension() -> None:
+    own = Runs.of({"x": [1e3, 1e5]}, [3, 2]).along(None)
+    found = alarms.hull(own, {"x": np.array([1e7])})
+    assert [a.message for a in found] == ["x of target 1 is 10M, 2.00 decades above the runs' 100k."]
+    assert alarms.hull(own, {"x": np.array([1e7])}, reach=2) == []
+    assert alarms.hull(own, {"x": np.array([1e4])}) == []
+    named = Runs.of({"examples": [1e3, 1e5]}, [3, 2]).along(None)
+    assert "examples of target 1" in alarms.hull(named, {"examples": np.array([1e7])})[0].message
+    assert alarms.hull(named, {"examples": np.array([1e7])}, reach=2) == []
+    years = Runs.of({"year": [2018.0, 2024.5]}, [1, 9]).along(None)
+    found = alarms.hull(years, {"year": np.array([2031.0])})
+    assert [a.message for a in found] == ["year of target 1 is 2031.0, 6.50 years above the runs' 2024.5."]
+    assert alarms.hull(years, {"year": np.array([2026.0])}, reach=2) == []
+
+
 def test_more_epochs_than_were_run_are_outside() -> None:
     runs = Runs.of({"N": [1e8, 2e8], "D": [1e9, 4e9], "U": [1e9, 1e9]}, [3, 2.9])
     found = alarms.hull(runs, {"epochs": np.array([40.0])}, reach=9)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pellucid.scaling.backtest import LAST, Member, fitted, origins, tried
+from pellucid.scaling.backtest import LAST, Member, fitted, levels, origins, tried
 from pellucid.scaling.form_sigmoid import Sigmoid
 from pellucid.scaling.runs import Runs
 
@@ -27,6 +27,22 @@ def test_many_levels_are_thinned_and_few_give_none() -> None:
     assert len(origins(Runs.of({"x": x}, x**-0.1))) == 8
     assert origins(Runs.of({"x": [1.0, 2, 3, 4]}, [4, 3, 2, 1.0])) == []
     assert origins(Runs.of({"N": [1.0, 2, 3, 4], "D": [4.0, 2, 4 / 3, 1]}, [4, 3, 2, 1.0])) == []
+
+
+def test_ties_and_jitter_are_one_level_and_a_dense_curve_has_many() -> None:
+    budgets = np.repeat([18.0, 19.0, 20.0], 5)
+    np.testing.assert_array_equal(levels(budgets), np.repeat([0, 1, 2], 5))
+    jitter = np.random.default_rng(0).uniform(-0.01, 0.01, 15)
+    np.testing.assert_array_equal(levels(budgets + jitter), np.repeat([0, 1, 2], 5))
+    shuffled = np.random.default_rng(1).permutation(15)
+    np.testing.assert_array_equal(levels((budgets + jitter)[shuffled]), np.repeat([0, 1, 2], 5)[shuffled])
+    # 400 checkpoints over three decades lie closer than runs of a level do.
+    dense = np.linspace(6, 9, 400)
+    assert 25 <= levels(dense).max() + 1 <= 40
+    curve = Runs.of({"x": 10**dense}, 1.5 + 30 * 10 ** (-0.25 * dense), run=[0] * 400)
+    found = origins(curve)
+    assert len(found) == 8
+    assert all(t is not None for t in tried(Member("power_constant"), curve, found))
 
 
 def test_last_repeats_the_mean_of_the_largest_level(noisy: Runs) -> None:

@@ -12,8 +12,10 @@ MakeRuns = Callable[..., Runs]
 
 def test_what_can_be_looked_for_is_looked_for(noisy: Runs) -> None:
     found = check(noisy, targets={"N": [1e9], "D": [2e10]}, new=noisy.kept(noisy.order > 20.4))
-    assert set(found.looked_for) == {"identity", "hull", "flat", "break", "drift"}
+    assert set(found.looked_for) == {"identity", "hull", "flat", "drift"}
     assert found.fired == ()
+    # Seven levels of compute leave no form that breaks a place to spare.
+    assert [n for n in found.notes if n.startswith("Not looked for: break.")]
     assert "C is derived: C = 6ND." in found.notes
 
 
@@ -22,6 +24,16 @@ def test_what_cannot_be_looked_for_is_said() -> None:
     found = check(runs)
     assert found.looked_for == ("identity",)
     assert "Not looked for: break, drift" in found.notes[-1]
+    few = Runs.of({"x": np.geomspace(1e3, 1e6, 7)}, 1 + 9 * np.geomspace(1e3, 1e6, 7) ** -0.3)
+    found = check(few.along(None))
+    assert found.looked_for == ("identity",)
+    assert found.notes[-1].startswith("Not looked for: break. There are too few runs")
+    x = np.geomspace(1e3, 1e6, 12)
+    y = (1 + 9 * x**-0.3) * np.exp(0.002 * np.random.default_rng(0).standard_normal(12))
+    found = check(Runs.of({"x": x}, y, run=["a"] * 12).along(None))
+    assert "identity" not in found.looked_for
+    assert found.fired == ()
+    assert [n for n in found.notes if n.startswith("Not looked for: identity. All rows are checkpoints")]
     assert default_form(runs) == "power_constant"
 
 

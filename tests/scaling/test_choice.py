@@ -27,6 +27,15 @@ def test_candidates_follow_the_variables(noisy: Runs) -> None:
     assert candidates(Runs.of({"year": [2020.0, 2021.0]}, [1, 2]))[0].form == "trend"
 
 
+def test_a_metric_that_rises_has_forms_that_may_rise(noisy: Runs) -> None:
+    size = noisy.values["C"] / 1e18
+    accuracy = Runs.of({k: noisy.values[k] for k in "ND"}, 0.1 * size**0.2, metric="accuracy").along("C")
+    assert {m.form for m in candidates(accuracy)} == {"power", "hyperparameter", LAST}
+    choice = choose(accuracy, [*candidates(accuracy), Member("chinchilla")])
+    assert choice.best.form != LAST
+    assert "can only fall" in choice.left_out["chinchilla"]
+
+
 def test_forms_are_ranked_by_what_they_forecast() -> None:
     members = [Member("power"), Member("power_constant"), Member("power_constant", "squares")]
     choice = choose(curve(), members)
@@ -75,10 +84,19 @@ def test_one_runaway_member_does_not_carry_the_ensemble() -> None:
     assert made.scale == pytest.approx(np.exp((0.4 * np.log(0.01) + 0.3 * np.log(0.02)) / 0.7))
 
 
+def test_a_member_without_a_number_does_not_count() -> None:
+    rows = [np.array([0.0, 0.1]), np.array([np.nan, 0.2]), np.array([0.3, np.inf])]
+    made = combined(rows, [0.01, 0.02, 0.03], [0.1, 0.5, 0.4])
+    np.testing.assert_allclose(made.log_values, rows[0])
+    assert made.scale == pytest.approx(0.01)
+
+
 def test_what_cannot_take_part_is_said() -> None:
-    choice = choose(curve(count=9), [Member("power"), Member("broken_2")])
-    assert list(choice.left_out) == ["broken_2"]
-    assert "too few runs" in choice.left_out["broken_2"]
+    choice = choose(curve(count=9), [Member("power"), Member("broken_2"), Member("broken_3")])
+    assert list(choice.left_out) == ["broken_2", "broken_3"]
+    assert "9 parameters" in choice.left_out["broken_2"]
     assert set(ensemble(choice).forecasters) == {Member("power"), Member(LAST)}
+    short = choose(curve(count=12), [Member("power"), Member("broken_2")])
+    assert short.told_left_out == ["Left out: broken_2. Too few runs: forecast from 2 of 7 origins."]
     with pytest.raises(InputError, match="too few to hold any out"):
         choose(Runs.of({"x": [1.0, 2, 3]}, [3, 2, 1.5]))

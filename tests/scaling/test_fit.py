@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
 from pellucid.core.errors import InputError, UnknownNameError
-from pellucid.scaling.fit import fit, loss_named, spread
+from pellucid.scaling.fit import fit, loss_named, rises, spread
 from pellucid.scaling.runs import Runs
 
 MakeRuns = Callable[..., Runs]
@@ -82,6 +82,46 @@ def test_the_scale_of_residuals() -> None:
     r = np.random.default_rng(0).normal(0, 0.01, 4000)
     assert spread(r, 5, 4000) == pytest.approx(0.01, rel=0.05)
     assert spread(r, 5, 10) == pytest.approx(spread(r, 0, 10) * np.sqrt(2))
+
+
+def test_a_metric_that_never_changes_or_rises_where_a_form_falls_is_refused(noisy: Runs) -> None:
+    values = {k: noisy.values[k] for k in "ND"}
+    with pytest.raises(InputError, match=r"'loss' is 2.5 in every run: there is nothing to fit"):
+        fit(Runs.of(values, np.full(len(noisy), 2.5)))
+    accuracy = Runs.of(values, 1 - noisy.y / 10, metric="accuracy").along("C")
+    for form in ("chinchilla", "kaplan", "power_constant"):
+        with pytest.raises(InputError, match=r"'accuracy' rises with .*'1 - accuracy' of a share"):
+            fit(accuracy, form)
+    assert fit(accuracy, "power").parameters[1] < 0
+    assert fit(accuracy, "hyperparameter").parameters[1] > 0
+    # One run that went wrong at the largest size is an outlier, and no rise.
+    spoiled = noisy.y.copy()
+    spoiled[-1] = 40
+    assert fit(Runs.of(values, spoiled)).parameters[3] == pytest.approx(fit(noisy).parameters[3], rel=0.1)
+
+
+def test_rising_is_of_ranks() -> None:
+    size = np.arange(10.0)
+    assert rises(np.exp(size), size)
+    assert not rises(-size, size)
+    assert not rises(np.ones(10), size)
+    tied = np.repeat([1.0, 2.0], 5)
+    assert rises(tied, size) == rises(tied[::-1], size[::-1])
+    assert not rises(np.tile([1.0, 2.0], 5), np.repeat(size[:5], 2))
+
+
+def test_levels_that_were_rounded_are_no_places(noisy: Runs) -> None:
+    # Seven levels of compute cannot tell nine parameters, though rounding makes 56 numbers of them.
+    jitter = np.exp(1e-6 * np.random.default_rng(0).standard_normal(len(noisy)))
+    runs = Runs.of({"x": noisy.values["C"] * jitter}, noisy.y)
+    with pytest.raises(InputError, match=r"9 parameters .* 56 runs at 7 distinct places"):
+        fit(runs, "broken_2")
+
+
+def test_a_limit_that_is_reached_is_named() -> None:
+    x = np.geomspace(1e3, 1e6, 20)
+    assert fit(Runs.of({"x": x}, 2 + 1e20 * x**-6.0), "power_constant").at_bounds == ("alpha",)
+    assert fit(Runs.of({"x": x}, 2 + 9 * x**-0.4), "power_constant").at_bounds == ()
 
 
 def test_what_cannot_be_fitted(isoflop: MakeRuns) -> None:

@@ -8,7 +8,8 @@ from scipy import stats
 
 from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.scaling.backtest import LAST, Member
-from pellucid.scaling.forecast import forecast, half_width, student, targets_of
+from pellucid.scaling.choice import choose
+from pellucid.scaling.forecast import Missed, forecast, half_width, student, targets_of
 from pellucid.scaling.form_chinchilla import Chinchilla
 from pellucid.scaling.form_sigmoid import Sigmoid
 from pellucid.scaling.runs import Runs
@@ -24,7 +25,7 @@ def test_student_is_that_of_scipy(share: float, freedom: int) -> None:
 
 def test_the_half_width_by_hand() -> None:
     errors, distances = np.array([0.01, 0.03, 0.02, 0.04]), np.array([0.0, 1.0, 1.0, 3.0])
-    scored = [(errors[:2], 0.01, distances[:2], 2), (errors[2:], 0.01, distances[2:], 2)]
+    scored = [Missed(errors[:2], distances[:2], 0.01, 2), Missed(errors[2:], distances[2:], 0.01, 2)]
     scores = np.array([1.0, 1.5, 1.0, 1.0])
     q = np.quantile(scores, 0.8 * 1.25)
     wide = stats.t.ppf(0.9, 2) / stats.norm.ppf(0.9)
@@ -32,6 +33,8 @@ def test_the_half_width_by_hand() -> None:
     assert found is not None
     np.testing.assert_allclose(found, wide * q * 0.02 * np.array([1, 3]), rtol=1e-5)
     assert half_width([], 0.8, 0.02, np.array([0.0])) is None
+    plain = half_width(scored, 0.8, 0.02, np.array([0.0, 2.0]), growth=0, widened=False)
+    np.testing.assert_allclose(plain, np.quantile(errors / 0.01, 1.0) * 0.02)
 
 
 def test_intervals_cover_simulated_runs(isoflop: MakeRuns, law: np.ndarray) -> None:
@@ -89,9 +92,38 @@ def test_members_whose_variables_targets_lack_are_left_out(isoflop: MakeRuns) ->
     shape = {"width": 100 * runs.values["N"] ** 0.1, "depth": runs.values["N"] ** 0.2}
     wide = Runs.of({**{k: runs.values[k] for k in "ND"}, **shape}, runs.y).along("C")
     made = forecast(wide, {"N": [7e9], "D": [1.4e11]})
-    assert [n for n in made.notes if "width_depth is left out: targets have no depth, width" in n]
+    assert "Left out: width_depth, width_depth (squares). Targets have no depth and no width." in made.notes
     plain = forecast(runs.along("C"), {"N": [7e9], "D": [1.4e11]})
     assert made.values[0] == pytest.approx(plain.values[0])
+
+
+def test_a_variable_that_the_runs_lack_is_refused(noisy: Runs) -> None:
+    for strange in ("width", "epochs", "x"):
+        with pytest.raises(InputError, match=f"The runs have no '{strange}'.*they have N, D, C"):
+            forecast(noisy, {"N": [7e9], "D": [1.4e11], strange: [4.0]})
+
+
+def test_few_held_out_runs_are_told(isoflop: MakeRuns) -> None:
+    at = {"N": [7e9], "D": [1.4e11]}
+    few = forecast(isoflop(0.004, levels=3, sizes=3), at, member="tied")
+    assert "rests on 3 held-out trainings: even the worst miss of so few covers 75%" in few.notes[-1]
+    assert forecast(isoflop(0.004), at, member="tied").notes == ()
+
+
+def test_where_there_is_no_trend_that_is_told() -> None:
+    x = np.geomspace(1e3, 1e6, 24)
+    flat = Runs.of({"x": x}, 2 + 9 / x)
+    made = forecast(flat, {"x": [1e7]}, choice=choose(flat, [Member("power")]))
+    assert [n for n in made.notes if n.startswith("No form forecast better")]
+
+
+def test_the_checkpoints_of_one_training_forecast_its_later_ones() -> None:
+    x = np.geomspace(1e6, 1e9, 300)
+    y = (1.5 + 30 * x**-0.25) * np.exp(0.003 * np.random.default_rng(0).standard_normal(300))
+    made = forecast(Runs.of({"x": x}, y, run=["a"] * 300), {"x": [4e9]}, member="power_constant")
+    assert made.values[0] == pytest.approx(1.5 + 30 * 4e9**-0.25, rel=0.01)
+    assert made.low is not None
+    assert made.origins == 8
 
 
 def test_accuracy_of_a_lower_loss() -> None:
@@ -116,7 +148,7 @@ def test_targets_take_what_they_need(noisy: Runs) -> None:
     assert targets_of(along_d, {"N": [1e9], "D": [1e10]}).values["x"].tolist() == [1e10]
     with pytest.raises(InputError, match="needs 'C'"):
         targets_of(noisy, {"N": [1e9]})
-    with pytest.raises(InputError, match="nominal"):
+    with pytest.raises(InputError, match="nominal share between 0 and 1"):
         forecast(noisy, {"N": [1e9], "D": [1e10]}, nominal=1.0)
     with pytest.raises(UnknownNameError, match="chinchilla"):
         forecast(noisy, {"N": [1e9], "D": [1e10]}, member="chinchila")

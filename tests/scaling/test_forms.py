@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.core.errors import InputError, UnknownNameError
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.fit import fit
-from pellucid.scaling.forms import FORMS, Floats, Form, form_named
+from pellucid.scaling.forms import FORMS, Form, form_named
 from pellucid.scaling.runs import Runs
 
 TRUTH = {

@@ -184,7 +184,7 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         grid((5e7, 1e9), (1e9, 1e10), most_flops=1e10)
     with pytest.raises(InputError, match="Expected D from a number above 0"):
         grid((5e7, 1e9), (1e10, 1e9), most_flops=1e20)
-    with pytest.raises(InputError, match=r"shrinks the variance by 100\.0 %; the most is"):
+    with pytest.raises(InputError, match=r"shrinks the variance by 100\.0%; the most is"):
         best_per_flop(propose(predict, TARGET, CANDIDATES, noise=NOISE), least=1.0)
     with pytest.raises(InputError, match="No proposed run costs at most"):
         best_within(propose(predict, TARGET, CANDIDATES, noise=NOISE), 1e10)

@@ -19,7 +19,7 @@ from pellucid.scaling.uncertainty import bootstrap
 
 def test_a_fit_has_one_page_that_asks_nothing_of_the_network(noisy: Runs, tmp_path: Path) -> None:
     law = fit(noisy)
-    made = page.of_fit(bootstrap(law, 50), profiles(law)[:2])
+    made = page.of_fit(bootstrap(law, 50), profiles(law)[:2], notes=law.runs.notes)
     page.write(tmp_path / "fit.html", made)
     text = (tmp_path / "fit.html").read_text()
     assert text.count("<svg") == len(made.panels) == 5

@@ -28,7 +28,7 @@ def test_prices_follow_from_chip_hours() -> None:
     assert TARIFF.training_dollars(7e9, 2e12) == pytest.approx(training)
     assert found.training == pytest.approx(training / 10e12 * 1e6)
     assert found.blended == pytest.approx(0.8 * found.read + 0.2 * found.written + found.training)
-    assert found.dates == ("2026-10-05",)
+    assert found.dates == ("2026-09-20",)
 
 
 def test_what_all_tokens_pay_is_what_the_plan_costs() -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pellucid.core.errors import InputError, IntegrityError, PellucidError, UnknownNameError
-from pellucid.scaling.reading import parse_number, read_runs, read_table, read_targets
+from pellucid.scaling.reading import read_runs, read_table, read_targets
 from pellucid.scaling.runs import Runs
 
 GOOD = "params,tokens,loss\n1e8,2B,3.1\n200M,4e9,2.9\n"
@@ -64,12 +64,59 @@ def test_an_export_of_weights_and_biases(tmp_path: Path) -> None:
     assert listed.y.tolist() == nested.y.tolist()
 
 
-def test_targets_need_no_metric(tmp_path: Path) -> None:
-    path = written(tmp_path, "params,tokens,note\n1e9,2e10,a\n7B,140B,b\n")
-    assert read_targets(path) == {"N": [1e9, 7e9], "D": [2e10, 1.4e11]}
-    assert read_targets(path, columns={"N": "tokens"})["N"] == [2e10, 1.4e11]
+CHART = (
+    '"Step","a - train/loss","a - train/loss__MIN","a - train/loss__MAX","b - 2 - train/loss",'
+    '"b - 2 - train/loss__MIN","b - 2 - train/loss__MAX"\n'
+    '"100","3.5","3.4","3.6","","",""\n"200","3.1","3.1","3.1","2.9","2.9","2.9"\n"300","","","","2.7","2.7","2.7"\n'
+)
+
+
+def test_a_chart_of_weights_and_biases(tmp_path: Path) -> None:
+    runs = read_runs(written(tmp_path, CHART))
+    assert runs.y.tolist() == [3.5, 3.1, 2.9, 2.7]
+    assert runs.values["x"].tolist() == [100, 200, 200, 300]
+    assert runs.trainings == 2
+    assert [label.rpartition(":")[2] for label in runs.labels] == ["2", "3", "3", "4"]
+    assert runs.notes[0] == "A chart of 2 runs by 'Step': 4 rows, without its columns __MIN and __MAX."
+    assert read_runs(tmp_path / "runs.csv", where=["run == b - 2"]).y.tolist() == [2.9, 2.7]
+    # Without the columns of a group, with another metric beside; an empty cell of a used one is told.
+    two = '"tokens","a - loss","a - lr","b - loss"\n"1e9","3.5","0.1","3.4"\n"2e9","","0.2","3.3"\n'
+    found = read_table(written(tmp_path, two, "two.csv"))
+    assert found.columns == ("tokens", "run", "loss", "lr")
+    assert [row["run"] for row in found.rows] == ["a", "b", "a", "b"]
+    with pytest.raises(InputError, match=r"two.csv:3, column 'loss': .*got ''"):
+        read_runs(tmp_path / "two.csv")
+    zero = CHART.replace('"100"', '"0"')
+    with pytest.raises(InputError, match=r"zero.csv:2, column 'Step': .*got '0'"):
+        read_runs(written(tmp_path, zero, "zero.csv"))
+    assert len(read_runs(tmp_path / "zero.csv", where=["Step > 0"])) == 3
+
+
+def test_a_table_with_a_dash_in_a_header_is_no_chart(tmp_path: Path) -> None:
+    runs = read_runs(written(tmp_path, "params,tokens,test - loss\n1e8,2e9,3\n"), metric="test - loss")
+    assert runs.y.tolist() == [3]
+
+
+def test_what_a_metric_leaves_of_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "params,tokens,accuracy\n1e8,2e9,0\n2e8,4e9,0.75\n")
+    runs = read_runs(path, metric="1 - accuracy")
+    assert runs.y.tolist() == [1, 0.25]
+    assert runs.metric == "1 - accuracy"
+    assert read_targets(path, runs) == ({"N": [1e8, 2e8], "D": [2e9, 4e9]}, [1, 0.25])
+    whole = written(tmp_path, "params,tokens,accuracy\n1e8,2e9,0.5\n2e8,4e9,1\n", "whole.csv")
+    with pytest.raises(InputError, match=r"whole.csv:3, column 'accuracy': .* from 0 to below 1"):
+        read_runs(whole, metric="1 - accuracy")
+    with pytest.raises(UnknownNameError, match="'acc'"):
+        read_runs(path, metric="1 - acc")
+
+
+def test_targets_have_the_variables_of_their_runs_and_may_have_outcomes(tmp_path: Path) -> None:
+    runs = Runs.of({"N": [1e8, 2e8], "D": [1e9, 2e9]}, [3, 2])
+    path = written(tmp_path, "params,tokens,width,note\n1e9,2e10,64,a\n7B,140B,128,b\n")
+    assert read_targets(path, runs) == ({"N": [1e9, 7e9], "D": [2e10, 1.4e11]}, None)
+    assert read_targets(path, runs, columns={"N": "tokens"})[0]["N"] == [2e10, 1.4e11]
     with pytest.raises(InputError, match="got 'a'"):
-        read_targets(path, columns={"x": "note"})
+        read_targets(path, Runs.of({"x": [1, 2]}, [2, 1]), columns={"x": "note"})
 
 
 def test_conditions(tmp_path: Path) -> None:
@@ -85,21 +132,6 @@ def test_conditions(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_runs(path, where=[wrong])
-
-
-@pytest.mark.parametrize(
-    ("cell", "number"),
-    [("1e9", 1e9), ("1,500", 1500), ("1.5B", 1.5e9), ("70 m", 7e7), (".5", 0.5), ("-2", -2), ("2T", 2e12)],
-)
-def test_numbers(cell: str, number: float) -> None:
-    assert parse_number(cell) == pytest.approx(number)
-
-
-@pytest.mark.parametrize(
-    "cell", ["", "x", "1.2.3", "1,5", "nan", "inf", "--1", "1e", "0x10", "1_0", "e5", "+"]
-)
-def test_what_is_no_number(cell: str) -> None:
-    assert parse_number(cell) is None
 
 
 @pytest.mark.parametrize(
@@ -120,6 +152,8 @@ def test_what_is_no_number(cell: str) -> None:
         ("[1]\n", "a.jsonl", "a.jsonl:1: expected an object"),
         ("3", "a.json", "expected an object"),
         (GOOD, "a.parquet", "must end in one of"),
+        (GOOD.replace(",", ";"), "a.csv", "no ',' but ';' in it"),
+        (GOOD, "a.tsv", "one column of a metric"),
     ],
 )
 def test_each_mistake_has_its_message(tmp_path: Path, text: str, name: str, message: str) -> None:
@@ -138,6 +172,14 @@ def test_files_that_are_not_what_they_say(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"N,D,loss\n\0,1,2\n")
     with pytest.raises(IntegrityError, match="NUL"):
         read_runs(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(GOOD, encoding="utf-16")
+    with pytest.raises(IntegrityError, match="Export it again as UTF-8"):
+        read_runs(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8-sig")
+    assert len(read_runs(tmp_path / "a.csv")) == 2
+    # A quote that is never closed would swallow the rest of the file.
+    with pytest.raises(IntegrityError, match=r"a.csv:4: not readable as CSV"):
+        read_runs(written(tmp_path, 'N,D,loss,note\n1,2,3,"x\n1,3,2,y\n2,3,1,z\n', "a.csv"))
     with pytest.raises(IntegrityError, match=r"b.jsonl:2: not readable as JSON"):
         read_runs(written(tmp_path, '{"N": 1}\n{"N": \n', "b.jsonl"))
     with pytest.raises(InputError, match="no file"):

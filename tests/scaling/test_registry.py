@@ -11,6 +11,8 @@ from pellucid.scaling import claims, registry
 from pellucid.scaling.claims import CLAIMS, Claim, Outcome
 from pellucid.scaling.distillation import DistillationLaw
 
+LAW = registry.LAWS["besiroglu_2024"]
+
 
 def test_every_law_says_where_it_is_from() -> None:
     for name, law in registry.LAWS.items():
@@ -49,9 +51,12 @@ def test_a_figure_that_is_off_by_its_last_digit_differs() -> None:
 def test_the_state_of_a_law_follows_from_its_claims() -> None:
     good = Outcome(Claim("x", "", 1.0, 1, lambda: 1.0), 1.0)
     bad = dataclasses.replace(good, computed=2.0)
-    assert claims.status([good]) == "reproduced"
-    assert claims.status([good, bad]) == "differs"
-    assert claims.status([]) == "nothing to compute"
+    assert claims.status(LAW, [good]) == "reproduced"
+    assert claims.status(LAW, [good, bad]) == "differs"
+    assert claims.status(LAW, []) == "nothing to compute"
+    remembered = registry.LAWS["busbridge_2025"]
+    assert claims.status(remembered, claims.check("busbridge_2025")) == "unverified"
+    assert claims.status(remembered, [bad]) == "differs"
     assert claims.check("kaplan_2020") == []
     assert {c.law for c in CLAIMS} <= set(registry.LAWS)
 
@@ -66,7 +71,7 @@ def test_a_law_is_fitted_again_where_its_runs_are(tmp_path: Path) -> None:
     (tmp_path / "chinchilla_epoch_svg.csv").write_text("N,D,loss\n" + rows + outliers)
     found = claims.check("besiroglu_2024", tmp_path)
     assert len(found) == 6
-    assert claims.status(found) == "reproduced", [o for o in found if not o.agrees]
+    assert claims.status(LAW, found) == "reproduced", [o for o in found if not o.agrees]
 
 
 def test_the_coefficients_of_distillation_stand_in_one_place() -> None:

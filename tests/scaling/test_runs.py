@@ -34,6 +34,8 @@ def test_cuts_are_told() -> None:
     assert cut.cluster.tolist() == [0, 1]
     assert cut.labels == ("row 1", "row 3")
     assert runs.without_highest(0) is runs
+    with pytest.raises(InputError, match="0 or more; got -1"):
+        runs.without_highest(-1)
     with pytest.raises(InputError, match="No run is left of 4"):
         runs.without_highest(4)
 
@@ -51,6 +53,15 @@ def test_the_order_is_that_of_compute_or_of_what_there_is() -> None:
     assert losses.order[1] > losses.order[0]  # the smaller the loss, the further along
     with pytest.raises(InputError, match="no variable 'D'"):
         years.along("D")
+
+
+def test_an_x_of_ones_own_is_kept_and_another_is_only_a_name() -> None:
+    both = Runs.of({"x": [5.0, 6.0], "N": [1e8, 2e8], "D": [1e9, 2e9]}, [3, 2])
+    assert both.along(None).values["x"].tolist() == [5, 6]
+    assert both.along(None).own.keys() == {"x", "N", "D", "C"}
+    plain = Runs.of({"N": [1e8, 2e8], "D": [1e9, 2e9]}, [3, 2]).along("N")
+    assert plain.own.keys() == {"N", "D", "C"}
+    assert plain.along(None).values["x"].tolist() == [1e8, 2e8]
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])

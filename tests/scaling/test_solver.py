@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize, nnls
 
 from pellucid.scaling import solver
+from pellucid.scaling.arrays import Floats
 from pellucid.scaling.fit import fit
 from pellucid.scaling.form_chinchilla import Chinchilla
-from pellucid.scaling.forms import Floats
 from pellucid.scaling.runs import Runs
 
 FORM = Chinchilla()

@@ -85,5 +85,17 @@ def test_losses_that_disagree_are_told(isoflop: MakeRuns) -> None:
 
 def test_one_training_has_no_bootstrap() -> None:
     runs = Runs.of({"x": [1.0, 2.0, 3.0]}, [3.0, 2.0, 1.5], run=["a", "a", "a"])
-    with pytest.raises(InputError, match="2 trainings"):
+    with pytest.raises(InputError, match=r"All rows are checkpoints of one training.*--run"):
         bootstrap(fit(runs, "power"))
+    with pytest.raises(InputError, match="at least 2 draws; got 1"):
+        bootstrap(fit(power_runs(9, 0.01), "power"), 1)
+
+
+def test_few_trainings_and_limits_that_are_reached_are_told() -> None:
+    assert bootstrap(fit(power_runs(30, 0.05), "power"), 20).notes == ()
+    few = power_runs(40, 0.05)
+    clustered = Runs.of({"x": few.values["x"]}, few.y, run=np.arange(40) % 5)
+    assert "5 trainings are few for a law of 2 parameters" in bootstrap(fit(clustered, "power"), 20).notes[0]
+    x = np.geomspace(1e3, 1e6, 20)
+    steep = fit(Runs.of({"x": x}, 2 + 1e20 * x**-6.0), "power_constant")
+    assert "At an end of where it is searched: alpha." in bootstrap(steep, 20).notes[0]

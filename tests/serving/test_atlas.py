@@ -18,7 +18,7 @@ import torch
 from pellucid.atlas import by_direction, by_effect, by_prompt, embedding, neighbours
 from pellucid.atlas.pages import Atlas, snippets
 from pellucid.atlas.sayings import Sayings
-from pellucid.core.errors import InputError, IntegrityError
+from pellucid.core.errors import InputError
 from pellucid.dictionaries import files
 from pellucid.models import model as models
 from pellucid.models.model import Model
@@ -236,7 +236,7 @@ def test_a_dictionary_of_another_model_is_not_served(
     files.save(
         other, tmp_path / "other", card={"model_reference": "tiny"}, fixture=torch.randn(4, tiny.width)
     )
-    with pytest.raises(IntegrityError, match="belongs to the model"):
+    with pytest.raises(InputError, match="belongs to the model"):
         Served.open("tiny", [str(tmp_path / "other")])
 
 

@@ -49,6 +49,6 @@ def test_its_calls_of_curl_run(mapped_address: str, mapped: Served) -> None:
         subprocess.run(["curl", "-s", *call[1:]], check=True, capture_output=True, text=True).stdout
         for call in calls
     ]
-    assert json.loads(answers[0])["choices"][0]["message"]["content"]
+    assert json.loads(answers[0])["usage"]["completion_tokens"] > 0  # drawn: it may be the end alone
     assert "event: message_stop" in answers[1]
     assert json.loads(answers[2])["tokens"]
