@@ -1,10 +1,14 @@
 r"""Turns a finished run into the folder that the package ships: dictionary, atlas, the text it points into.
 
 The atlas is drawn from chats that the model wrote (recipes/chats.jsonl), because text may be kept in the
-repository only if nobody else wrote it.
+repository only if nobody else wrote it. Labels, neighbours and the map come after it.
 
     python recipes/ship.py runs/smollm2 pellucid/dictionaries/shipped/smollm2-resid_post.13-16k \
         --recipe "pellucid train --out runs/smollm2 ..."
+    python recipes/label.py runs/labels pellucid/dictionaries/shipped/smollm2-resid_post.13-16k/atlas/labels
+    pellucid atlas neighbours && pellucid atlas map
+
+The table `signs` need not be kept: for so few features it is made in no time.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def test_it_is_small_enough_to_be_committed(folder: Path) -> None:
         return sum(p.stat().st_size for p in of.rglob("*") if p.is_file())
 
     assert size(folder) < 25_000_000
-    assert size(folder / "atlas") < 4_000_000
+    assert size(folder / "atlas") < 5_500_000
 
 
 def test_its_atlas_is_its_own_and_points_into_its_text(folder: Path) -> None:
@@ -77,8 +77,8 @@ def test_an_example_is_strong_where_the_atlas_says(folder: Path, smollm2: Model)
     feature = int(np.argsort(atlas.features.column("maximum"))[-50])
     page = atlas.page(feature)
     shown = snippets(page, store, smollm2, dictionary, count=1)
-    # The atlas was measured where rows are read by the batch.
-    assert max(shown[0].values) == pytest.approx(page.examples[0].value, rel=1e-3)
+    # The atlas was measured where rows are read by the batch, which bf16 rounds in another order.
+    assert max(shown[0].values) == pytest.approx(page.examples[0].value, rel=0.02)
 
 
 def test_it_has_labels_that_say_how_far_they_can_be_trusted(folder: Path) -> None:
