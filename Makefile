@@ -15,6 +15,7 @@ setup: $(READY) ## make .venv with everything but the peers of the benchmarks
 
 demo: $(READY) ## see inside SmolLM2 and steer it: under 4 minutes, leaves demo/report.html
 	$(BIN)/pellucid demo
+	@echo; echo "Open it in a browser: $(BIN)/pellucid studio --demo"
 
 test: $(READY) ## run all tests that this machine can run
 	$(BIN)/python -m pytest
@@ -46,7 +47,7 @@ bench: $(VENV)/.bench ## run every script in benchmarks/, each beside its peers;
 	done
 
 clean: ## remove .venv and the caches of the tools; demo/ and runs/ are kept
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist studio/node_modules pellucid/serving/static .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find pellucid tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and alone, so that the build named in constraints.txt is taken and nothing else chooses it.

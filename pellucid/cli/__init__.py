@@ -67,6 +67,7 @@ VERBS = {
     "watch": "See features light up on a text, and on what the model then writes.",
     "steer": "Answer a prompt plainly and with features turned up or down, side by side.",
     "serve": "Serve a model to any chat client, with its features in every token.",
+    "studio": "See inside a model and turn its features, in a browser.",
     "keys": "Make, list and remove the keys of a server.",
     "scale": "From training runs to a law, a forecast, a plan and a price.",
     "demo": "The whole journey in a few minutes, with a page to keep.",

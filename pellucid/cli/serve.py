@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from pellucid.serving.settings import Settings
 
 app = App(name="serve", help_format="plaintext")
@@ -54,9 +57,31 @@ def serve(
             this machine; each has its own slots.
         log: print a line of JSON for each request: its route, status and seconds, never its text.
     """
-    import logging
+    settings = opened(
+        model,
+        dictionary,
+        atlas,
+        host=host,
+        slots=slots,
+        room=room,
+        waiting=waiting,
+        weights=weights,
+        engine=engine,
+    )
+    if replicas is not None:
+        return _replicated(settings, replicas, host, port, log=log)
+    return listen(settings, host, port, log=log)
 
-    from pellucid.cli import printing
+
+def opened(
+    model: str, dictionary: list[str] | None, atlas: list[str] | None, *, host: str, **more: Any
+) -> Settings:
+    """The settings of a server; without dictionaries named, those that are shipped for the model.
+
+    Raises:
+        InputError: when others could reach it and there are no keys.
+        MissingDependencyError: when what serves is not installed.
+    """
     from pellucid.core.errors import InputError, MissingDependencyError
     from pellucid.serving import keys
 
@@ -66,7 +91,7 @@ def serve(
             f"{host!r} can be reached by others, and there are no keys. Make one: pellucid keys add NAME"
         )
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from pellucid.serving.settings import Settings
     except ModuleNotFoundError as error:
@@ -74,19 +99,25 @@ def serve(
     from pellucid.dictionaries import shipped
 
     fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
-    settings = Settings(
-        model,
-        tuple(fitting if dictionary is None else dictionary),
-        tuple(atlas or ()),
-        slots,
-        room,
-        waiting,
-        weights,
-        engine,
-        tuple(known),
-    )
-    if replicas is not None:
-        return _replicated(settings, replicas, host, port, log=log)
+    dictionaries = tuple(fitting if dictionary is None else dictionary)
+    return Settings(model, dictionaries, tuple(atlas or ()), keys=tuple(known), **more)
+
+
+def listen(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    log: bool,
+    more: Callable[[FastAPI, str], None] | None = None,
+) -> None:
+    """Serve until stopped; `more` may add to the application, and is told its address."""
+    import logging
+
+    import uvicorn
+
+    from pellucid.cli import printing
+
     app = settings.build()
     logging.basicConfig(level=logging.INFO if log else logging.WARNING, format="%(message)s")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
@@ -94,13 +125,15 @@ def serve(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
     ) as listening:
         where = f"[{host}]" if ":" in host else host
+        address = f"http://{where}:{listening.getsockname()[1]}"
         steps, dictionaries = app.state.engine.name, app.state.served.dictionaries
         printing.note(
-            f"{model} on http://{where}:{listening.getsockname()[1]}/v1 ({steps}, {slots} slots); "
+            f"{settings.model} on {address}/v1 ({steps}, {settings.slots} slots); "
             f"dictionaries: {', '.join(dictionaries) or 'none'}. Ctrl-C stops it."
         )
+        if more is not None:
+            more(app, address)
         server.run(sockets=[listening])
-    return None
 
 
 def _replicated(settings: Settings, replicas: int, host: str, port: int, *, log: bool) -> None:

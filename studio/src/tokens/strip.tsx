@@ -1,0 +1,14 @@
+import { useLayoutEffect, useRef } from "preact/hooks";
+import type { Tokens } from "./tokens";
+import { View } from "./view";
+
+/** Tokens as text, tinted by the pinned features or by one feature only; arrow keys move along them. */
+export function Strip({ tokens, label, only }: { tokens: Tokens; label: string; only?: number }) {
+  const host = useRef<HTMLDivElement>(null);
+  useLayoutEffect(() => {
+    if (!host.current) return;
+    const view = new View(host.current, tokens, only);
+    return () => view.end();
+  }, [tokens, only]);
+  return <div ref={host} class="strip" role="group" tabIndex={0} aria-label={`${label}; arrow keys move along the tokens`} />;
+}
