@@ -232,8 +232,8 @@ def run(
         UpstreamError: when the explainer's endpoint refuses, or fails time after time; what is done is kept.
     """
     counts = subject.counts
-    if features is not None and (wrong := [f for f in features if not 0 <= f < len(counts)]):
-        raise InputError(f"Feature {wrong[0]} does not exist: the atlas has features 0 to {len(counts) - 1}.")
+    for feature in features or ():
+        subject.atlas.check_feature(feature)
     chosen = np.flatnonzero(counts) if features is None else np.unique(np.array(features, np.int64))
     identity = {
         "version": VERSION,

@@ -127,7 +127,7 @@ def build(
             "dictionary": directions.digest,
             "identity": digests.of_json(identity),
             "left_out": int((~alive).sum()),
-            "named_by": "labels" if naming.by_labels(atlas) else "tokens",
+            "named_by": "tokens" if naming.by_model(atlas) is None else "labels",
             **asdict(settings),
             "quality": measured,
         }

@@ -20,7 +20,7 @@ import numpy as np
 
 from pellucid.atlas.explainer_words import WordsExplainer
 from pellucid.atlas.pages import Atlas
-from pellucid.atlas.tables import Columns
+from pellucid.atlas.tables import Columns, Table
 
 _WORDS = 3
 _PROMOTED, _OWN = 5, 3
@@ -38,10 +38,11 @@ def labelled(atlas: Atlas, living: np.ndarray) -> np.ndarray:
     return reliable
 
 
-def by_labels(atlas: Atlas) -> bool:
-    """Whether clusters are named by labels: those that a model wrote."""
+def by_model(atlas: Atlas) -> Table | None:
+    """The labels that name clusters: those that a model wrote; none where the atlas has no such labels."""
     labels = atlas.table("labels")
-    return labels is not None and labels.record["facts"].get("explainer") != WordsExplainer.name
+    by_words = labels is not None and labels.record["facts"].get("explainer") == WordsExplainer.name
+    return None if by_words else labels
 
 
 def names(
@@ -85,8 +86,8 @@ def _said(
     atlas: Atlas, living: np.ndarray, piece: Callable[[int], str]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Pairs of a feature's place and a word, each once; and the words."""
-    labels = atlas.table("labels")
-    if labels is not None and by_labels(atlas):
+    labels = by_model(atlas)
+    if labels is not None:
         reliable, texts = labelled(atlas, living), labels.column("text")[living]
         pairs = [
             (place, word)

@@ -18,7 +18,7 @@ from pellucid.activations.tokens import TokenStore
 from pellucid.atlas.build import FORMAT, RECORD, decoder_digest
 from pellucid.atlas.statistics import BANDS, Kind, kind_of
 from pellucid.atlas.tables import Columns, Table
-from pellucid.core import digests, files, paths
+from pellucid.core import digests, files, numbers, paths
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.places import Place
 from pellucid.dictionaries.base import Dictionary
@@ -155,11 +155,7 @@ class Atlas:
         Raises:
             InputError: when it does not.
         """
-        if not 0 <= feature < self.num_features:
-            raise InputError(
-                f"Feature {feature} does not exist: the atlas has features 0 to {self.num_features - 1}."
-            )
-        return feature
+        return numbers.check_feature(feature, self.num_features, "atlas")
 
     def promoted(self, features: range) -> list[list[int]] | None:
         """Token ids that each of some features in a row promotes, the most promoted first.

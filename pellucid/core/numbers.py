@@ -74,6 +74,22 @@ def short_amount(value: float) -> str:
     return f"{value:.3g}".replace("e+", "e")
 
 
+def check_feature(feature: int, count: int, of: str) -> int:
+    """The number of a feature, if there are so many.
+
+    Args:
+        feature: the number.
+        count: how many there are.
+        of: what has them, such as dictionary.
+
+    Raises:
+        InputError: when it does not exist.
+    """
+    if not 0 <= feature < count:
+        raise InputError(f"Feature {feature} does not exist: the {of} has features 0 to {count - 1}.")
+    return feature
+
+
 def finite(value: Any) -> Any:
     """Copy JSON values, with None for each number that is not finite: JSON cannot say those."""
     if isinstance(value, dict):

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pellucid.core import numbers
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import kernels
@@ -126,11 +127,7 @@ class Dictionary:
         Raises:
             InputError: when it does not.
         """
-        if not 0 <= feature < self.num_features:
-            raise InputError(
-                f"Feature {feature} does not exist: the dictionary has features 0 to {self.num_features - 1}."
-            )
-        return feature
+        return numbers.check_feature(feature, self.num_features, "dictionary")
 
     @cached_property
     def _encoder_bf16(self) -> Tensor:

@@ -13,7 +13,6 @@ touched by it.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
-from pellucid.models.generation import Editor, Pass, Sampling, Watcher, drawn
+from pellucid.models.generation import UNSOUND, Editor, Pass, Sampling, Watcher, drawn, unsound
 from pellucid.models.model import Model
 from pellucid.models.steps import Steps, Tokens, Visit
 
@@ -33,8 +32,6 @@ C = TypeVar("C")
 
 PIECE = 64
 """Tokens of a prompt that are read in one step."""
-
-UNSOUND = "The logits are no finite numbers, so no token can be chosen. Make the edits of the request weaker."
 
 
 @dataclass(frozen=True)
@@ -204,9 +201,8 @@ class Batch(Generic[C]):
             *_watching(parts, spans, seen, failed),
         ]
         logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits)
-        for running, row in zip(asked, logits, strict=True):
-            if not math.isfinite(float(row.amax())):
-                failed.setdefault(running.ticket, InputError(UNSOUND))
+        for row in unsound(logits):
+            failed.setdefault(asked[row].ticket, InputError(UNSOUND))
         events: list[tuple[int, Event[C]]] = []
         for part in parts:
             if part.of.ticket in failed:

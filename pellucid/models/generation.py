@@ -197,7 +197,13 @@ class Generator(Generic[C_co]):
         return out.logits[:, -1], seen
 
     def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """A token for each row, with its log-probability."""
+        """A token for each row, with its log-probability.
+
+        Raises:
+            InputError: when the logits of a row are no numbers.
+        """
+        if unsound(logits):
+            raise InputError(UNSOUND)
         logprobs = logits.float().log_softmax(-1).cpu()
         s = self.sampling
         if s.temperature == 0:
@@ -207,6 +213,14 @@ class Generator(Generic[C_co]):
             top_p = torch.full((len(logprobs), 1), s.top_p)
             chosen = drawn((logprobs / s.temperature).softmax(-1), top_p, draws)
         return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
+
+
+UNSOUND = "The logits are no finite numbers, so no token can be chosen. Make the edits weaker."
+
+
+def unsound(logits: Tensor) -> list[int]:
+    """The rows of logits [rows, vocabulary] from which no token can be chosen: those that are no numbers."""
+    return (~logits.amax(-1).isfinite()).nonzero()[:, 0].tolist() if len(logits) else []
 
 
 _NUCLEUS = 1024

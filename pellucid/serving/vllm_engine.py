@@ -31,8 +31,8 @@ from torch import Tensor
 from pellucid.core.errors import InputError, MissingDependencyError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
-from pellucid.models.batching import UNSOUND, Ended, Event, Failed, Read, Request, Seen, Wrote, check
-from pellucid.models.generation import Editor, Pass, Watcher
+from pellucid.models.batching import Ended, Event, Failed, Read, Request, Seen, Wrote, check
+from pellucid.models.generation import UNSOUND, Editor, Pass, Watcher
 from pellucid.models.model import Model
 from pellucid.serving.engine import BusyError, Load, StoppedError, Stream
 

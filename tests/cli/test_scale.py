@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pellucid import cli
 from pellucid.scaling.form_chinchilla import Chinchilla
+from tests.cli import shell
 
 LAW = np.array([1.8, 480.0, 2100.0, 0.35, 0.37])
 
@@ -33,12 +33,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*words: object) -> int:
-    """Run the command line as a shell would; returns its exit code."""
-    try:
-        cli.main(["scale", *(str(w) for w in words)])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+    """Run a command of the room; its exit code."""
+    return shell.run("scale", *words)
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> dict[str, Any]:

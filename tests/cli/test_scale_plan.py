@@ -10,21 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pellucid import cli
 from pellucid.cli.scale_options import shown
 from pellucid.scaling.accounting import Transformer, parameters
 from pellucid.scaling.surface import Surface
+from tests.cli.shell import run
 
 SERVED = ("--read", "1.6T", "--written", "0.4T")
-
-
-def run(*words: object) -> int:
-    """Run the command line as a shell would; returns its exit code."""
-    try:
-        cli.main([str(w) for w in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(autouse=True)

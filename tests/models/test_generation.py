@@ -159,3 +159,17 @@ def test_an_empty_prompt_and_senseless_sampling_are_refused(tiny: Model) -> None
             Sampling(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no site"):
         Generator(tiny, [[5]], watch=[Recorder(Site("resid_post", 99))])
+
+
+@pytest.mark.parametrize("worth", [float("nan"), float("inf")])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_logits_that_are_no_numbers_are_one_clear_error(worth: float, temperature: float) -> None:
+    model = tiny_model("llama")
+
+    def spoil(x: torch.Tensor, this: Pass) -> torch.Tensor:
+        return x * worth if this.phase == "answer" else x
+
+    sampling = Sampling(max_tokens=4, temperature=temperature, top_p=0.7)
+    written = Generator(model, prompts_of(model, "Hello"), sampling, editors=[(Site("resid_post", 1), spoil)])
+    with pytest.raises(InputError, match="no finite numbers"):
+        generation.answers(written)

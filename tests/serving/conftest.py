@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
+from fastapi import FastAPI
 
 from pellucid.activations.reading import Reader
 from pellucid.activations.text import TextSource
@@ -106,11 +107,14 @@ def mapped(tiny: Model, folder: Path) -> Served:
 
 
 @contextmanager
-def running(served: Served, **bounds: Any) -> Iterator[str]:
-    """The address of a server."""
+def running(served: Served, more: Callable[[FastAPI], None] | None = None, **bounds: Any) -> Iterator[str]:
+    """The address of a server; `more` may add to the application."""
     slots, room, keys = bounds.pop("slots", 4), bounds.pop("room", 400), bounds.pop("keys", None)
     engine = Engine(steps_of(served.model, slots=slots, room=room), **bounds)
-    server = uvicorn.Server(uvicorn.Config(application(served, engine, keys), port=0, log_level="error"))
+    app = application(served, engine, keys)
+    if more is not None:
+        more(app)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

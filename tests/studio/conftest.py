@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pellucid.atlas import embedding
-from pellucid.models.steps import steps_of
-from pellucid.serving.engine import Engine
 from pellucid.serving.served import Served
-from tests.serving.conftest import folder, mapped  # noqa: F401 (fixtures)
+from tests.serving.conftest import folder, mapped, running  # noqa: F401 (fixtures)
 from tests.serving.test_atlas import Letters
 
 if TYPE_CHECKING:
@@ -63,33 +57,11 @@ def served(mapped: Served) -> Iterator[Served]:  # noqa: F811
         yield mapped
 
 
-@contextmanager
-def running(served: Served, pages: Path, **more: Any) -> Iterator[str]:
-    """The address of a server with pages."""
-    import uvicorn
-
-    from pellucid.serving.app import application
-    from pellucid.serving.pages import Demo, mount
-
-    app = application(served, Engine(steps_of(served.model, slots=4, room=400)), more.get("keys"))
-    mount(app, pages, demo=Demo(7, "sevens", 1.0))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-
-
 @pytest.fixture(scope="session")
 def address(served: Served, pages: Path) -> Iterator[str]:
-    with running(served, pages) as found:
+    from pellucid.serving.pages import Demo, mount
+
+    with running(served, lambda app: mount(app, pages, demo=Demo(7, "sevens", 1.0))) as found:
         yield found
 
 
