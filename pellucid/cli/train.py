@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -97,6 +98,7 @@ def train(
     from pellucid.activations.reading import Reader
     from pellucid.activations.tokens import TokenStore
     from pellucid.atlas import build as building
+    from pellucid.atlas import neighbours
     from pellucid.cli import printing
     from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_count
@@ -184,8 +186,10 @@ def train(
         for name, job in zip(wanted, jobs, strict=True):
             dictionary, cards[name] = files.load(job.run.result, model_digest=network.digest)
             address = job.run.result / "atlas"
-            if other is None and not (address / building.RECORD).exists():
-                building.build([building.Target(dictionary, again, address)], rows, progress=progress)
+            if other is None and not building.is_whole(address):
+                target = building.Target(dictionary, again, address)
+                then = partial(neighbours.beside, progress=progress)
+                building.build([target], rows, progress=progress, then=then)
     return _report(cards, out, json=json)
 
 
