@@ -35,9 +35,9 @@ from pellucid.atlas.evidence import Evidence, EvidenceSettings, gather
 from pellucid.atlas.explainer_local import LocalExplainer
 from pellucid.atlas.explainer_words import WordsExplainer
 from pellucid.atlas.explainers import Explainer, Written
-from pellucid.atlas.labelling import Subject
 from pellucid.atlas.rules import Condition, Rule
 from pellucid.atlas.scoring import Score, score, wilson
+from pellucid.atlas.subjects import Subject
 from pellucid.cli import printing
 from pellucid.cli.session import Session
 from pellucid.core.errors import LabelError

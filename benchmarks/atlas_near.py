@@ -36,7 +36,6 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-
 from atlas import drawn_atlas
 
 from pellucid.atlas import build as building
@@ -308,7 +307,8 @@ class Stages:
         self._stage = "begin"
         self._began = self._now()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: float, total: float, /, **figures: float) -> None:
+        """As `Progress` says."""
         if stage != self._stage:
             self.end()
             self._stage = stage

@@ -2,8 +2,8 @@
 
 Both read SmolLM2 in fp32 on the same rows of text and write pages of the shipped dictionary's features, on
 all cores, timed by the clock from the loaded model to the pages. SAEDashboard takes the settings of its
-runner for Neuronpedia: 128 features and 32 rows at a time, 20 top examples and 5 of each of 5 quantiles, and
-the activations of the model kept between features. Ours are those of `pellucid atlas build`: with the promoted
+runner for Neuronpedia: 128 features and 32 rows at a time, 20 top examples and 5 of each of 5 quantiles; the
+activations of the model are kept between features. Ours are those of `pellucid atlas build`: with promoted
 tokens measured on the model and all neighbours, and once more without, since SAEDashboard multiplies by the
 unembedding instead. Its work is the same for every batch of features, so that `--pages` of them say what a
 page takes; ours writes all pages at once.
@@ -15,7 +15,7 @@ SAEDashboard excludes our versions of transformers, and lives in an environment 
     python3.11 -m venv .venv/dashboard
     .venv/dashboard/bin/pip install torch==2.13.0
     .venv/dashboard/bin/pip install -r benchmarks/dashboard.txt
-    .venv/dashboard/bin/pip uninstall -y torchvision torchaudio  # builds for another torch, asked for by decode-clt
+    .venv/dashboard/bin/pip uninstall -y torchvision torchaudio  # of another torch; decode-clt brings them
     python benchmarks/atlas_peer.py [--tokens 50k] [--pages 512] [--python .venv/dashboard/bin/python]
 
 The bar: at least 5 times faster to the same pages.
@@ -55,10 +55,10 @@ def theirs(work: Path, pages: int, rows_at_once: int = 32, features_at_once: int
     from sae_lens import SAE, HookedSAETransformer
     from transformer_lens import HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions import convert_llama_weights
-    from transformers import AutoTokenizer, LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     told = json.loads((work / "model.json").read_text())
-    network = LlamaForCausalLM.from_pretrained(told["folder"], torch_dtype=torch.float32)
+    network = LlamaForCausalLM.from_pretrained(told["folder"], dtype=torch.float32)
     given = network.config
     config = HookedTransformerConfig(
         d_model=given.hidden_size,
@@ -81,7 +81,13 @@ def theirs(work: Path, pages: int, rows_at_once: int = 32, features_at_once: int
         original_architecture="LlamaForCausalLM",
         device="cpu",
     )
-    model = HookedSAETransformer(config, tokenizer=AutoTokenizer.from_pretrained(told["folder"]))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=f"{told['folder']}/tokenizer.json",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+    )
+    model = HookedSAETransformer(config, tokenizer=tokenizer)
     with torch.no_grad():
         weights = convert_llama_weights(network, config)
     model.load_and_process_state_dict(
@@ -160,12 +166,13 @@ def ours(work: Path, tokens: int) -> dict[str, Any]:
     (work / "model.json").write_text(json.dumps(told))
     reader = Reader(model, store, dictionary.site)
     found: dict[str, Any] = {"pages": dictionary.num_features, "tokens": len(rows) * store.length}
-    for name, promoted, then in (("warm", 0, None), ("bare", 0, None), ("whole", 32, neighbours.beside)):
+    makes = (("warm", 0, building.build), ("bare", 0, building.build), ("whole", 32, neighbours.with_atlas))
+    for name, promoted, make in makes:
         some = rows[:2] if name == "warm" else rows  # kernels are compiled once per machine
         settings = building.AtlasSettings(promoted=promoted)
         started, worked = time.perf_counter(), time.process_time()
         target = building.Target(dictionary, reader, work / name)
-        building.build([target], some, settings=settings, then=then)
+        make([target], some, settings=settings)
         found[name] = time.perf_counter() - started
         found[f"{name}, processor"] = time.process_time() - worked
     atlas = Atlas.open(work / "bare", dictionary)

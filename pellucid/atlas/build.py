@@ -92,8 +92,7 @@ def build(
         rows: [rows] numbers of training rows in that token store.
         settings: what to keep.
         progress: told of tokens read, of features merged, and of features turned up.
-        then: called for each target when its atlas is written, such as `neighbours.beside`. A build that was
-            killed there calls it again.
+        then: called for each target when its atlas is written. A build that was killed there calls it again.
 
     Raises:
         InputError: when a dictionary and its reader are not for the same model and sites, there are no rows,

@@ -85,7 +85,7 @@ class DirectionIndex:
 
 
 def floor_of(atlas: Atlas | None) -> Floor | None:
-    """What the nearest of random directions have, if the atlas has neighbours: they are measured with them."""
+    """What random directions would have; it is measured with the neighbours, and else not known."""
     table = atlas.table("neighbours") if atlas is not None else None
     if table is None:
         return None

@@ -1,8 +1,8 @@
 """Search by meaning: the features whose labels have the embeddings nearest to a query's.
 
 Embeddings are turned to the principal axes of all labels, which changes no product, and kept as int8 with a
-scale each. A search scans the first 64 coordinates, which hold the most, takes the 16,384 best, and
-ranks those by all coordinates: of a million features it reads 64 MB and 4 MB. How often that finds the exact ten
+scale each. A search scans the first 64 coordinates, which hold the most, takes the 16,384 best, and ranks
+those by all coordinates: of a million features it reads 64 MB and 4 MB. How often that finds the exact ten
 nearest is measured in benchmarks/atlas_find.py.
 
     turn.npy       [D, D] float32: the principal axes, largest first

@@ -14,15 +14,16 @@ A killed job goes on after the last part that was whole, with the same call, to 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pellucid.atlas import build as building
 from pellucid.atlas import cofiring, nearest, search, tables
-from pellucid.atlas.build import Target
+from pellucid.atlas.build import AtlasSettings, Target
 from pellucid.atlas.cofiring import Firing
 from pellucid.atlas.directions import Directions
 from pellucid.atlas.near_kernels import keep_best
@@ -39,6 +40,7 @@ COUNT = 10
 MOST_AT_ONCE = 1 << 18
 """Features whose neighbours are found as soon as their atlas is built: all pairs are compared, in less time
 than the features are turned up in."""
+_USUAL = AtlasSettings()
 _RANGE = 8192
 _FLOOR_SAMPLE = 256
 
@@ -77,15 +79,24 @@ def build(atlas: Atlas, directions: Directions, *, progress: Progress = silent) 
     return table
 
 
-def beside(target: Target, *, progress: Progress = silent) -> None:
-    """The neighbours of an atlas that was just built, if they are found soon and are not there yet."""
-    atlas = Atlas.open(target.address, target.dictionary)
-    if (
-        atlas.num_features <= MOST_AT_ONCE
-        and atlas.table("neighbours") is None
-        and bool(atlas.frequency.any())
-    ):
-        build(atlas, Directions.of(target.dictionary), progress=progress)
+def with_atlas(
+    targets: Sequence[Target],
+    rows: np.ndarray,
+    *,
+    settings: AtlasSettings = _USUAL,
+    progress: Progress = silent,
+) -> None:
+    """Build atlases as `build.build` does, and find the neighbours of those that are not too large.
+
+    A build that is killed while neighbours are looked for goes on there.
+    """
+
+    def then(target: Target) -> None:
+        atlas = Atlas.open(target.address, target.dictionary)
+        if atlas.num_features <= MOST_AT_ONCE and atlas.table("neighbours") is None:
+            build(atlas, Directions.of(target.dictionary), progress=progress)
+
+    building.build(targets, rows, settings=settings, progress=progress, then=then)
 
 
 def check(atlas: Atlas, directions: Directions) -> None:

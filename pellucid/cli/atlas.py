@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -78,8 +77,7 @@ def build(
             for address, d in opened.items()
         ]
         rows = building.rows_of(len(store.tokens), wanted)
-        then = partial(neighbours.beside, progress=progress)
-        building.build(targets, rows, settings=settings, progress=progress, then=then)
+        neighbours.with_atlas(targets, rows, settings=settings, progress=progress)
     records = {address: Atlas.open(address).record for address in opened}
     if json:
         return printing.as_json(next(iter(records.values())) if len(records) == 1 else records)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -185,11 +184,8 @@ def train(
         again = Reader(network, store, ports.reads[0], seed=seed, further=ports.reads[1:])
         for name, job in zip(wanted, jobs, strict=True):
             dictionary, cards[name] = files.load(job.run.result, model_digest=network.digest)
-            address = job.run.result / "atlas"
-            if other is None and not building.is_whole(address):
-                target = building.Target(dictionary, again, address)
-                then = partial(neighbours.beside, progress=progress)
-                building.build([target], rows, progress=progress, then=then)
+            if other is None and not building.is_whole(address := job.run.result / "atlas"):
+                neighbours.with_atlas([building.Target(dictionary, again, address)], rows, progress=progress)
     return _report(cards, out, json=json)
 
 

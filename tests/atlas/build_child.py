@@ -47,7 +47,7 @@ def sit(model: Model, dictionaries: list[Dictionary], store: TokenStore, out: Pa
         building.Target(d, Reader(model, store, d.site), out / str(n)) for n, d in enumerate(dictionaries)
     ]
     rows = building.rows_of(len(store.tokens), 60)
-    building.build(targets, rows, settings=SETTINGS, then=neighbours.beside)
+    neighbours.with_atlas(targets, rows, settings=SETTINGS)
 
 
 def main() -> None:
