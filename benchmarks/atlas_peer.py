@@ -55,7 +55,7 @@ def theirs(work: Path, pages: int, rows_at_once: int = 32, features_at_once: int
     from sae_lens import SAE, HookedSAETransformer
     from transformer_lens import HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions import convert_llama_weights
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
     told = json.loads((work / "model.json").read_text())
     network = LlamaForCausalLM.from_pretrained(told["folder"], dtype=torch.float32)
@@ -87,7 +87,8 @@ def theirs(work: Path, pages: int, rows_at_once: int = 32, features_at_once: int
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
     )
-    model = HookedSAETransformer(config, tokenizer=tokenizer)
+    tokenizer.save_pretrained(work / "tokenizer")  # it is loaded by its folder once more
+    model = HookedSAETransformer(config, tokenizer=AutoTokenizer.from_pretrained(work / "tokenizer"))
     with torch.no_grad():
         weights = convert_llama_weights(network, config)
     model.load_and_process_state_dict(
