@@ -131,8 +131,8 @@ def theirs(work: Path, pages: int, rows_at_once: int = 32, features_at_once: int
         found = SaeVisRunner(settings).run(encoder=encoder, model=model, tokens=tokens)
         spent.append(time.perf_counter() - begun)
         for feature in batch:
-            title = found.feature_data_dict[feature].acts_histogram_data.title
-            densities.append(float(title.split("= ")[1].rstrip("%")) / 100)
+            title = found.feature_data_dict[feature].acts_histogram_data.title  # none of a silent feature
+            densities.append(float(title.split("= ")[1].rstrip("%")) / 100 if title else 0.0)
         maxima += found.feature_stats.max
     return {
         "seconds": time.perf_counter() - started,
@@ -200,7 +200,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         mine = ours(work, parse_count(given.tokens))
-        command = [str(given.python), __file__, "theirs", str(work), str(given.pages)]
+        command = [str(given.python), "-W", "ignore", __file__, "theirs", str(work), str(given.pages)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         peer = json.loads((work / "theirs.json").read_text())
     per_page = peer["seconds"] / given.pages
