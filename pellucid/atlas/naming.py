@@ -108,8 +108,8 @@ def _said(
     words, of_token = np.unique(np.array(texts, dtype=str), return_inverse=True)
     who, said = np.nonzero(all_held)[0], of_token[back]
     worded = words[said] != ""
-    pairs = np.unique(who[worded] * len(words) + said[worded])
-    return *np.divmod(pairs, max(1, len(words))), words.tolist()
+    who, said = np.divmod(np.unique(who[worded] * len(words) + said[worded]), max(1, len(words)))
+    return who, said, words.tolist()
 
 
 def _scored(

@@ -159,7 +159,7 @@ app.command(
 app.command(
     "pellucid.cli.atlas_near:similar",
     name="similar",
-    help="Show the features nearest to one, or to any direction.",
+    help="Show the features nearest to one, by direction or by firing.",
 )
 app.command(
     "pellucid.cli.atlas_near:compare",

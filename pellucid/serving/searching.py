@@ -127,7 +127,7 @@ class Searcher:
         index: DirectionIndex = self._once(
             "direction", lambda: DirectionIndex.opened(Directions.of(dictionary), self._served.atlas)
         )
-        chance = index.floor and Chance(index.floor.usual, index.floor.high)
+        chance = None if index.floor is None else Chance(index.floor.usual, index.floor.high)
         return Answer("cosine", _of(index.search(row, count)), chance)
 
     def _sayings(self) -> Sayings:
