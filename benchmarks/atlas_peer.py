@@ -3,10 +3,10 @@
 Both read SmolLM2 in fp32 on the same rows of text and write pages of the shipped dictionary's features, on
 all cores, timed by the clock from the loaded model to the pages. SAEDashboard takes the settings of its
 runner for Neuronpedia: 128 features and 32 rows at a time, 20 top examples and 5 of each of 5 quantiles; the
-activations of the model are kept between features. Ours are those of `pellucid atlas build`: with promoted
-tokens measured on the model and all neighbours, and once more without, since SAEDashboard multiplies by the
-unembedding instead. Its work is the same for every batch of features, so that `--pages` of them say what a
-page takes; ours writes all pages at once.
+activations of the model are kept between features. After the first batch of features, which reads the model,
+its work is the same for every batch, so that a few say what all pages take. Ours are those of `pellucid atlas
+build`, bare and whole: whole pages also have promoted tokens measured by running the model on each feature,
+where SAEDashboard multiplies by the unembedding, and neighbours.
 
 That both see the same is checked: how often each feature is active, and its largest activation.
 
@@ -18,7 +18,7 @@ SAEDashboard excludes our versions of transformers, and lives in an environment 
     .venv/dashboard/bin/pip uninstall -y torchvision torchaudio  # of another torch; decode-clt brings them
     python benchmarks/atlas_peer.py [--tokens 50k] [--pages 512] [--python .venv/dashboard/bin/python]
 
-The bar: at least 5 times faster to the same pages.
+The bar: at least 5 times faster to the same pages, of all features.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ from typing import Any
 import numpy as np
 
 BAR = 5.0
+FEATURES_AT_ONCE = 128
 SITE_HOOK = "blocks.13.hook_resid_post"
 
 
-def theirs(work: Path, pages: int, rows_at_once: int = 32, features_at_once: int = 128) -> dict[str, Any]:
+def theirs(work: Path, pages: int, rows_at_once: int = 32) -> dict[str, Any]:
     """Pages of the first features by SAEDashboard; runs in its environment."""
     import torch
     from sae_dashboard.components_config import (
@@ -116,13 +117,13 @@ def theirs(work: Path, pages: int, rows_at_once: int = 32, features_at_once: int
     )
     started, worked = time.perf_counter(), time.process_time()
     spent, densities, maxima = [], [], []
-    for first in range(0, pages, features_at_once):
+    for first in range(0, pages, FEATURES_AT_ONCE):
         begun = time.perf_counter()
-        batch = list(range(first, min(pages, first + features_at_once)))
+        batch = list(range(first, min(pages, first + FEATURES_AT_ONCE)))
         settings = SaeVisConfig(
             hook_point=SITE_HOOK,
             features=batch,
-            minibatch_size_features=features_at_once,
+            minibatch_size_features=FEATURES_AT_ONCE,
             minibatch_size_tokens=rows_at_once,
             feature_centric_layout=layout,
             ignore_positions=[0],
@@ -203,29 +204,36 @@ def main() -> None:
         command = [str(given.python), "-W", "ignore", __file__, "theirs", str(work), str(given.pages)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         peer = json.loads((work / "theirs.json").read_text())
-    per_page = peer["seconds"] / given.pages
-    rows = [("SAEDashboard", given.pages, peer["seconds"], peer["processor"], per_page)]
-    for name in ("bare", "whole"):
-        kind = "Pellucid" if name == "whole" else "Pellucid, no promoted tokens, no neighbours"
-        rows.append((kind, mine["pages"], mine[name], mine[f"{name}, processor"], mine[name] / mine["pages"]))
+    first, *others = peer["batches"]
+    batches = mine["pages"] / FEATURES_AT_ONCE
+    everything = first + (batches - 1) * float(np.median(others))
+    rows = [(f"SAEDashboard, from {given.pages:,} pages", everything, everything / peer["seconds"])]
+    rows += [(f"Pellucid, {name} pages", mine[name], 1.0) for name in ("bare", "whole")]
+    processor = [peer["processor"], *(mine[f"{name}, processor"] for name in ("bare", "whole"))]
     printing.table(
-        ["", "pages", "seconds", "of the processor", "ms a page", "times"],
+        ["", "seconds", "of the processor", "ms a page", "times"],
         [
-            (kind, f"{n:,}", f"{s:.1f}", f"{p:.1f}", f"{1e3 * each:.2f}", f"{per_page / each:.1f}")
-            for kind, n, s, p, each in rows
+            (
+                kind,
+                f"{seconds:.1f}",
+                f"{own * scale:.1f}",
+                f"{1e3 * seconds / mine['pages']:.2f}",
+                f"{everything / seconds:.1f}",
+            )
+            for (kind, seconds, scale), own in zip(rows, processor, strict=True)
         ],
-        title=f"{mine['tokens']:,} tokens",
+        title=f"{mine['pages']:,} pages of {mine['tokens']:,} tokens",
     )
-    batches = ", ".join(f"{s:.1f}" for s in peer["batches"])
-    print(f"seconds of its batches of 128 features, the first with the reading of the model: {batches}")
+    print(f"its batches: {', '.join(f'{s:.1f}' for s in peer['batches'])} s, the first with reading")
     pages = slice(0, given.pages)
     seen = np.array(peer["density"]) > 0
     for what, tolerance in (("density", 0.05), ("maximum", 0.01)):
         one, two = (np.asarray(side[what][pages])[seen] for side in (mine, peer))
         alike = np.abs(one / two - 1) <= tolerance
         print(f"{what}: alike within {tolerance:.0%} for {alike.mean():.1%} of {seen.sum()} active features")
-    ratio = per_page / (mine["whole"] / mine["pages"])
-    print(f"bar, at least {BAR:.0f} times faster to a page: {'met' if ratio >= BAR else 'NOT MET'}")
+    for name in ("bare", "whole"):
+        met = everything / mine[name] >= BAR
+        print(f"bar, {name} pages at least {BAR:.0f} times faster: {'met' if met else 'NOT MET'}")
 
 
 if __name__ == "__main__":
