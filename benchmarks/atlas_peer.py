@@ -1,6 +1,6 @@
 """Building pages, beside SAEDashboard 0.8: the same model, dictionary, text and machine, in one run.
 
-Both read SmolLM2 in fp32 on the same rows of text and write pages of the shipped dictionary's features, on
+Both read SmolLM2, ours in fp32 too unless --precision says else, on the same rows of text and write pages of the shipped dictionary's features, on
 all cores, timed by the clock from the loaded model to the pages. SAEDashboard takes the settings of its
 runner for Neuronpedia: 128 features and 32 rows at a time, 20 top examples and 5 of each of 5 quantiles; the
 activations of the model are kept between features. After the first batch of features, which reads the model,
@@ -144,7 +144,7 @@ def theirs(work: Path, pages: int, rows_at_once: int = 32) -> dict[str, Any]:
     }
 
 
-def ours(work: Path, tokens: int) -> dict[str, Any]:
+def ours(work: Path, tokens: int, precision: str) -> dict[str, Any]:
     """All pages by Pellucid, bare and whole; leaves what the other side reads."""
     from pellucid.activations.reading import Reader
     from pellucid.activations.tokens import TokenStore
@@ -157,7 +157,7 @@ def ours(work: Path, tokens: int) -> dict[str, Any]:
 
     home = shipped.resolve("smollm2")
     dictionary, card = files.load(home)
-    model = load(card["model_reference"], precision="fp32")
+    model = load(card["model_reference"], precision=precision)
     store = TokenStore.open(home / "text")
     rows = np.sort(building.rows_of(len(store.tokens), -(-tokens // store.length)))
     peers.write(dictionary, "saelens", work / "saelens", "smollm2")
@@ -192,6 +192,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tokens", default="50k", help="tokens of the shipped dictionary's text to read")
+    parser.add_argument("--precision", default="fp32", help="of our model; 'auto' is what atlas build takes")
     parser.add_argument("--pages", type=int, default=512, help="pages that SAEDashboard writes")
     parser.add_argument("--python", type=Path, default=Path(sys.prefix) / "dashboard" / "bin" / "python")
     given = parser.parse_args()
@@ -200,7 +201,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        mine = ours(work, parse_count(given.tokens))
+        mine = ours(work, parse_count(given.tokens), given.precision)
         command = [str(given.python), "-W", "ignore", __file__, "theirs", str(work), str(given.pages)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         peer = json.loads((work / "theirs.json").read_text())
