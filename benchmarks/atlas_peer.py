@@ -1,12 +1,13 @@
 """Building pages, beside SAEDashboard 0.8: the same model, dictionary, text and machine, in one run.
 
-Both read SmolLM2, ours in fp32 too unless --precision says else, on the same rows of text and write pages of the shipped dictionary's features, on
-all cores, timed by the clock from the loaded model to the pages. SAEDashboard takes the settings of its
-runner for Neuronpedia: 128 features and 32 rows at a time, 20 top examples and 5 of each of 5 quantiles; the
-activations of the model are kept between features. After the first batch of features, which reads the model,
-its work is the same for every batch, so that a few say what all pages take. Ours are those of `pellucid atlas
-build`, bare and whole: whole pages also have promoted tokens measured by running the model on each feature,
-where SAEDashboard multiplies by the unembedding, and neighbours.
+Both read SmolLM2, ours in fp32 too unless --precision says else, on the same rows of text and write pages of
+the shipped dictionary's features, on all cores, timed by the clock from the loaded model to the pages.
+SAEDashboard takes the settings of its runner for Neuronpedia: 128 features and 32 rows at a time, 20 top
+examples and 5 of each of 5 quantiles; the activations of the model are kept between features. After the first
+batch of features, which reads the model, its work is the same for every batch, so that a few say what all
+pages take. Ours are those of `pellucid atlas build`, bare and whole: whole pages also have promoted tokens
+measured by running the model on each feature, where SAEDashboard multiplies by the unembedding, and
+neighbours.
 
 That both see the same is checked: how often each feature is active, and its largest activation.
 
