@@ -101,6 +101,7 @@ def train(
     from pellucid.activations.reading import Reader
     from pellucid.activations.tokens import TokenStore
     from pellucid.atlas import build as building
+    from pellucid.atlas import neighbours
     from pellucid.cli import printing
     from pellucid.core.errors import InputError
     from pellucid.core.numbers import parse_count
@@ -189,9 +190,8 @@ def train(
         again = Reader(network, store, ports.reads[0], seed=seed, further=ports.reads[1:])
         for name, job in zip(wanted, jobs, strict=True):
             dictionary, cards[name] = files.load(job.run.result, model_digest=network.digest)
-            address = job.run.result / "atlas"
-            if other is None and not (address / building.RECORD).exists():
-                building.build([building.Target(dictionary, again, address)], rows, progress=progress)
+            if other is None and not building.is_whole(address := job.run.result / "atlas"):
+                neighbours.with_atlas([building.Target(dictionary, again, address)], rows, progress=progress)
     return _report(cards, out, json=json)
 
 
