@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,19 @@ Activation = Literal["topk", "jumprelu", "relu"]
 _ROWS_AT_ONCE = 4096
 _SCORES_AT_ONCE = 1 << 27
 """Of a very wide dictionary fewer rows are encoded at a time: pre-activations are [rows, N]."""
-_FEW_ROWS = 16
+_FEW_ROWS = 128
+"""A piece of a prompt and the next tokens of many answers."""
+
+
+class _Few(NamedTuple):
+    """What encoding few tokens needs."""
+
+    encoder: np.ndarray
+    """Packed, bf16."""
+    slack: np.ndarray
+    """[N] by how much, for an activation of length 1, a product with it can be wrong."""
+    bar: np.ndarray
+    """[N]"""
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,7 @@ class Dictionary:
                 tokens=len(x),
                 num_features=self.num_features,
             )
-        if self.activation != "topk" and len(x) < _FEW_ROWS and self.ports.parts == 1:
+        if self.activation != "topk" and self._can_be_few(len(x)):
             return self._encode_few(x)
         scores = self._scores(x)
         if self.activation == "topk":
@@ -209,6 +222,10 @@ class Dictionary:
         return Codes.from_entries(
             rows_t, features, scores[rows_t, features], tokens=len(x), num_features=self.num_features
         )
+
+    def _can_be_few(self, rows: int) -> bool:
+        small = self.num_features < 1024 or self.ports.parts > 1
+        return 0 < rows <= _FEW_ROWS and not small and self.encoder.device.type == "cpu"
 
     def _encode_routed(self, x: Tensor, router: Router) -> Codes:
         """The same among the groups each token visits."""
@@ -249,6 +266,14 @@ class Dictionary:
         bar = 0.0 if self.threshold is None else self.threshold[features].clamp(min=0).to(x.device)
         return torch.where(scores > bar, scores, 0).clamp(min=0)
 
+    def activation_of(self, x: Tensor, feature: int) -> Tensor:
+        """[T] the activation of one feature on [T, D]; see `activations_of`."""
+        if self.activation == "topk" or self.router is not None or self.ports.parts > 1:
+            return self.activations_of(x, torch.tensor([feature]))[:, 0]
+        scores = torch.mv(x.float(), self.encoder[feature].to(x.device)) + float(self.encoder_bias[feature])
+        bar = 0.0 if self.threshold is None else max(0.0, float(self.threshold[feature]))
+        return torch.where(scores > bar, scores, 0)
+
     @cached_property
     def _reads(self) -> Tensor:
         """[N] the part of the input that each feature reads."""
@@ -256,24 +281,39 @@ class Dictionary:
         return (torch.arange(n, device=self.encoder.device) * self.ports.parts // n).to(torch.int8)
 
     @cached_property
-    def _encoder_norms(self) -> Tensor:
-        norms: Tensor = torch.linalg.vector_norm(self.encoder, dim=1)
-        return norms
+    def _few(self) -> _Few:
+        from pellucid.models import tiles
+
+        bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
+        # What rounding a weight to bf16 can change (Cauchy-Schwarz), and sums and the halves of activations.
+        norms = torch.linalg.vector_norm(self.encoder, dim=1)
+        slack = torch.linalg.vector_norm(self.encoder - self.encoder.bfloat16(), dim=1) + norms / 4096
+        return _Few(tiles.packed_half(self.encoder), slack.numpy(), bar.numpy())
 
     def _encode_few(self, x: Tensor) -> Codes:
-        """The codes of a few tokens, as while a model writes: reading the bf16 encoder is most of the work.
+        """The codes of few tokens, as while a model writes: reading the encoder is the work.
 
-        Rounding both factors to bf16, and the product, moves it by less than ‖x‖·‖row‖ / 128
-        (Cauchy-Schwarz), so what could be active is known, and is then computed in fp32.
+        It is read at half its bytes. By how much a product with rounded weights can be wrong is known, so what
+        could be active is too, and is then computed in fp32.
         """
-        bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
-        product = torch.nn.functional.linear(x.bfloat16(), self._encoder_bf16).float() + self.encoder_bias
-        margin = x.norm(dim=1, keepdim=True) * self._encoder_norms / 128
-        rows, features = (product > bar - margin).nonzero(as_tuple=True)
-        values = (x[rows] * self.encoder[features]).sum(1) + self.encoder_bias[features]
-        keep = values > bar[features]
-        return Codes.from_entries(
-            rows[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
+        from numba import get_num_threads
+
+        from pellucid.dictionaries import compiled
+        from pellucid.models import products, tiles
+
+        few, width = self._few, x.shape[1]
+        inputs = np.zeros((len(x), 2 * few.encoder.shape[1]), np.float32)
+        inputs[:, :width] = x.numpy()
+        product = np.empty((len(x), few.encoder.shape[0] * tiles.LANES), np.float32)
+        products.product(get_num_threads(), inputs, few.encoder, product)
+        counts, features, values = compiled.active(
+            x.numpy(), product, few.slack, self.encoder.numpy(), self.encoder_bias.numpy(), few.bar
+        )
+        return Codes(
+            torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
+            torch.from_numpy(np.concatenate([f[:c] for f, c in zip(features, counts, strict=True)])),
+            torch.from_numpy(np.concatenate([v[:c] for v, c in zip(values, counts, strict=True)])),
+            self.num_features,
         )
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Codes]:

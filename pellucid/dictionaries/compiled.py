@@ -272,3 +272,56 @@ def update(
         scale = one / np.sqrt(norm)
         for d in range(first, outer):
             decoder[i, d] *= scale
+
+
+@njit(parallel=True, cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def active(
+    x: np.ndarray,
+    product: np.ndarray,
+    slack: np.ndarray,
+    encoder: np.ndarray,
+    bias: np.ndarray,
+    bar: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts [B], features and values [B, N] above their bars, strongest first (unused places undefined).
+
+    Args:
+        x: [B, D] activations.
+        product: [B, ≥ N] x · encoderᵀ, wrong by less than |x| · slack.
+        slack: [N].
+        encoder: [N, D].
+        bias: [N].
+        bar: [N], not negative.
+    """
+    rows, num = len(x), len(bar)
+    counts = np.zeros(rows, np.int64)
+    features, values = np.empty((rows, num), np.int32), np.empty((rows, num), np.float32)
+    for b in prange(rows):
+        row, near = x[b], product[b]
+        length = np.float32(0)
+        for d in range(len(row)):
+            length += row[d] * row[d]
+        length = np.sqrt(length)
+        found, strengths = np.empty(num, np.int32), np.empty(num, np.float32)
+        size = 0
+        for start in range(0, num, _BLOCK):
+            stop = min(num, start + _BLOCK)
+            hopeful = 0
+            for j in range(start, stop):
+                hopeful += near[j] + length * slack[j] > bar[j] - bias[j]
+            if not hopeful:
+                continue
+            for j in range(start, stop):
+                if near[j] + length * slack[j] > bar[j] - bias[j]:
+                    weights, value = encoder[j], np.float32(0)
+                    for d in range(len(row)):
+                        value += row[d] * weights[d]
+                    value += bias[j]
+                    if value > bar[j]:
+                        found[size], strengths[size] = j, value
+                        size += 1
+        order = np.argsort(-strengths[:size], kind="mergesort")
+        for place in range(size):
+            features[b, place], values[b, place] = found[order[place]], strengths[order[place]]
+        counts[b] = size
+    return counts, features, values

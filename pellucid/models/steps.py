@@ -20,11 +20,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numba import get_num_threads
 from torch import Tensor
 
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
-from pellucid.models import hooks, thin, tiles
+from pellucid.models import distributions, hooks, products, thin, tiles
 from pellucid.models.model import Model
 
 
@@ -55,6 +56,20 @@ class Steps(Protocol):
     def step(self, tokens: Tokens, wanted: Sequence[int], visits: Sequence[tuple[Site, Visit]]) -> Tensor:
         """Logits [len(wanted), V] float32 after some of the tokens; `visits` act in order."""
 
+    def measures(self, site: Site) -> bool:
+        """Whether `divergence` can be asked for edits at a site."""
+
+    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+        """How far edits at a site moved the predictions of a text that has ended: KL, nats per token.
+
+        Args:
+            site: where they were made, all that were.
+            before: [tokens, D] the activations there before them, from the beginning of the text.
+            slot: that of the text; what it holds is lost.
+            start: the first token whose prediction counts.
+            final: [count, D] the final activations of that and the following, as edited.
+        """
+
 
 def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "bf16"] = "same") -> Steps:
     """The fastest way to step a model.
@@ -76,6 +91,8 @@ def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "b
     return ModuleSteps(model, slots, room)
 
 
+_PIECE = 64
+"""Tokens that are read again at a time."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _FIXED_ROTATION = ("default", "linear", "llama3", "yarn")
 
@@ -87,11 +104,11 @@ class CompiledSteps:
         self.model, self.slots, self.room = model, slots, room
         network: Any = model.network
         config = model.config
-        self._heads, self._epsilon = config.num_attention_heads, float(config.rms_norm_eps)
         with torch.inference_mode():
             layers = network.model.layers
             self._layers = _layers(layers, half=weights == "bf16" or model.dtype == torch.bfloat16)
-            self._hidden = layers[0].mlp.gate_proj.weight.shape[0]
+            hidden = layers[0].mlp.gate_proj.weight.shape[0]
+            self._sizes = thin.Sizes(config.num_attention_heads, hidden, float(config.rms_norm_eps))
             self._qkv = sum(p.weight.shape[0] for p in _projections(layers[0].self_attn))
             self._embedding = network.get_input_embeddings().weight
             self._final = _gain(network.model.norm)
@@ -135,9 +152,7 @@ class CompiledSteps:
         with torch.inference_mode():
             x = self._embedding[torch.from_numpy(tokens.ids)].float().numpy()
             _visited(x, at.get("embed"))
-            width = x.shape[1]
-            work = thin.work_of(len(x), width, self._qkv, self._heads * place.cosines.shape[1], self._hidden)
-            count, done = len(self._layers.before_mlp), 0
+            work, count, done = self._work(len(x)), len(self._layers.before_mlp), 0
             for layer in range(count):
                 inside = [at.get(f"{kind}.{layer}") for kind in ("attn_out", "mlp_in", "mlp_out")]
                 before, after = at.get(f"resid_pre.{layer}"), at.get(f"resid_post.{layer}")
@@ -153,32 +168,73 @@ class CompiledSteps:
                     _visited(x, after)
                     done = layer + 1
             self._through(done, count, x, place, work)
-            last = np.zeros((len(x), tiles.padded(width)), np.float32)
-            thin.normed(x, self._final, self._epsilon, last)
-            _visited(last[:, :width], at.get("resid_final"))
-            last = last[list(wanted)]
-            logits = np.empty((len(last), self._head.shape[0] * tiles.LANES), np.float32)
-            if len(last):
-                thin.product(last, self._head, logits, work.split)
-        return torch.from_numpy(logits)[:, : len(self._embedding)]
+            final = self._normed(x)
+            _visited(final, at.get("resid_final"))
+            logits = self._logits(final[list(wanted)])
+        return torch.from_numpy(logits)[:, : len(self._embedding)].contiguous()
+
+    def measures(self, site: Site) -> bool:
+        """See `Steps`: where what was before the edits is all that layers above need."""
+        return site.kind in ("resid_pre", "resid_post")
+
+    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+        """See `Steps`: only the layers above the site are read again."""
+        assert site.layer is not None
+        first = site.layer + (site.kind == "resid_post")
+        x = before.numpy().copy()
+        for at in range(0, len(x), _PIECE):
+            places = np.arange(at, min(at + _PIECE, len(x)))
+            place = thin.Place(np.full(len(places), slot), places, self._cosines[places], self._sines[places])
+            self._through(
+                first, len(self._layers.before_mlp), x[at : at + _PIECE], place, self._work(len(places))
+            )
+        total = 0.0
+        for at in range(0, len(final), _PIECE):
+            edited = final[at : at + _PIECE].numpy()
+            plain = x[start + at : start + at + len(edited)]
+            rows = [self._logits(r) for r in (self._normed(plain), edited)]
+            total += float(distributions.divergences(*rows, len(self._embedding)).sum())
+        return max(0.0, total / len(final))
+
+    def _work(self, rows: int) -> thin.Work:
+        read = self._sizes.heads * self._cosines.shape[1]
+        width = self._layers.before_mlp.shape[1]
+        return thin.work_of(rows, width, self._qkv, read, self._sizes.hidden)
+
+    def _normed(self, x: np.ndarray) -> np.ndarray:
+        """[M, D] the final activations, after the last norm."""
+        found = np.empty_like(x)
+        thin.normed(x, self._final, self._sizes.epsilon, found)
+        return found
+
+    def _logits(self, final: np.ndarray) -> np.ndarray:
+        """[M, V], padded."""
+        rows, width = final.shape
+        padded = np.zeros((rows, tiles.padded(width)), np.float32)
+        padded[:, :width] = final
+        logits = np.empty((rows, self._head.shape[0] * tiles.LANES), np.float32)
+        if rows:
+            products.product(get_num_threads(), padded, self._head, logits)
+        return logits
 
     def _through(self, first: int, last: int, x: np.ndarray, place: thin.Place, work: thin.Work) -> None:
         """Take x through layers as they are."""
-        sizes = self._heads, self._hidden, self._epsilon
         if first < last:
-            thin.through(first, last, x, place, self._layers, self._cache, *sizes, work)
+            thin.through(
+                get_num_threads(), first, last, x, place, self._layers, self._cache, self._sizes, work
+            )
 
     def _layer(
         self, layer: int, x: np.ndarray, place: thin.Place, work: thin.Work, inside: list[list[Visit] | None]
     ) -> None:
         """Take x through a layer in which something is seen or edited."""
         width, (attn_out, mlp_in, mlp_out) = x.shape[1], inside
-        thin.attention(layer, x, place, self._layers, self._cache, self._heads, self._epsilon, work)
+        thin.attention(get_num_threads(), layer, x, place, self._layers, self._cache, self._sizes, work)
         _visited(work.added[:, :width], attn_out)
         thin.add(x, work.added)
-        thin.normed(x, self._layers.before_mlp[layer], self._epsilon, work.normal)
+        thin.normed(x, self._layers.before_mlp[layer], self._sizes.epsilon, work.normal)
         _visited(work.normal[:, :width], mlp_in)
-        thin.mlp(layer, self._hidden, self._layers, work)
+        thin.mlp(get_num_threads(), layer, self._layers, self._sizes, work)
         _visited(work.added[:, :width], mlp_out)
         thin.add(x, work.added)
 
@@ -200,7 +256,7 @@ def _layers(layers: Any, *, half: bool) -> thin.Layers:
             found[number] = _packed(torch.cat([p.weight for p in of(layer)]), half=half)
         return found
 
-    attentions, mlps = [layer.self_attn for layer in layers], [layer.mlp for layer in layers]
+    attentions = [layer.self_attn for layer in layers]
     biases = [[p.bias for p in _projections(a)] for a in attentions]
     return thin.Layers(
         before_attention=gains([layer.input_layernorm for layer in layers]),
@@ -223,12 +279,8 @@ def _gain(norm: Any) -> np.ndarray:
 
 
 def _packed(weight: Tensor, *, half: bool) -> np.ndarray:
-    """A matrix as `thin.product` takes it."""
-    weight = weight.detach()
-    if not half:
-        return tiles.packed(weight.float().numpy())
-    bits = weight.bfloat16().contiguous().view(torch.int16).numpy()
-    return tiles.packed(bits if tiles.has_tile_unit() else bits.view(np.uint16))
+    """A matrix as `products.product` takes it."""
+    return tiles.packed_half(weight) if half else tiles.packed(weight.detach().float().numpy())
 
 
 def _visited(x: np.ndarray, visits: list[Visit] | None) -> None:
@@ -259,6 +311,14 @@ class ModuleSteps:
         for group in groups:
             found.update(self._forward(tokens, group, set(wanted), visits))
         return torch.stack([found[t] for t in wanted]) if wanted else torch.empty(0, 0)
+
+    def measures(self, site: Site) -> bool:
+        """See `Steps`."""
+        return False
+
+    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+        """See `Steps`."""
+        raise NotImplementedError("these steps cannot begin above a site")
 
     def _forward(
         self, tokens: Tokens, group: np.ndarray, wanted: set[int], visits: Sequence[tuple[Site, Visit]]

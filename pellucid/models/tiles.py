@@ -1,13 +1,13 @@
 """Tiles: the innermost loops of products, written in LLVM's instructions for numba.
 
 numba's own loops reach a third of the speed: a tile keeps several rows times several vectors of outputs in
-registers while it goes once over the inputs. Every output of every row is summed by itself, in the order of the
-inputs, so that its bits depend neither on the other rows nor on how rows and outputs are cut into tiles.
+registers while it goes once over the inputs. Every output of every row is summed by itself, in the order of
+the inputs, so that its bits depend neither on the other rows nor on how all are cut into tiles.
 
 Two kinds of arithmetic:
 
-    `widened`   weights float32, or bfloat16 that is widened in the register; fused multiply and add in float32;
-                on every processor
+    `widened`   weights float32, or bfloat16 that is widened in the register; fused multiply and add in
+                float32; on every processor
     `halves`    the tile unit of Intel's AMX (Intel SDM, volume 1, chapter 18): weights bfloat16, and each
                 activation as the sum of two bfloat16 numbers, which leaves an error of 2^-17 of it; eight
                 times as many products at a time
@@ -23,10 +23,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
+from torch import Tensor
 
 LANES = 16
 """Outputs in a vector."""
@@ -37,6 +39,7 @@ PART = 2 * DEPTH * LANES
 _AHEAD = 4096
 """Bytes by which weights are asked for before they are read."""
 
+_NONE = ir.VoidType()
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _BYTES = _I8.as_pointer()
 _FLOATS, _WORDS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
@@ -56,6 +59,12 @@ def packed(weights: np.ndarray) -> np.ndarray:
     cut = full.reshape(-1, LANES, full.shape[1] // 2, 2)
     order = (0, 2, 3, 1) if weights.dtype == np.float32 else (0, 2, 1, 3)
     return np.ascontiguousarray(cut.transpose(order))
+
+
+def packed_half(weights: Tensor) -> np.ndarray:
+    """Weights [N, K] rounded to bfloat16 and packed; the dtype says how they are to be multiplied here."""
+    bits = weights.detach().bfloat16().contiguous().view(torch.int16).numpy()
+    return packed(bits if has_tile_unit() else bits.view(np.uint16))
 
 
 def padded(size: int, to: int = DEPTH) -> int:
@@ -104,11 +113,13 @@ def widened(rows: int, vectors: int, half: bool) -> Any:
     bytes_per_pair = 2 * LANES * (2 if half else 4)
 
     @intrinsic
-    def tile(ctx: Any, x: Any, x_step: Any, weights: Any, pairs: Any, block: Any, out: Any, out_step: Any) -> Any:
+    def tile(
+        ctx: Any, x: Any, x_step: Any, weights: Any, pairs: Any, block: Any, out: Any, out_step: Any
+    ) -> Any:
         def generate(context: Any, b: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
             x, x_step, weights, pairs, block, out, out_step = arguments
             fma = _function(b, "llvm.fma.v16f32", _FLOATS, _FLOATS, _FLOATS, _FLOATS)
-            prefetch = _function(b, "llvm.prefetch.p0", ir.VoidType(), _BYTES, _I32, _I32, _I32)
+            prefetch = _function(b, "llvm.prefetch.p0", _NONE, _BYTES, _I32, _I32, _I32)
             inputs = [_at(b, b.add(x, b.mul(x_step, _I64(r))), _F32) for r in range(rows)]
             number, before, after = _loop(b, pairs)
             sums = []
@@ -149,20 +160,23 @@ def widened(rows: int, vectors: int, half: bool) -> Any:
 
 
 def halves(blocks: int) -> Any:
-    """A tile of 16 · `blocks` rows × 32 outputs: `tile(high, low, step, weights, depths, block, out, out_step)`.
+    """A tile of 16 · `blocks` rows × 32 outputs: `tile(x, low, step, weights, depths, block, out, out_step)`.
 
-    Of the last 16 rows there may be fewer: as many as were configured, see `configured`.
+    Activations lie as `thin.Work.split` says: `low` is from the high half of one to its low half, `step`
+    from one part of the inputs to the next. Of the last 16 rows there may be fewer: as many as were configured.
     """
 
     @intrinsic
-    def tile(ctx: Any, high: Any, low: Any, step: Any, weights: Any, depths: Any, block: Any, out: Any, out_step: Any) -> Any:
+    def tile(
+        ctx: Any, x: Any, low: Any, step: Any, weights: Any, depths: Any, block: Any, out: Any, out_step: Any
+    ) -> Any:
         def generate(context: Any, b: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-            high, low, step, weights, depths, block, out, out_step = arguments
-            load = _function(b, "llvm.x86.tileloadd64", ir.VoidType(), _I8, _BYTES, _I64)
-            store = _function(b, "llvm.x86.tilestored64", ir.VoidType(), _I8, _BYTES, _I64)
-            zero = _function(b, "llvm.x86.tilezero", ir.VoidType(), _I8)
-            multiply = _function(b, "llvm.x86.tdpbf16ps", ir.VoidType(), _I8, _I8, _I8)
-            prefetch = _function(b, "llvm.prefetch.p0", ir.VoidType(), _BYTES, _I32, _I32, _I32)
+            x, low, step, weights, depths, block, out, out_step = arguments
+            load = _function(b, "llvm.x86.tileloadd64", _NONE, _I8, _BYTES, _I64)
+            store = _function(b, "llvm.x86.tilestored64", _NONE, _I8, _BYTES, _I64)
+            zero = _function(b, "llvm.x86.tilezero", _NONE, _I8)
+            multiply = _function(b, "llvm.x86.tdpbf16ps", _NONE, _I8, _I8, _I8)
+            prefetch = _function(b, "llvm.prefetch.p0", _NONE, _BYTES, _I32, _I32, _I32)
             for number in range(2 * blocks):
                 b.call(zero, [_I8(number)])
             number, _, after = _loop(b, depths)
@@ -173,9 +187,10 @@ def halves(blocks: int) -> Any:
                     b.call(prefetch, [ahead, _I32(0), _I32(3), _I32(1)])
                 b.call(load, [_I8(_B + n), _at(b, at, _I8), _I64(2 * DEPTH)])
             for m in range(blocks):
-                for part, base in enumerate((high, low)):
-                    along = b.add(b.mul(number, _I64(2 * DEPTH)), b.mul(step, _I64(16 * m)))
-                    b.call(load, [_I8(_A + part), _at(b, b.add(base, along), _I8), step])
+                for part in range(2):
+                    at = b.add(b.add(x, b.mul(number, step)), _I64(16 * 2 * DEPTH * m))
+                    at = b.add(at, low) if part else at
+                    b.call(load, [_I8(_A + part), _at(b, at, _I8), _I64(2 * DEPTH)])
                     for n in range(2):
                         b.call(multiply, [_I8(2 * m + n), _I8(_A + part), _I8(_B + n)])
             _again(b, number, depths, after)
@@ -191,11 +206,42 @@ def halves(blocks: int) -> Any:
 
 
 @intrinsic
+def address(ctx: Any, array: Any) -> Any:
+    """Where an array begins."""
+
+    def generate(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        found = context.make_array(signature.args[0])(context, b, arguments[0])
+        return b.ptrtoint(found.data, _I64)
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def counted(ctx: Any, address: Any) -> Any:
+    """Add one to the number at an address, all at once; what it was."""
+
+    def generate(_context: Any, b: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+        return b.atomic_rmw("add", _at(b, arguments[0], _I64), _I64(1), "seq_cst")
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
+def looked(ctx: Any, address: Any) -> Any:
+    """The number at an address as other threads left it."""
+
+    def generate(_context: Any, b: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+        return b.load_atomic(_at(b, arguments[0], _I64), "acquire", 8)
+
+    return types.intp(types.intp), generate
+
+
+@intrinsic
 def configured(ctx: Any, address: Any) -> Any:
     """Set the tile unit of this thread up by one of `CONFIGURATIONS`."""
 
     def generate(context: Any, b: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
-        b.call(_function(b, "llvm.x86.ldtilecfg", ir.VoidType(), _BYTES), [_at(b, arguments[0], _I8)])
+        b.call(_function(b, "llvm.x86.ldtilecfg", _NONE, _BYTES), [_at(b, arguments[0], _I8)])
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -206,7 +252,7 @@ def released(ctx: Any) -> Any:
     """Give the tile unit of this thread back."""
 
     def generate(context: Any, b: ir.IRBuilder, _signature: Any, _arguments: Any) -> Any:
-        b.call(_function(b, "llvm.x86.tilerelease", ir.VoidType()), [])
+        b.call(_function(b, "llvm.x86.tilerelease", _NONE), [])
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -231,7 +277,12 @@ def has_tile_unit() -> bool:
 
     Not where numba is told to compile for another processor than this.
     """
-    if platform.system() != "Linux" or platform.machine() != "x86_64" or config.CPU_NAME or config.CPU_FEATURES:
+    if (
+        platform.system() != "Linux"
+        or platform.machine() != "x86_64"
+        or config.CPU_NAME
+        or config.CPU_FEATURES
+    ):
         return False
     features = binding.get_host_cpu_features()
     if not (features.get("amx-tile") and features.get("amx-bf16")):

@@ -121,7 +121,7 @@ def test_weights_of_half_the_bytes_are_the_weights_rounded() -> None:
     def apart(other: dict[tuple[int, int], Tensor]) -> float:
         return float(torch.stack([half[key] - other[key] for key in half]).square().mean())
 
-    print(apart(whole)**.5, apart(same)**.5)
+    print(apart(whole) ** 0.5, apart(same) ** 0.5)
     # Keys and values are rounded too; that is less than what the weights are.
     assert 0 < apart(whole) < apart(same) / 2
 

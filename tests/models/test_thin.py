@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import get_num_threads
 
-from pellucid.models import thin, tiles
+from pellucid.models import distributions, products, thin, tiles
 
 KINDS = [
     pytest.param(np.float32, id="fp32"),
@@ -23,7 +24,7 @@ def product(x: np.ndarray, packed: np.ndarray) -> np.ndarray:
     wide = np.zeros((len(x), 2 * packed.shape[1]), np.float32)
     wide[:, : x.shape[1]] = x
     out = np.full((len(x), packed.shape[0] * tiles.LANES), np.nan, np.float32)
-    thin.product(wide, packed, out, np.empty((2, wide.size), np.uint16))
+    products.product(get_num_threads(), wide, packed, out)
     return out
 
 
@@ -49,7 +50,7 @@ def test_a_product_is_the_product_and_a_row_knows_no_other(
         np.testing.assert_array_equal(product(some, packed)[0], out[row])
 
 
-def test_norm_and_gate_equal_their_formulas() -> None:
+def test_a_norm_equals_its_formula() -> None:
     rng = np.random.default_rng(0)
     x, gain = rng.normal(size=(5, 33)).astype(np.float32), rng.normal(size=33).astype(np.float32)
     out = np.empty_like(x)
@@ -57,20 +58,14 @@ def test_norm_and_gate_equal_their_formulas() -> None:
     np.testing.assert_allclose(
         out, x / np.sqrt((x.astype(float) ** 2).mean(1, keepdims=True) + 1e-5) * gain, rtol=1e-5
     )
-    for rows in (1, 5):
-        both = rng.normal(scale=20, size=(rows, 66)).astype(np.float32)
-        gate, up = both[:, :33].astype(float), both[:, 33:].astype(float)
-        out = np.empty((rows, 33), np.float32)
-        thin.gated(both, 33, out)
-        np.testing.assert_allclose(out, gate / (1 + np.exp(-gate)) * up, rtol=1e-5)
 
 
 def test_the_likeliest_token_and_the_sum_of_all() -> None:
     logits = np.random.default_rng(0).normal(scale=5, size=(4, 999)).astype(np.float32)
     logits[1, 7] = logits[1, 3] = 40
-    logits[2, 5], logits[3, 990] = np.nan, 99  # the last lies outside
-    tokens, most, sums = thin.likeliest(logits, 980)
-    wanted = torch.from_numpy(logits[:, :980])
+    logits[2, 5], logits[3, 9] = np.nan, -np.inf
+    tokens, most, sums = distributions.likeliest(logits)
+    wanted = torch.from_numpy(logits)
     assert tokens[1] == 3
     for row in (0, 1, 3):
         assert tokens[row] == wanted[row].argmax()
