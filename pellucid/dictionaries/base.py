@@ -293,8 +293,8 @@ class Dictionary:
     def _encode_few(self, x: Tensor) -> Codes:
         """The codes of few tokens, as while a model writes: reading the encoder is the work.
 
-        It is read at half its bytes. By how much a product with rounded weights can be wrong is known, so what
-        could be active is too, and is then computed in fp32.
+        It is read at half its bytes. By how much a product with rounded weights can be wrong is known, so
+        what could be active is too, and is then computed in fp32.
         """
         from numba import get_num_threads
 

@@ -4,8 +4,8 @@ General matrix products are made for many rows, and add up in another order for 
 that an answer could change with the company it is written in. Here each row is summed by itself, in one fixed
 order (`tiles`).
 
-Every thread goes through the whole of what is to be done, turn by turn. A turn is cut into jobs, which threads
-take as they come, and the next turn waits for the jobs, not for the threads: where one is held up by other
+Every thread goes through the whole of what is to be done, turn by turn. A turn is cut into jobs, which
+threads take as they come, and the next turn waits for the jobs, not for the threads: where one is held up by other
 work on the machine, the others take its share.
 
 Weights are float32 (`float32`), bfloat16 to be widened (`uint16`, their bits), or bfloat16 for the tile unit

@@ -163,7 +163,8 @@ def halves(blocks: int) -> Any:
     """A tile of 16 · `blocks` rows × 32 outputs: `tile(x, low, step, weights, depths, block, out, out_step)`.
 
     Activations lie as `thin.Work.split` says: `low` is from the high half of one to its low half, `step`
-    from one part of the inputs to the next. Of the last 16 rows there may be fewer: as many as were configured.
+    from one part of the inputs to the next. Of the last 16 rows there may be fewer: as many as were
+    configured.
     """
 
     @intrinsic
