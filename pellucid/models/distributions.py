@@ -13,13 +13,14 @@ from numba import njit, prange
 from pellucid.models.products import REORDERED
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True, forceinline=True, fastmath=False)
 def exp(x: np.float32) -> np.float32:
     """e^x of a float32 to about two units in the last place, in instructions that vectorise.
 
     x = n · ln 2 + r, and a polynomial for e^r (Cephes, expf.c); outside ±87 it is that of ±87.
     """
     x = np.float32(min(max(x, np.float32(-87)), np.float32(87)))
+    # Said above, as numba would else take over what the caller allows, and this must not be reordered.
     # Beyond 1.5 · 2^23 a float32 has no fraction: its lowest bits are the whole number.
     shifted = np.float32(x * np.float32(1.44269504) + np.float32(12582912))
     n = np.float32(shifted - np.float32(12582912))

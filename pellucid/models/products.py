@@ -5,8 +5,8 @@ that an answer could change with the company it is written in. Here each row is 
 order (`tiles`).
 
 Every thread goes through the whole of what is to be done, turn by turn. A turn is cut into jobs, which
-threads take as they come, and the next turn waits for the jobs, not for the threads: where one is held up by other
-work on the machine, the others take its share.
+threads take as they come, and the next turn waits for the jobs, not for the threads: where one is held up by
+other work on the machine, the others take its share.
 
 Weights are float32 (`float32`), bfloat16 to be widened (`uint16`, their bits), or bfloat16 for the tile unit
 (`int16`, the same bits): the dtype says which arithmetic is compiled.
