@@ -20,9 +20,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,23 +34,15 @@ from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.routing import Router
 from pellucid.models.model import has_bf16_arithmetic
 
+if TYPE_CHECKING:
+    from pellucid.dictionaries.few import Few
+
 Activation = Literal["topk", "jumprelu", "relu"]
 _ROWS_AT_ONCE = 4096
 _SCORES_AT_ONCE = 1 << 27
 """Of a very wide dictionary fewer rows are encoded at a time: pre-activations are [rows, N]."""
 _FEW_ROWS = 128
 """A piece of a prompt and the next tokens of many answers."""
-
-
-class _Few(NamedTuple):
-    """What encoding few tokens needs."""
-
-    encoder: np.ndarray
-    """Packed, bf16."""
-    slack: np.ndarray
-    """[N] by how much, for an activation of length 1, a product with it can be wrong."""
-    bar: np.ndarray
-    """[N]"""
 
 
 @dataclass(frozen=True)
@@ -207,7 +198,7 @@ class Dictionary:
                 num_features=self.num_features,
             )
         if self.activation != "topk" and self._can_be_few(len(x)):
-            return self._encode_few(x)
+            return self._few.encode(x)
         scores = self._scores(x)
         if self.activation == "topk":
             assert self.k is not None
@@ -281,40 +272,11 @@ class Dictionary:
         return (torch.arange(n, device=self.encoder.device) * self.ports.parts // n).to(torch.int8)
 
     @cached_property
-    def _few(self) -> _Few:
-        from pellucid.models import tiles
+    def _few(self) -> Few:
+        from pellucid.dictionaries.few import Few
 
         bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
-        # What rounding a weight to bf16 can change (Cauchy-Schwarz), and sums and the halves of activations.
-        norms = torch.linalg.vector_norm(self.encoder, dim=1)
-        slack = torch.linalg.vector_norm(self.encoder - self.encoder.bfloat16(), dim=1) + norms / 4096
-        return _Few(tiles.packed_half(self.encoder), slack.numpy(), bar.numpy())
-
-    def _encode_few(self, x: Tensor) -> Codes:
-        """The codes of few tokens, as while a model writes: reading the encoder is the work.
-
-        It is read at half its bytes. By how much a product with rounded weights can be wrong is known, so
-        what could be active is too, and is then computed in fp32.
-        """
-        from numba import get_num_threads
-
-        from pellucid.dictionaries import compiled
-        from pellucid.models import products, tiles
-
-        few, width = self._few, x.shape[1]
-        inputs = np.zeros((len(x), 2 * few.encoder.shape[1]), np.float32)
-        inputs[:, :width] = x.numpy()
-        product = np.empty((len(x), few.encoder.shape[0] * tiles.LANES), np.float32)
-        products.product(get_num_threads(), inputs, few.encoder, product)
-        counts, features, values = compiled.active(
-            x.numpy(), product, few.slack, self.encoder.numpy(), self.encoder_bias.numpy(), few.bar
-        )
-        return Codes(
-            torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
-            torch.from_numpy(np.concatenate([f[:c] for f, c in zip(features, counts, strict=True)])),
-            torch.from_numpy(np.concatenate([v[:c] for v, c in zip(values, counts, strict=True)])),
-            self.num_features,
-        )
+        return Few(self.encoder, self.encoder_bias, bar)
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Codes]:
         """What it writes for activations [T, D]: [T, D'] float32, and the codes."""
