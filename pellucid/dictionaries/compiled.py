@@ -185,7 +185,7 @@ def _add_four(
     factors: tuple[float, float, float, float],
     rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """Out + the sum of four rows times their factors, in place: it is read and written once for the four."""
+    """out + the sum of four rows times their factors, in place: it is read and written once for the four."""
     f0, f1, f2, f3 = factors
     r0, r1, r2, r3 = rows
     for d in range(len(out)):
@@ -194,7 +194,7 @@ def _add_four(
 
 @njit(cache=True, fastmath=True, inline="always")
 def _add(out: np.ndarray, factor: float, row: np.ndarray) -> None:
-    """Out + row times factor, in place."""
+    """out + row times factor, in place."""
     for d in range(len(out)):
         out[d] += factor * row[d]
 

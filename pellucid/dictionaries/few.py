@@ -1,8 +1,8 @@
 """The codes of few tokens, as while a model writes: then reading the encoder is nearly all of the work.
 
-It is read at half its bytes. By how much a product with rounded weights can be wrong is known, so what could be
-active is too; that is computed again in fp32, and what is told is exact. A token's codes do not depend on the
-others.
+It is read at half its bytes. By how much a product with rounded weights can be wrong is known, so what could
+be active is too; that is computed again in fp32, and what is told is exact. A token's codes do not depend on
+the others.
 
     B tokens, D width, N features
 """
