@@ -6,7 +6,7 @@ The threat model is in docs/explanation/threat-model.md.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ from pellucid.serving.desk import Desk
 from pellucid.serving.engine import Answering
 from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
 from pellucid.serving.keys import Keys
-from pellucid.serving.metrics import Metrics
+from pellucid.serving.metrics import Answers, Metrics
 from pellucid.serving.permission import needs
 from pellucid.serving.searching import Searcher
 from pellucid.serving.served import Served
@@ -127,12 +127,7 @@ def application(served: Served, engine: Answering, keys: Keys | None = None) -> 
     # Inside what follows, so that a body that is too large is an error of the route that reads it.
     app.add_middleware(BodyBound, most=MOST_BYTES)
 
-    @app.middleware("http")
-    async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await metrics.watched(request, call)
-        for name, value in _SECURITY.items():
-            response.headers.setdefault(name, value)
-        return response
+    app.add_middleware(Answers, metrics=metrics, headers=_SECURITY)
 
     plain = app.openapi
 
