@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 import pellucid
 from pellucid.core.errors import InputError, PellucidError
-from pellucid.serving import anthropic, features, kept, openai
+from pellucid.serving import anthropic, features, hosts, kept, openai
 from pellucid.serving import map as mapping
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.desk import Desk
@@ -41,10 +41,13 @@ _SECURITY = {
 }
 
 
-def application(served: Served, engine: Answering, keys: Keys | None = None) -> FastAPI:
+def application(
+    served: Served, engine: Answering, keys: Keys | None = None, *, host: str | None = None
+) -> FastAPI:
     """The application over a model that is loaded and an engine that is not started.
 
-    Without keys it answers everybody who can reach it.
+    Without keys it answers everybody who can reach it; where `host`, the address it listens on, is told,
+    requests that name another are refused.
     """
 
     @asynccontextmanager
@@ -117,10 +120,9 @@ def application(served: Served, engine: Answering, keys: Keys | None = None) -> 
         return response
 
     @app.exception_handler(Exception)
-    async def on_defect(request: Request, error: Exception) -> JSONResponse:
+    async def on_defect(request: Request, _error: Exception) -> JSONResponse:
         # Starlette raises it again once this is sent, so that it is logged with its traceback.
-        told = Told(500, f"A defect of the server: {type(error).__name__}.", "server_error", "api_error")
-        response = _told(request, told)
+        response = _told(request, Told.defect())
         response.headers.update(_SECURITY)
         return response
 
@@ -129,7 +131,11 @@ def application(served: Served, engine: Answering, keys: Keys | None = None) -> 
 
     @app.middleware("http")
     async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await metrics.watched(request, call)
+        asked = request.headers.get("host", "")
+        refused = hosts.refusal(asked, host) if keys is None and host is not None else None
+        response = (
+            await metrics.watched(request, call) if refused is None else _told(request, Told.of(refused))
+        )
         for name, value in _SECURITY.items():
             response.headers.setdefault(name, value)
         return response

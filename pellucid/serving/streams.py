@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
-from pellucid.core.errors import InputError, PellucidError
+from pellucid.core.errors import InputError
 from pellucid.serving.writing import Finish, Piece
 
 Event = tuple[int, Piece | Finish]
@@ -31,9 +31,9 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
     The tokens of an answer that has ended are counted.
 
     Raises:
-        PellucidError: the first that any of them raises.
+        Exception: the first that any of them raises; what is no `PellucidError` is a defect.
     """
-    queue: asyncio.Queue[tuple[int, Piece | Finish | PellucidError | None]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, Piece | Finish | Exception | None]] = asyncio.Queue()
 
     async def pump(index: int, writing: Writing) -> None:
         try:
@@ -41,7 +41,7 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
                 async for event in writing:
                     queue.put_nowait((index, event))
             queue.put_nowait((index, None))
-        except PellucidError as error:
+        except Exception as error:  # a defect too: whoever waits for its events must hear of it
             queue.put_nowait((index, error))
 
     tasks = [asyncio.create_task(pump(i, w)) for i, w in enumerate(writings)]
@@ -49,7 +49,7 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
         left = len(tasks)
         while left:
             index, event = await queue.get()
-            if isinstance(event, PellucidError):
+            if isinstance(event, Exception):
                 raise event
             if event is None:
                 left -= 1
@@ -69,7 +69,7 @@ async def begun(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
     """The same events, once the first is there: an error before it can still be told by the status.
 
     Raises:
-        PellucidError: when there is an error before the first event.
+        Exception: when there is an error before the first event.
     """
     first = await anext(events)
 
@@ -86,7 +86,7 @@ async def gathered(request: Request, writings: Sequence[Writing]) -> list[tuple[
     """All answers whole; a client that goes away ends them.
 
     Raises:
-        PellucidError: the first that any of them raises.
+        Exception: the first that any of them raises.
     """
     pieces: list[list[Piece]] = [[] for _ in writings]
     finishes: dict[int, Finish] = {}
@@ -124,6 +124,7 @@ def room_for(request: Request, prompt: Sequence[int]) -> int:
     room: int = request.app.state.engine.room
     if len(prompt) >= room:
         raise InputError(
-            f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}."
+            f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}. Send less, or "
+            "begin a new conversation."
         )
     return room - len(prompt)

@@ -75,7 +75,12 @@ export const dictionaries = (): Promise<DictionaryTold[]> => json("/v1/dictionar
 
 export interface ModelTold {
   id: string;
-  pellucid: { digest: string; dictionaries: string[] };
+  pellucid: {
+    digest: string;
+    dictionaries: string[];
+    /** Tokens that a prompt and its answer may have together. */
+    room: number;
+  };
 }
 export const model = async (): Promise<ModelTold> => {
   const found = await json<{ data: ModelTold[] }>("/v1/models");

@@ -10,7 +10,7 @@ import { known, said } from "../state/known";
 import { MOST, pin, pinned, pins, unpin } from "../state/pins";
 import { searching } from "../state/searching";
 import { dictionary, fact } from "../state/session";
-import { theme } from "../state/theme";
+import { dark } from "../state/theme";
 import { lastHits } from "../search/last";
 import { visible } from "../tokens/visible";
 import { type By, colours, paperOf } from "./colours";
@@ -175,7 +175,7 @@ function Plane({ name, points, by, at, where, marked }: PlaneProps) {
   const hover = useSignal<{ index: number; x: number; y: number } | null>(null);
   const size = useSignal({ width: 0, height: 0 });
   const look = useComputed(() => {
-    void theme.value;
+    void dark.value;
     return { ...colours(points, by.value), paper: paperOf() };
   });
   const grid = useMemo(() => new Grid(points), [points]);
@@ -183,21 +183,31 @@ function Plane({ name, points, by, at, where, marked }: PlaneProps) {
   const held = useRef(new Map<number, { x: number; y: number }>());
   const settle = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const asked = useRef(0);
+  const moved = useRef(false);
+  const rings = useRef(marked);
+  rings.current = marked;
   const now = (): Where => where.peek() ?? whole(size.peek().width, size.peek().height);
 
+  const label = (): void => {
+    if (over.current) annotate(over.current, points, now(), rings.current, at.peek(), hover.peek()?.index ?? -1);
+  };
   const draw = (moving: boolean): void => {
+    moved.current = moving;
     cancelAnimationFrame(asked.current);
     asked.current = requestAnimationFrame(() => {
       const canvas = under.current;
-      const top = over.current;
-      if (!canvas || !top) return;
-      raster.current ??= new Raster(canvas, points);
-      raster.current.draw(now(), look.peek(), moving);
-      performance.measure?.("map", { duration: raster.current.last.ms, start: performance.now() - raster.current.last.ms });
-      annotate(top, points, now(), marked, at.peek(), hover.peek()?.index ?? -1);
+      if (!canvas) return;
+      const drawing = (raster.current ??= new Raster(canvas, points));
+      const whole = timed(() => drawing.draw(now(), look.peek(), moving));
+      label();
       clearTimeout(settle.current);
       if (moving) settle.current = setTimeout(() => draw(false), 140);
+      else if (!whole) asked.current = requestAnimationFrame(goOn);
     });
+  };
+  const goOn = (): void => {
+    const drawing = raster.current;
+    if (drawing && !timed(() => drawing.more())) asked.current = requestAnimationFrame(goOn);
   };
 
   useEffect(() => {
@@ -228,7 +238,14 @@ function Plane({ name, points, by, at, where, marked }: PlaneProps) {
       raster.current = null;
     };
   }, [points]);
-  useEffect(() => draw(false), [look.value, where.value, at.value, hover.value?.index, marked]);
+  useEffect(() => {
+    // While somebody moves it, it is drawn as it moves.
+    if (!moved.current) draw(false);
+  }, [look.value, where.value]);
+  useEffect(() => {
+    const soon = requestAnimationFrame(label);
+    return () => cancelAnimationFrame(soon);
+  }, [at.value, hover.value?.index, marked]);
 
   const nearest = (x: number, y: number): number => {
     const { scale, left, top } = now();
@@ -312,6 +329,14 @@ function Tip({ name, points, index, x, y }: { name: string; points: Points; inde
       {words ? <Said {...said(words)} /> : <span class="quiet">…</span>} <span class="quiet number">{feature}</span>
     </div>
   );
+}
+
+/** Draw a slice, and note how long it took, and whether the picture is whole. */
+function timed(work: () => boolean): boolean {
+  const start = performance.now();
+  const whole = work();
+  performance.measure?.(whole ? "map" : "part of the map", { start, end: performance.now() });
+  return whole;
 }
 
 /** Names of clusters, rings around what was found, and the feature that is chosen. */
