@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from pellucid.serving.served import Served
+from tests.serving.conftest import running
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import BrowserContext, Page, Route
 
 
 def ask(page: Page, text: str = "Tell me of the rain.") -> None:
@@ -160,6 +163,26 @@ def test_a_conversation_travels_as_a_link_and_as_a_file(page: Page, address: str
 def test_what_is_no_conversation_is_refused_in_words(page: Page, address: str) -> None:
     page.goto(f"{address}/#c=AAAA")
     page.get_by_role("alert").get_by_text("the link is damaged").wait_for()
+
+
+def test_a_conversation_that_fills_its_room_says_so(
+    browser: BrowserContext, served: Served, pages: Path
+) -> None:
+    from pellucid.serving.pages import mount
+
+    with running(served, lambda app: mount(app, pages), room=120) as small:
+        page = browser.new_page()
+        page.goto(small)
+        shorter(page, 400)
+        ask(page, "Tell me of the rain in the town. " * 3)
+        page.get_by_text("the conversation has filled its room").wait_for()
+        page.get_by_text("filled its room of 120 tokens").wait_for()
+        page.get_by_role("textbox", name="Message").fill("More")
+        assert page.get_by_role("button", name="Send").is_disabled()
+        page.get_by_role("button", name="New chat").first.click()
+        ask(page, "Tell me of the rain in the town. " * 40)
+        page.get_by_role("alert").get_by_text(re.compile("there is room for 120.*new conversation")).wait_for()
+        page.close()
 
 
 def test_an_answer_is_stopped(page: Page, address: str) -> None:

@@ -56,7 +56,7 @@ export function SideView({ side, title, only }: { side: Side; title: string | nu
       ) : (
         status === "writing" && <p class="quiet" role="status"><span class="pulse" aria-hidden="true" /> reading the question…</p>
       )}
-      {status === "failed" && <p class="failed" role="alert">{side.error.value}</p>}
+      {status === "failed" && <p class="failed" role="alert">{visible(side.error.value ?? "")}</p>}
       <p class="quiet small number">{note(side)}</p>
       <Receipts receipts={side.receipts.value} />
       {side.reread.value && <p class="quiet small">Read again from its text, without the edits it was written under.</p>}

@@ -70,7 +70,7 @@ function Shot({ example, feature, maximum }: { example: Example; feature: number
   }, [example]);
   return (
     <li>
-      <Strip tokens={tokens} label="An example" only={feature} />
+      <Strip tokens={tokens} label="An example" only={feature} flat />
       <span class="quiet number" title="The strongest activation in it, as a share of its maximum">{(Math.max(0, ...example.values) / maximum).toFixed(2)}</span>
     </li>
   );

@@ -19,8 +19,8 @@ export function Histogram({ counts, maximum }: { counts: readonly number[]; maxi
       <Columns heights={counts.map((n) => Math.log1p(n))} label="How often it is how strong; weak activations are to the left" />
       <figcaption class="quiet small number">
         <span>0</span>
-        <span title="A bar twice as high stands for far more than twice as many tokens">activation, log of tokens</span>
-        <span title="The unit of strengths and shares">{maximum.toPrecision(3)} = its maximum</span>
+        <span title="Height counts the logarithm of tokens: a bar twice as high stands for far more than twice as many">activation</span>
+        <span title="The highest in the text of the atlas">{maximum.toPrecision(3)}</span>
       </figcaption>
     </figure>
   );

@@ -4,6 +4,7 @@ import { useMapPoints } from "../map/load";
 import { colours, paperOf } from "../map/colours";
 import { Raster } from "../map/raster";
 import { dark } from "../state/theme";
+import { visible } from "../tokens/visible";
 import { Section } from "../parts/section";
 
 export function MiniMap({ name, feature }: { name: string; feature: number }) {
@@ -38,7 +39,7 @@ export function MiniMap({ name, feature }: { name: string; feature: number }) {
       <a class="minimap" href={`/map?feature=${feature}`} aria-label="Open the map at this feature">
         <canvas ref={canvas} aria-hidden="true" />
       </a>
-      {cluster && <p class="quiet small">among {cluster}</p>}
+      {cluster && <p class="quiet small">among {visible(cluster)}</p>}
     </Section>
   );
 }

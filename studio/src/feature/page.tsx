@@ -6,6 +6,7 @@ import { Failure, inspect } from "../api/client";
 import { count, percent } from "../parts/number";
 import { Said } from "../parts/said";
 import { Section } from "../parts/section";
+import { siteInWords } from "../parts/site";
 import { Failed, Loading, useAsked } from "../parts/states";
 import { featurePath, go } from "../router";
 import { comparing } from "../state/conversation";
@@ -52,7 +53,7 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
   return (
     <main class="page feature">
       <header class="title">
-        <p class="quiet number">Feature {feature} <span title={`The dictionary ${name}`}>· {visible(told.site)}</span></p>
+        <p class="quiet number">Feature {feature} <span title={`The dictionary ${visible(name)} reads ${siteInWords(visible(told.site))}`}>· {visible(told.site)}</span></p>
         <h1><Said {...said(told, 6)} /></h1>
         <Reliability told={told} />
         <div class="row">
@@ -109,9 +110,9 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
             <Section title="and keeps from saying" help="Tokens whose chance falls most"><Chips tokens={page.suppressed.map((token) => ({ token }))} none="" /></Section>
           )}
           {page && page.count > 0 && (
-            <Section title="How strong" help="How often it is how strong, where it is active">
+            <Section title="How strong" help="How often it is how strong, where it is active, over the text of the atlas">
               <Histogram counts={page.histogram} maximum={page.maximum} />
-              <Quantiles page={page} />
+              <Quantiles page={page} maximum={maximum} />
             </Section>
           )}
           {page && page.tokens.length > 0 && (
@@ -127,10 +128,22 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
           {neighbours?.coactive && neighbours.coactive.length > 0 && (
             <Near {...near} title="Active together" help="Features that are active on the same tokens, with the cosine of that" hits={neighbours.coactive.map((h) => [h, h.coactivity])} floor={neighbours.coactivity_floor} />
           )}
-          {told.place && near.count <= MOST_SMALL_MAP && <MiniMap name={name} feature={feature} />}
+          {told.place && (near.count <= MOST_SMALL_MAP ? <MiniMap name={name} feature={feature} /> : <OnTheMap feature={feature} among={told.place.name} />)}
         </div>
       </div>
     </main>
+  );
+}
+
+/** In place of a map in small, where the map is large. */
+function OnTheMap({ feature, among }: { feature: number; among: string }) {
+  return (
+    <Section title="On the map" help="Near means of like direction; far means little">
+      <p class="small">
+        {among && <span class="quiet">among {visible(among)} · </span>}
+        <a href={`/map?feature=${feature}`}>Open the map at this feature</a>
+      </p>
+    </Section>
   );
 }
 
@@ -169,8 +182,8 @@ function Chips({ tokens, none }: { tokens: readonly { token: string }[]; none: s
 
 type Page = NonNullable<FeatureTold["page"]>;
 
-function Quantiles({ page }: { page: Page }) {
-  const at = (share: string): string => ((page.quantiles[share] ?? 0) / page.maximum).toFixed(2);
+function Quantiles({ page, maximum }: { page: Page; maximum: number }) {
+  const at = (share: string): string => ((page.quantiles[share] ?? 0) / maximum).toFixed(2);
   return (
     <p class="quiet small number" title="Quantiles of its activations where it is active, as shares of its maximum">
       half stay below {at("0.5")} of its maximum, 95&nbsp;% below {at("0.95")}

@@ -13,7 +13,7 @@ const STRIDE = 8192;
 /** How many are in sight is told by so many of them. */
 const SAMPLE = 20_000;
 /** Up to so many are drawn as round shapes with smooth edges, at rest and while the view moves. */
-const SMOOTH = { rest: 12_000, moving: 4_000 };
+const SMOOTH = { rest: 24_000, moving: 4_000 };
 
 export interface Look {
   /** For each point the index of its colour. */
