@@ -16,7 +16,7 @@ _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::\d*)?")
 
 
 def refusal(header: str, bound: str) -> InputError | None:
-    """What to say where a Host header (RFC 9110, section 7.2) names neither this machine nor what was bound."""
+    """What to say where a Host header (RFC 9110, section 7.2) names neither this machine nor `bound`."""
     if _known(header, bound):
         return None
     return InputError(

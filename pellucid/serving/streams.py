@@ -124,7 +124,7 @@ def room_for(request: Request, prompt: Sequence[int]) -> int:
     room: int = request.app.state.engine.room
     if len(prompt) >= room:
         raise InputError(
-            f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}. Send less, or "
-            "begin a new conversation."
+            f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}. Send "
+            "less, or begin a new conversation."
         )
     return room - len(prompt)

@@ -181,7 +181,9 @@ def test_a_conversation_that_fills_its_room_says_so(
         assert page.get_by_role("button", name="Send").is_disabled()
         page.get_by_role("button", name="New chat").first.click()
         ask(page, "Tell me of the rain in the town. " * 40)
-        page.get_by_role("alert").get_by_text(re.compile("there is room for 120.*new conversation")).wait_for()
+        page.get_by_role("alert").get_by_text(
+            re.compile("there is room for 120.*new conversation")
+        ).wait_for()
         page.close()
 
 

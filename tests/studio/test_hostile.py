@@ -115,7 +115,7 @@ def hostile(value: Any, text: str) -> Any:
 
 @pytest.mark.parametrize("text", [*ATTACKS, REORDERS], ids=lambda t: t[:9])
 def test_what_an_atlas_holds_is_text(page: Page, address: str, text: str) -> None:
-    """Labels, examples, tokens, sources, names of clusters, neighbours: on the page of a feature and on the map."""
+    """Labels, examples, tokens, sources, clusters, neighbours: on the page of a feature and on the map."""
 
     def answer(route: Route) -> None:
         route.fulfill(json=hostile(route.fetch().json(), text))
