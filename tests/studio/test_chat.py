@@ -36,8 +36,13 @@ def said(page: Page, side: str = ".side") -> str:
     return "".join(page.locator(f"{side} .tk").all_text_contents()).strip()
 
 
-def answering(texts: list[str], features: Callable[[str], list[dict[str, Any]]] = lambda _text: []) -> Any:
-    """A server's answer of these tokens, in place of a model's."""
+def answering(
+    texts: list[str],
+    features: Callable[[str], list[dict[str, Any]]] = lambda _text: [],
+    *,
+    used: int | None = None,
+) -> Any:
+    """A server's answer of these tokens, in place of a model's; `used` with its prompt, up to the room."""
 
     def answer(route: Route) -> None:
         chunks: list[dict[str, Any]] = [
@@ -46,7 +51,10 @@ def answering(texts: list[str], features: Callable[[str], list[dict[str, Any]]] 
         ]
         receipts = [{"dictionary": "tiny-features", "error": texts[0]}]
         last = {"prompt": [], "receipts": receipts}
-        chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "pellucid": last})
+        reason = "stop" if used is None else "length"
+        chunks.append({"choices": [{"delta": {}, "finish_reason": reason}], "pellucid": last})
+        if used is not None:
+            chunks.append({"choices": [], "usage": {"total_tokens": used}})
         body = "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + "data: [DONE]\n\n"
         route.fulfill(status=200, content_type="text/event-stream", body=body)
 
@@ -173,10 +181,15 @@ def test_a_conversation_that_fills_its_room_says_so(
     with running(served, lambda app: mount(app, pages), room=120) as small:
         page = browser.new_page()
         page.goto(small)
-        shorter(page, 400)
-        ask(page, "Tell me of the rain in the town. " * 3)
-        page.get_by_text("the conversation has filled its room").wait_for()
+        page.route("**/v1/chat/completions", answering([" a", " b"], used=90))
+        ask(page)
+        page.get_by_text("90 of 120 tokens").wait_for()
+        page.unroute("**/v1/chat/completions")
+        page.route("**/v1/chat/completions", answering([" a", " b"], used=120))
+        ask(page)
+        page.get_by_text("2 tokens", exact=False).filter(has_text="filled its room").wait_for()
         page.get_by_text("filled its room of 120 tokens").wait_for()
+        page.unroute("**/v1/chat/completions")
         page.get_by_role("textbox", name="Message").fill("More")
         assert page.get_by_role("button", name="Send").is_disabled()
         page.get_by_role("button", name="New chat").first.click()

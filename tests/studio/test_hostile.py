@@ -27,6 +27,8 @@ REORDERS = "\u202eesrever\u202c \u2066x\u2069 \u200fy"
 
 
 NAMED = "⟨RLO⟩esrever⟨PDF⟩ ⟨LRI⟩x⟨PDI⟩ ⟨RLM⟩y"
+PART = "◌"
+"""Stands for a token that is part of a character."""
 MARKS = set("\u202e\u202c\u2066\u2069\u200f")
 
 
@@ -177,7 +179,7 @@ def test_names_and_texts_of_files_are_text(page: Page, address: str, text: str) 
     chosen.set_input_files({"name": name, "mimeType": "text/plain", "buffer": f"the rain {text}".encode()})
     page.locator(".heat li").first.wait_for()
     read = "".join(page.locator(".read .tk").all_text_contents())
-    assert (NAMED if text == REORDERS else text) in read
+    assert (NAMED if text == REORDERS else text) in read.replace(PART, "")
     unharmed(page)
 
 
@@ -197,8 +199,8 @@ def test_a_conversation_that_a_stranger_made_is_text(page: Page, address: str, t
     page.get_by_label("Open a file").set_input_files(file)
     page.locator(".side .tk").first.wait_for()
     shown = NAMED if text == REORDERS else text
-    assert said(page) == shown
-    assert shown in page.locator(".asked").inner_text()
+    assert said(page).replace(PART, "") == shown
+    assert shown in page.locator(".asked").inner_text().replace(PART, "")
     unharmed(page)
 
 
