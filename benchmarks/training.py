@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -134,6 +135,8 @@ def dictionary_learning(features: int, steps: int, sample: Tensor) -> tuple[Step
 
 def sparsify(features: int, steps: int, sample: Tensor) -> tuple[Step, Reconstruct]:
     """sparsify: its coder, and the steps its trainer takes around it, which cannot be had without a model."""
+    # It takes its Triton kernels wherever Triton is installed, also where there is no GPU.
+    os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     from sparsify import SparseCoder, SparseCoderConfig
 
     coder: Any = SparseCoder(sample.shape[1], SparseCoderConfig(num_latents=features, k=K))

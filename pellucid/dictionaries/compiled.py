@@ -20,39 +20,47 @@ def _block_max(row: np.ndarray, start: int, stop: int) -> int:
     return best
 
 
+_MOST_COLUMNS = 2**14  # so that they can be counted in int16
+
+
 @njit(parallel=True, cache=True)
 def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts [B], features [B, k] (unused places undefined).
 
-    The k-th largest block maximum bounds the k-th largest entry from below, so one pass over the blocks
-    leaves a few dozen candidates. Ties at the bar go to the lower feature number.
+    A row is dealt out to columns like cards, and the largest of each column found: whole registers are compared
+    at once. The k-th largest of these maxima bounds the k-th largest entry from below, and leaves a few dozen
+    candidates in little more than k columns. Ties at the bar go to the lower feature number.
     """
     rows, num = bits.shape
-    blocks = (num + _BLOCK - 1) // _BLOCK
+    # Finding the bar takes a few steps a column, and looking for candidates one a number in k of them.
+    columns = 64
+    while columns < 2 * k or columns * columns < k * num // 3:
+        columns *= 2
+    columns = min(columns, num, _MOST_COLUMNS)
     features = np.empty((rows, k), np.int32)
     counts = np.zeros(rows, np.int64)
     for b in prange(rows):
         row = bits[b]
-        maxima = np.empty(blocks, np.int16)
-        for c in range(blocks):
-            maxima[c] = _block_max(row, c * _BLOCK, min(num, (c + 1) * _BLOCK))
-        bar = np.int16(1)
-        if blocks > k:
-            bar = max(bar, np.partition(maxima, blocks - k)[blocks - k])
+        maxima = row[:columns].copy()
+        for start in range(columns, num, columns):
+            part = row[start : start + columns]
+            for c in range(len(part)):
+                maxima[c] = max(maxima[c], part[c])
+        bar = _kth_largest(maxima, k)
         kept_bits = np.empty(k, np.int16)
         kept = features[b]
         size = 0
-        for c in range(blocks):
+        for c in range(columns):
             if maxima[c] < bar:
                 continue
-            for j in range(c * _BLOCK, min(num, (c + 1) * _BLOCK)):
+            for j in range(c, num, columns):
                 value = row[j]
                 if value < bar:
                     continue
-                if size == k and value <= kept_bits[k - 1]:
+                if size == k and not _before(value, j, kept_bits[k - 1], kept[k - 1]):
                     continue
                 at = size if size < k else k - 1
-                while at > 0 and kept_bits[at - 1] < value:
+                while at > 0 and _before(value, j, kept_bits[at - 1], kept[at - 1]):
                     kept_bits[at] = kept_bits[at - 1]
                     kept[at] = kept[at - 1]
                     at -= 1
@@ -62,6 +70,26 @@ def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
                     size += 1
         counts[b] = size
     return counts, features
+
+
+@njit(cache=True)
+def _kth_largest(numbers: np.ndarray, k: int) -> int:
+    """The k-th largest of positive int16 numbers, or 1 if so many are not positive: bit by bit from the top."""
+    found = 0
+    for bit in range(14, -1, -1):
+        tried = np.int16(found + (1 << bit))
+        count = np.int16(0)
+        for number in numbers:
+            count += np.int16(number >= tried)
+        if count >= k:
+            found = tried
+    return max(found, np.int16(1))
+
+
+@njit(cache=True, inline="always")
+def _before(value: int, feature: int, other_value: int, other: int) -> bool:
+    """Whether an entry comes before another: the larger, or of equal ones the one of lower number."""
+    return value > other_value or (value == other_value and feature < other)
 
 
 @njit(parallel=True, cache=True)
@@ -151,6 +179,26 @@ def dots_by_group(
     return out
 
 
+@njit(cache=True, fastmath=True, inline="always")
+def _add_four(
+    out: np.ndarray,
+    factors: tuple[float, float, float, float],
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """out + the sum of four rows times their factors, in place: it is read and written once for the four."""
+    f0, f1, f2, f3 = factors
+    r0, r1, r2, r3 = rows
+    for d in range(len(out)):
+        out[d] += f0 * r0[d] + f1 * r1[d] + f2 * r2[d] + f3 * r3[d]
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _add(out: np.ndarray, factor: float, row: np.ndarray) -> None:
+    """out + row times factor, in place."""
+    for d in range(len(out)):
+        out[d] += factor * row[d]
+
+
 @njit(parallel=True, cache=True, fastmath=True)
 def decode_prefixes(
     offsets: np.ndarray,
@@ -164,15 +212,31 @@ def decode_prefixes(
 ) -> np.ndarray:
     """[G, B, D]: row by row, first each group by itself, then summed."""
     rows, width = len(offsets) - 1, decoder.shape[1]
-    out = np.zeros((groups, rows, width), np.float32)
+    out = np.empty((groups, rows, width), np.float32)
     for b in prange(rows):
-        for d in range(width):
-            out[0, b, d] = bias[d]
-        for e in range(offsets[b], offsets[b + 1]):
-            i, value = features[e], values[e]
-            g = group[i]
-            for d in range(start[i], width):
-                out[g, b, d] += value * decoder[i, d]
+        out[0, b, :] = bias
+        out[1:, b, :] = 0
+        e, last = offsets[b], offsets[b + 1]
+        while e < last:
+            i = features[e]
+            g, first = group[i], start[i]
+            alike = e + 4 <= last
+            if alike:
+                for f in range(e + 1, e + 4):
+                    alike = alike and group[features[f]] == g and start[features[f]] == first
+            # Slices begin at zero, which spares the compiler the question of negative indices.
+            sums = out[g, b, first:]
+            if alike:
+                i1, i2, i3 = features[e + 1], features[e + 2], features[e + 3]
+                _add_four(
+                    sums,
+                    (values[e], values[e + 1], values[e + 2], values[e + 3]),
+                    (decoder[i, first:], decoder[i1, first:], decoder[i2, first:], decoder[i3, first:]),
+                )
+                e += 4
+            else:
+                _add(sums, values[e], decoder[i, first:])
+                e += 1
         for g in range(1, groups):
             for d in range(width):
                 out[g, b, d] += out[g - 1, b, d]
@@ -223,10 +287,14 @@ def update(
     starts, order = sorted_entries
     reads, group, start = wiring
     place, extra_encoder, extra_decoder = extra
-    rate, beta1, beta2, epsilon = adam
     inner, outer = encoder.shape[1], decoder.shape[1]
-    log1, log2 = np.log(beta1), np.log(beta2)
-    rate32, b1, b2, eps = np.float32(rate), np.float32(beta1), np.float32(beta2), np.float32(epsilon)
+    log1, log2 = np.log(adam[1]), np.log(adam[2])
+    rate, beta1, beta2, epsilon = (
+        np.float32(adam[0]),
+        np.float32(adam[1]),
+        np.float32(adam[2]),
+        np.float32(adam[3]),
+    )
     one = np.float32(1)
     for i in prange(len(encoder)):
         if own_clock and starts[i] == starts[i + 1] and place[i] < 0:
@@ -236,39 +304,53 @@ def update(
         correct1 = np.float32(1 / (1 - np.exp(log1 * clock[i])))
         correct2 = np.float32(1 / (1 - np.exp(log2 * clock[i])))
         gradient_e = np.zeros(inner, np.float32)
-        gradient_d = np.zeros(outer, np.float32)
-        r_of, g_of, first = reads[i], group[i], start[i]
-        for at in range(starts[i], starts[i + 1]):
+        gradient_d = np.zeros(outer - start[i], np.float32)
+        read, slope = x[reads[i]], slopes[group[i], :, start[i] :]
+        at, last = starts[i], starts[i + 1]
+        while at + 4 <= last:
+            e0, e1, e2, e3 = order[at], order[at + 1], order[at + 2], order[at + 3]
+            b0, b1, b2, b3 = rows[e0], rows[e1], rows[e2], rows[e3]
+            _add_four(
+                gradient_e,
+                (pre_slopes[e0], pre_slopes[e1], pre_slopes[e2], pre_slopes[e3]),
+                (read[b0], read[b1], read[b2], read[b3]),
+            )
+            _add_four(
+                gradient_d,
+                (values[e0], values[e1], values[e2], values[e3]),
+                (slope[b0], slope[b1], slope[b2], slope[b3]),
+            )
+            at += 4
+        while at < last:
             e = order[at]
-            b, value, pre_slope = rows[e], values[e], pre_slopes[e]
-            for d in range(inner):
-                gradient_e[d] += pre_slope * x[r_of, b, d]
-            for d in range(first, outer):
-                gradient_d[d] += value * slopes[g_of, b, d]
+            _add(gradient_e, pre_slopes[e], read[rows[e]])
+            _add(gradient_d, values[e], slope[rows[e]])
+            at += 1
         m = place[i]
         if m >= 0:
-            for d in range(inner):
-                gradient_e[d] += extra_encoder[m, d]
-            for d in range(first, outer):
-                gradient_d[d] += extra_decoder[m, d]
+            _add(gradient_e, one, extra_encoder[m])
+            _add(gradient_d, one, extra_decoder[m, start[i] :])
+        row, first, second = encoder[i], encoder_first[i], encoder_second[i]
         for d in range(inner):
             g = gradient_e[d]
-            mean = b1 * encoder_first[i, d] + (one - b1) * g
-            square = b2 * encoder_second[i, d] + (one - b2) * g * g
-            encoder_first[i, d], encoder_second[i, d] = mean, square
-            encoder[i, d] -= rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
+            mean = beta1 * first[d] + (one - beta1) * g
+            square = beta2 * second[d] + (one - beta2) * g * g
+            first[d], second[d] = mean, square
+            row[d] -= rate * mean * correct1 / (np.sqrt(square * correct2) + epsilon)
+        row = decoder[i, start[i] :]
+        first, second = decoder_first[i, start[i] :], decoder_second[i, start[i] :]
         along = np.float32(0)
-        for d in range(first, outer):
-            along += gradient_d[d] * decoder[i, d]
+        for d in range(len(row)):
+            along += gradient_d[d] * row[d]
         norm = np.float32(0)
-        for d in range(first, outer):
-            g = gradient_d[d] - along * decoder[i, d]
-            mean = b1 * decoder_first[i, d] + (one - b1) * g
-            square = b2 * decoder_second[i, d] + (one - b2) * g * g
-            decoder_first[i, d], decoder_second[i, d] = mean, square
-            moved = decoder[i, d] - rate32 * mean * correct1 / (np.sqrt(square * correct2) + eps)
-            decoder[i, d] = moved
+        for d in range(len(row)):
+            g = gradient_d[d] - along * row[d]
+            mean = beta1 * first[d] + (one - beta1) * g
+            square = beta2 * second[d] + (one - beta2) * g * g
+            first[d], second[d] = mean, square
+            moved = row[d] - rate * mean * correct1 / (np.sqrt(square * correct2) + epsilon)
+            row[d] = moved
             norm += moved * moved
         scale = one / np.sqrt(norm)
-        for d in range(first, outer):
-            decoder[i, d] *= scale
+        for d in range(len(row)):
+            row[d] *= scale

@@ -89,6 +89,8 @@ def select_per_row(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k: at most so many a row.
     """
     counts, features = _call("select_per_row", _bits(product), k)
+    if bool((counts == k).all()):
+        return counts, features.flatten()
     return counts, features[torch.arange(k, device=features.device) < counts[:, None]]
 
 

@@ -250,7 +250,7 @@ class Trainer:
         """The entries of a batch [R, B, D], and the errors [G, B, D'] of what they reconstruct."""
         mine = self.crew.rows(len(aim))
         entries = self._select(x[:, mine])
-        errors = self._rebuild(entries, entries.values) - aim[mine]
+        errors = self._rebuild(entries, entries.values).sub_(aim[mine])
         if self.crew.groups == 1:
             return entries, errors
         found = (entries.offsets.diff(), entries.features, entries.pre)
@@ -274,11 +274,13 @@ class Trainer:
         rate = self.rate()
         entries, errors = self._explain(x, aim)
         weight = 1 / (len(aim) * self.variance)
-        unexplained = float(errors[-1].square().sum(dtype=torch.float64)) * weight
+        unexplained = float(torch.linalg.vector_norm(errors[-1], dim=1).double().square().sum()) * weight
         self._check(unexplained)
         self.step += 1
+        num_silent = self._num_silent
+        extra, by_bias = self._auxiliary(x, errors[-1], num_silent)
         # The loss is the mean over the prefixes; a feature bears on its own prefix and all that hold it.
-        slopes = errors * (2 * weight / len(errors))
+        slopes = errors.mul_(2 * weight / len(errors))
         for inner in range(len(slopes) - 2, -1, -1):
             slopes[inner] += slopes[inner + 1]
         value_slopes = kernels.dots(
@@ -290,8 +292,6 @@ class Trainer:
         gradients["decoder_bias"] = slopes[0].sum(0)
         if self.settings.skip:
             gradients["skip"] = slopes[0].T @ x[0]
-        num_silent = self._num_silent
-        extra, by_bias = self._auxiliary(x, errors[-1], num_silent)
         held = extra.place >= 0
         gradients["encoder_bias"][held] += by_bias[extra.place[held]]
         kernels.update(
