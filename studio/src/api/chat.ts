@@ -91,9 +91,15 @@ export async function write(asked: Asked, told: Told, signal: AbortSignal): Prom
     }
   } catch (error) {
     if (signal.aborted || error instanceof Failure) throw error;
-    throw new Failure("The connection broke while the answer was written.", 0);
+    throw broken();
   }
-  if (!ended && !signal.aborted) throw new Failure("The connection broke while the answer was written.", 0);
+  if (!ended && !signal.aborted) throw broken();
+}
+
+/** A stream that broke off; whether the server is there at all is asked, so that the page can say so. */
+function broken(): Failure {
+  void ask("/healthz").catch(() => undefined);
+  return new Failure("The connection broke while the answer was written.", 0);
 }
 
 function heard(chunk: Chunk, told: Told): void {
