@@ -75,7 +75,7 @@ def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 @njit(cache=True)
 def _kth_largest(numbers: np.ndarray, k: int) -> int:
     """The k-th largest of int16 numbers, or 1 if fewer are positive: bit by bit from the top."""
-    found = 0
+    found = np.int16(0)
     for bit in range(14, -1, -1):
         tried = np.int16(found + (1 << bit))
         count = np.int16(0)

@@ -46,11 +46,11 @@ class Few:
         products.product(get_num_threads(), inputs, self._packed, product)
         counts, features, values = _active(np.ascontiguousarray(x), product, slack, encoder, bias, bar)
         offsets = np.concatenate([[0], counts.cumsum()])
-        entries = [
-            np.concatenate([row[:c] for row, c in zip(rows, counts, strict=True)])
-            for rows in (features, values)
-        ]
-        return Codes(*(torch.from_numpy(part) for part in (offsets, *entries)), len(bar))
+
+        def joined(rows: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.concatenate([r[:c] for r, c in zip(rows, counts, strict=True)]))
+
+        return Codes(torch.from_numpy(offsets), joined(features), joined(values), len(bar))
 
 
 @njit(parallel=True, cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})

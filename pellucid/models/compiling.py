@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,10 +39,10 @@ class CompiledLayers:
             backend: of `torch.compile`.
         """
         inside = {site.layer for site in sites if site.kind not in _BETWEEN_LAYERS}
-        layers = network.get_submodule(families.of(network).layers)
+        layers: Any = network.get_submodule(families.of(network).layers)
         self._forwards = {
             layer: torch.compile(layer.forward, backend=backend, dynamic=False)
-            for number, layer in enumerate(layers)  # type: ignore[arg-type]
+            for number, layer in enumerate(layers)
             if number not in inside
         }
 

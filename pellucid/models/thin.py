@@ -108,11 +108,18 @@ class Work(NamedTuple):
 
 def work_of(rows: int, width: int, qkv: int, read: int, hidden: int) -> Work:
     """Room for so many rows of the model."""
-    shapes = (width, qkv, read, 2 * hidden, hidden, width)
-    parts = padded(max(width, read, hidden)) // DEPTH
+
+    def room(columns: int) -> np.ndarray:
+        return np.zeros((rows, padded(columns)), np.float32)
+
     return Work(
-        *(np.zeros((rows, padded(s)), np.float32) for s in shapes),
-        np.empty((2, parts, rows, DEPTH), np.uint16),
+        normal=room(width),
+        qkv=room(qkv),
+        read=room(read),
+        gate_up=room(2 * hidden),
+        hidden=room(hidden),
+        added=room(width),
+        split=np.empty((2, padded(max(width, read, hidden)) // DEPTH, rows, DEPTH), np.uint16),
     )
 
 
