@@ -15,7 +15,6 @@ setup: $(READY) ## make .venv with everything but the peers of the benchmarks
 
 demo: $(READY) ## see inside SmolLM2 and steer it: under 4 minutes, leaves demo/report.html
 	$(BIN)/pellucid demo
-	@echo; echo "Open it in a browser: $(BIN)/pellucid studio --demo"
 
 test: $(READY) ## run all tests that this machine can run
 	$(BIN)/python -m pytest

@@ -6,6 +6,8 @@ export default defineConfig({
     outDir: "../pellucid/serving/static",
     emptyOutDir: true,
     target: "es2022",
+    // light-dark() stays as it is written.
+    cssTarget: ["chrome123", "firefox128", "safari17.5"],
     modulePreload: { polyfill: false },
     // Nothing as a data: address: the policy of the pages allows files of this server alone.
     assetsInlineLimit: 0,

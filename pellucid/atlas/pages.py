@@ -6,6 +6,7 @@ named by its number in the token store, row · length + position.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,6 +143,11 @@ class Atlas:
     def num_features(self) -> int:
         """N."""
         return int(self.record["features"])
+
+    @cached_property
+    def median_frequency(self) -> float:
+        """The frequency of the median feature."""
+        return float(np.median(self.frequency))
 
     @cached_property
     def frequency(self) -> np.ndarray:
@@ -294,17 +300,28 @@ def snippets(
     model: Model,
     dictionary: Dictionary,
     *,
+    examples: Sequence[Example] | None = None,
     count: int = 5,
     before: int = 24,
     after: int = 8,
 ) -> list[Snippet]:
-    """The text around a page's examples, read again by the model to show where in it the feature is active.
+    """The text around examples, read again by the model to show where in it the feature is active.
+
+    Args:
+        page: whose examples they are.
+        store: the text they point into.
+        model: what reads it.
+        dictionary: whose feature it is.
+        examples: which; those where it is strongest, unless some are given.
+        count: so many of them at most.
+        before: tokens before each.
+        after: tokens after each.
 
     Raises:
         InputError: when the store is not the one the atlas points into.
     """
     found = []
-    for example in page.examples[:count]:
+    for example in (page.examples if examples is None else examples)[:count]:
         if example.row >= len(store.tokens):
             raise InputError("The token store is not the one this atlas points into.")
         row = np.asarray(store.tokens[example.row]).astype(np.int64)

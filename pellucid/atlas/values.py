@@ -31,6 +31,7 @@ def page(
     named = asdict(found)
     told = captions.label(found.feature)
     pieces = model.pieces(list(found.token_counts))
+    words = captions.atlas.table("vocabulary")
     return {
         "label": None if told is None else label(told),
         **{k: named[k] for k in ("feature", "kind", "count", "frequency", "maximum", "mean", "histogram")},
@@ -39,10 +40,16 @@ def page(
             {"spec": source["spec"], "tokens": source["tokens"], "active": count}
             for source, count in zip(record["sources"], found.source_counts, strict=True)
         ],
+        "median_frequency": captions.atlas.median_frequency,
         "positions": found.position_counts,
+        "position_tokens": list(record["position_tokens"]),
         "tokens": [
-            {"token": piece, "active": count}
-            for piece, count in zip(pieces, found.token_counts.values(), strict=True)
+            {
+                "token": piece,
+                "active": count,
+                "usual": None if words is None else int(words.row(token)["count"]) / record["tokens"],
+            }
+            for piece, (token, count) in zip(pieces, found.token_counts.items(), strict=True)
         ],
         "promoted": list(promoted[:_WORDS]),
         "suppressed": texts_of(model, found.suppressed or ())[:_WORDS],

@@ -26,12 +26,10 @@ def as_json(session: Session, page: Page, snippets: Sequence[Snippet]) -> dict[s
 
 def rows(session: Session, page: Page) -> list[tuple[str, str]]:
     """What `atlas show` prints above the examples."""
-    import numpy as np
-
     from pellucid.atlas.statistics import THOUSANDTHS
 
     atlas = session.needed_atlas()
-    median = float(np.median(atlas.frequency))
+    median = atlas.median_frequency
     dictionary = session.dictionary
     found = [
         ("feature", f"{page.feature} of {dictionary.num_features:,} at {dictionary.ports}: {page.kind}"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,7 +104,16 @@ def demo(
     if json:
         return printing.as_json(data)
     _heading(f"5  The page: {page}   ({data['seconds']:.0f} s in all)")
+    printing.console().print(f"\nSee it in a browser: {opening(dictionary)}", markup=False)
     return None
+
+
+def opening(dictionary: str) -> str:
+    """The command that opens the studio over a dictionary, by the name this program was called by."""
+    called = sys.argv[0]
+    again = Path(called).name == "pellucid" and shutil.which("pellucid") != called
+    shown = "--demo" if dictionary == "smollm2" else f"--dictionary {dictionary}"
+    return f"{called if again else 'pellucid'} studio {shown}"
 
 
 def _train_small(out: Path, *, quiet: bool) -> Path:

@@ -64,7 +64,9 @@ class Shown:
         fitting = [n for n in shipped.names() if n.startswith(f"{model}-")]
         dictionaries = tuple(fitting if self.dictionary is None else self.dictionary)
         atlases = tuple(self.atlas or ())
-        return Settings(model, dictionaries, atlases, keys=tuple(known), weights=self.weights, **more)
+        return Settings(
+            model, dictionaries, atlases, keys=tuple(known), weights=self.weights, host=self.host, **more
+        )
 
 
 SHOWN = Shown()

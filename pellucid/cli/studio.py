@@ -27,7 +27,7 @@ def studio(
     demo: Annotated[bool, Parameter(negative="")] = False,
     browser: Annotated[bool, Parameter(negative="")] = False,
     slots: int = 4,
-    room: int = 4096,
+    room: int | None = None,
 ) -> None:
     """Open the studio: chat and watch features light up, turn them, read their pages, wander the map.
 
@@ -39,7 +39,7 @@ def studio(
         demo: show the shipped model, dictionary and atlas, and offer a feature to begin with.
         browser: open the browser of this machine.
         slots: how many answers are written at once.
-        room: tokens that a conversation may have.
+        room: tokens that a conversation may have; by default what the model reads, up to 8,192.
     """
     from pellucid.cli import printing
     from pellucid.core.errors import InputError

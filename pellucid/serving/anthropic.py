@@ -14,7 +14,7 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from pellucid.core.errors import InputError, PellucidError, UnknownNameError
+from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.models.generation import Sampling
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
@@ -140,7 +140,7 @@ async def messages(
                     "message_delta", delta=_end(event), usage={"output_tokens": event.answer_tokens}, **extra
                 )
                 yield _event("message_stop")
-        except PellucidError as error:
+        except Exception as error:  # the status is sent: what is wrong can be told as an event alone
             yield sent(Told.of(error).anthropic(), "error")
 
     return StreamingResponse(lines(typed()), media_type="text/event-stream")

@@ -24,6 +24,7 @@ from pellucid.serving.bounds import BodyBound
 from pellucid.serving.desk import Desk
 from pellucid.serving.engine import Answering
 from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
+from pellucid.serving.hosts import Hosts
 from pellucid.serving.keys import Keys
 from pellucid.serving.metrics import Answers, Metrics
 from pellucid.serving.permission import needs
@@ -41,10 +42,13 @@ _SECURITY = {
 }
 
 
-def application(served: Served, engine: Answering, keys: Keys | None = None) -> FastAPI:
+def application(
+    served: Served, engine: Answering, keys: Keys | None = None, *, host: str | None = None
+) -> FastAPI:
     """The application over a model that is loaded and an engine that is not started.
 
-    Without keys it answers everybody who can reach it.
+    Without keys it answers everybody who can reach it; where `host`, the address it listens on, is told,
+    requests that name another are refused.
     """
 
     @asynccontextmanager
@@ -117,16 +121,17 @@ def application(served: Served, engine: Answering, keys: Keys | None = None) -> 
         return response
 
     @app.exception_handler(Exception)
-    async def on_defect(request: Request, error: Exception) -> JSONResponse:
+    async def on_defect(request: Request, _error: Exception) -> JSONResponse:
         # Starlette raises it again once this is sent, so that it is logged with its traceback.
-        told = Told(500, f"A defect of the server: {type(error).__name__}.", "server_error", "api_error")
-        response = _told(request, told)
+        response = _told(request, Told.defect())
         response.headers.update(_SECURITY)
         return response
 
     # Inside what follows, so that a body that is too large is an error of the route that reads it.
     app.add_middleware(BodyBound, most=MOST_BYTES)
 
+    if keys is None and host is not None:
+        app.add_middleware(Hosts, bound=host, told=lambda request, error: _told(request, Told.of(error)))
     app.add_middleware(Answers, metrics=metrics, headers=_SECURITY)
 
     plain = app.openapi

@@ -52,7 +52,7 @@ STATUSES = {
     413: "The request is too large.",
     429: "Too much at once; `Retry-After` says when to come back.",
     500: "A defect of the server.",
-    503: "The server is shutting down, or begins anew.",
+    503: "The server is shutting down.",
 }
 
 
@@ -72,8 +72,13 @@ class Told:
     retry_after: int | None = None
 
     @classmethod
-    def of(cls, error: PellucidError) -> Told:
-        """The status and the words for an error that was raised on purpose."""
+    def of(cls, error: Exception) -> Told:
+        """The status and the words for an error; what a defect says is for the log alone."""
+        if isinstance(error, StoppedError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # a defect ended the engine's loop
+        if not isinstance(error, PellucidError):
+            log.error("A defect.", exc_info=error)
+            return cls.defect()
         for kind, (status, openai, anthropic, retry_after) in _WORDS.items():
             if isinstance(error, kind):
                 seconds = error.seconds if isinstance(error, RateError) else retry_after
@@ -83,6 +88,12 @@ class Told:
         status = 503 if isinstance(error, UpstreamError) else 500
         told = "A file of the server, or a service it needs, is not as it should be; its log says which."
         return cls(status, told, "server_error", "api_error")
+
+    @classmethod
+    def defect(cls) -> Told:
+        """What is told of a defect of ours."""
+        told = "A defect of the server ended this request; its log says which. Other requests go on."
+        return cls(500, told, "server_error", "api_error")
 
     def openai(self, parameter: str | None = None) -> dict[str, Any]:
         """The body that OpenAI's clients read."""

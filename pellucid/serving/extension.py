@@ -78,6 +78,12 @@ class Extension(Strict):
     recipe: str | None = Field(
         default=None, max_length=64, description="A recipe of the server; its edits come before the others."
     )
+    prompt: int | None = Field(
+        default=None,
+        ge=0,
+        description="So many of the prompt's last tokens are told with their features, after the answer; all "
+        "where it is left out. Of a long conversation they are many megabytes.",
+    )
 
 
 class FeatureOnToken(BaseModel):
@@ -135,6 +141,7 @@ class Instruments:
             name: EditPlan.same(d.dictionary, edits, 1) for name, (d, edits) in by_dictionary.items()
         }
         self._model = served.model
+        self._told = wanted.prompt
 
     @property
     def watchers(self) -> list[Any]:
@@ -163,7 +170,7 @@ class Instruments:
         return await asyncio.to_thread(_told, active)
 
     async def prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
-        """The prompt's tokens with their features."""
+        """The prompt's tokens with their features, as many of them as the request asks for."""
         return await asyncio.to_thread(self._prompt, ids, pieces)
 
     def _active(self, seen: Sequence[Seen[Codes]], row: int) -> list[_Active]:
@@ -182,14 +189,16 @@ class Instruments:
 
     def _prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
         texts = self._model.pieces(ids)
+        first = 0 if self._told is None else max(0, len(ids) - self._told)
         found: list[list[FeatureOnToken]] = [[] for _ in ids]
         at = 0
         for number in range(len(pieces[0]) if pieces else 0):
             parts = [watcher[number] for watcher in pieces]
             for row in range(parts[0].stop - parts[0].start):
-                found[at] = _told(self._active(parts, row))
+                if at >= first:
+                    found[at] = _told(self._active(parts, row))
                 at += 1
-        return [TokenSeen(token=t, features=f) for t, f in zip(texts, found, strict=True)]
+        return [TokenSeen(token=t, features=f) for t, f in zip(texts[first:], found[first:], strict=True)]
 
     def receipts(
         self, prompt: Sequence[int], answer: Sequence[int], effect: Effect | None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
 from pellucid.atlas import values
-from pellucid.atlas.pages import snippets
+from pellucid.atlas.pages import Example, Page, Snippet, snippets
 from pellucid.atlas.statistics import Kind
 from pellucid.core.errors import InputError
 from pellucid.models import batching
@@ -24,6 +25,7 @@ router = APIRouter(tags=["Features"])
 
 MOST_FOUND = 100
 MOST_EXAMPLES = 20
+MOST_OF_BAND = 4
 _MOST_QUERY = 1000
 _MOST_WIDTH = 1 << 17
 Name = Annotated[str | None, Field(max_length=200, description="May be left out where one alone is served.")]
@@ -75,6 +77,9 @@ class TokenTold(BaseModel):
 
     token: str
     active: int
+    usual: float | None = Field(
+        description="The share of the text's tokens that are this one, where it is known."
+    )
 
 
 class ExampleTold(BaseModel):
@@ -90,16 +95,21 @@ class PageTold(BaseModel):
     kind: Kind = Field(description="What sort of feature it is.")
     count: int = Field(description="Tokens of the atlas's text on which it is active.")
     frequency: float
+    median_frequency: float = Field(description="Of the median feature.")
     maximum: float
     mean: float = Field(description="Of its activations, where it is active.")
     histogram: list[int] = Field(description="Activations in equally wide bins from 0 to the maximum.")
     quantiles: dict[str, float]
     sources: list[SourceTold]
     positions: list[int] = Field(description="Tokens on which it is active in each sixteenth of a row.")
+    position_tokens: list[int] = Field(description="Tokens of the text there.")
     tokens: list[TokenTold]
     suppressed: list[str] = Field(description="Tokens it keeps the model from saying.")
     examples: list[ExampleTold] = Field(
         description="Where it is strongest; empty where the atlas's text is not at hand."
+    )
+    bands: list[list[ExampleTold]] = Field(
+        description="Its activations, from weak to strong, in parts of equally many: examples of each part."
     )
 
 
@@ -319,6 +329,9 @@ async def feature(
     feature: int,
     dictionary: Annotated[str | None, Query(max_length=200)] = None,
     examples: Annotated[int, Query(ge=0, le=MOST_EXAMPLES, description="So many examples at most.")] = 5,
+    bands: Annotated[
+        int, Query(ge=0, le=MOST_OF_BAND, description="So many examples of each band at most.")
+    ] = 0,
 ) -> FeatureTold:
     """One feature, with all that its dictionary and its atlas know of it."""
     state = request.app.state
@@ -327,11 +340,11 @@ async def feature(
         served.dictionary.check_feature(feature)
     except InputError as error:
         raise HTTPException(404, str(error)) from error
-    told: FeatureTold = await state.desk.ask(request, lambda: _feature_told(served, feature, examples))
+    told: FeatureTold = await state.desk.ask(request, lambda: _feature_told(served, feature, examples, bands))
     return told
 
 
-def _feature_told(served: ServedDictionary, feature: int, examples: int) -> FeatureTold:
+def _feature_told(served: ServedDictionary, feature: int, examples: int, bands: int) -> FeatureTold:
     def entry(column: Any) -> float | None:
         return None if column is None else float(column[feature])
 
@@ -339,12 +352,11 @@ def _feature_told(served: ServedDictionary, feature: int, examples: int) -> Feat
     atlas, captions = served.atlas, served.captions
     if atlas is not None and captions is not None:
         page = atlas.page(feature)
-        shown = (
-            snippets(page, served.text, served.model, served.dictionary, count=examples)
-            if served.text is not None and examples
-            else []
-        )
-        told = values.page(page, captions, (), shown)
+        told = values.page(page, captions, (), _shown(served, page, page.examples[:examples]))
+        told["bands"] = [
+            [{"pieces": s.pieces, "values": s.values} for s in _shown(served, page, band[:bands])]
+            for band in page.bands
+        ]
         near = values.neighbours(atlas, feature)
         for kind in ("similar", "coactive"):
             for other in (near and near[kind]) or ():
@@ -362,6 +374,15 @@ def _feature_told(served: ServedDictionary, feature: int, examples: int) -> Feat
         frequency=entry(served.dictionary.frequency),
         maximum=entry(served.dictionary.maximum),
         **known,
+    )
+
+
+def _shown(served: ServedDictionary, page: Page, examples: Sequence[Example]) -> list[Snippet]:
+    """Examples as text, where that is at hand."""
+    if served.text is None:
+        return []
+    return snippets(
+        page, served.text, served.model, served.dictionary, examples=examples, count=len(examples)
     )
 
 

@@ -30,7 +30,7 @@ class RecipeGiven(Strict):
 @router.get("/v1/recipes")
 async def names() -> list[str]:
     """The names of all recipes."""
-    return recipes.names()
+    return await asyncio.to_thread(recipes.names)
 
 
 @router.get("/v1/recipes/{name}")

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from pellucid.core import digests
-from pellucid.core.errors import InputError, PellucidError, UnknownNameError
+from pellucid.core.errors import InputError, UnknownNameError
 from pellucid.models.generation import Sampling
 from pellucid.models.pieces import bytes_of
 from pellucid.serving.errors import Told
@@ -160,7 +160,11 @@ def _model(request: Request) -> dict[str, Any]:
         "object": "model",
         "created": int(request.app.state.started),
         "owned_by": "pellucid",
-        "pellucid": {"digest": served.model.digest, "dictionaries": list(served.dictionaries)},
+        "pellucid": {
+            "digest": served.model.digest,
+            "dictionaries": list(served.dictionaries),
+            "room": request.app.state.engine.room,
+        },
     }
 
 
@@ -426,7 +430,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                         "usage": _usage(finishes, _prompt_tokens(asked)),
                     }
                 )
-        except PellucidError as error:
+        except Exception as error:  # the status is sent: what is wrong can be told as an event alone
             yield sent(Told.of(error).openai())
         yield "data: [DONE]\n\n"
 

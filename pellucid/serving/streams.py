@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
-from pellucid.core.errors import InputError, PellucidError
+from pellucid.core.errors import InputError
 from pellucid.serving.writing import Finish, Piece
 
 Event = tuple[int, Piece | Finish]
@@ -31,7 +31,7 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
     The tokens of an answer that has ended are counted.
 
     Raises:
-        PellucidError: the first that any of them raises.
+        Exception: the first that any of them raises; what is no `PellucidError` is a defect.
     """
     if len(writings) == 1:
         async with aclosing(writings[0]) as only:
@@ -39,7 +39,7 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
                 _count(request, event)
                 yield 0, event
         return
-    queue: asyncio.Queue[tuple[int, Piece | Finish | PellucidError | None]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, Piece | Finish | Exception | None]] = asyncio.Queue()
 
     async def pump(index: int, writing: Writing) -> None:
         try:
@@ -47,7 +47,7 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
                 async for event in writing:
                     queue.put_nowait((index, event))
             queue.put_nowait((index, None))
-        except PellucidError as error:
+        except Exception as error:  # a defect too: whoever waits for its events must hear of it
             queue.put_nowait((index, error))
 
     tasks = [asyncio.create_task(pump(i, w)) for i, w in enumerate(writings)]
@@ -55,7 +55,7 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
         left = len(tasks)
         while left:
             index, found = await queue.get()
-            if isinstance(found, PellucidError):
+            if isinstance(found, Exception):
                 raise found
             if found is None:
                 left -= 1
@@ -79,7 +79,7 @@ async def begun(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
     """The same events, once the first is there: an error before it can still be told by the status.
 
     Raises:
-        PellucidError: when there is an error before the first event.
+        Exception: when there is an error before the first event.
     """
     first = await anext(events)
 
@@ -96,7 +96,7 @@ async def gathered(request: Request, writings: Sequence[Writing]) -> list[tuple[
     """All answers whole; a client that goes away ends them.
 
     Raises:
-        PellucidError: the first that any of them raises.
+        Exception: the first that any of them raises.
     """
     pieces: list[list[Piece]] = [[] for _ in writings]
     finishes: dict[int, Finish] = {}
@@ -134,6 +134,7 @@ def room_for(request: Request, prompt: Sequence[int]) -> int:
     room: int = request.app.state.engine.room
     if len(prompt) >= room:
         raise InputError(
-            f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}."
+            f"The prompt has {len(prompt)} tokens, and with the answer there is room for {room}. Send "
+            "less, or begin a new conversation."
         )
     return room - len(prompt)

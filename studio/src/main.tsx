@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
-import { Failure } from "./api/client";
+import { Failure, gone } from "./api/client";
 import { ChatPage } from "./chat/page";
 import { restore } from "./chat/keep";
 import { FeaturePage } from "./feature/page";
@@ -65,7 +65,7 @@ function Page() {
 
 /** The map is fetched when it is opened. */
 function Suspended() {
-  const [found, again] = useAsked(() => import("./map/page"), []);
+  const [found, again] = useAsked(() => import("./map/page").catch(() => Promise.reject(gone())), []);
   if (found.state === "loading") return <main class="page"><Loading what="Opening the map" /></main>;
   if (found.state === "failed") return <main class="page"><Failed error={found.error} again={again} /></main>;
   const Shown = found.value.default;

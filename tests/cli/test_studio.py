@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pellucid.cli import main
+from pellucid.cli import demo, main
 from pellucid.models.model import Model
 from tests.models.conftest import save
 from tests.studio.conftest import pages  # noqa: F401 (a fixture)
@@ -37,3 +37,19 @@ def test_pages_and_api_come_from_one_process(tiny: Model, tmp_path: Path, pages:
         assert httpx.get(f"{found[1]}/studio.json").json() == {"demo": None}
         process.send_signal(signal.SIGINT)
         assert process.wait(60) in (0, 130)
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "dictionary", "told"),
+    [
+        ("/usr/bin/pellucid", "/usr/bin/pellucid", "smollm2", "pellucid studio --demo"),
+        (".venv/bin/pellucid", None, "smollm2", ".venv/bin/pellucid studio --demo"),
+        ("/x/pellucid/__main__.py", None, "demo/run/result", "pellucid studio --dictionary demo/run/result"),
+    ],
+)
+def test_the_demonstration_names_what_opens_it(
+    called: str, found: str | None, dictionary: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [called, "demo"])
+    monkeypatch.setattr("shutil.which", lambda _name: found)
+    assert demo.opening(dictionary) == told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import shutil
 import threading
 from pathlib import Path
@@ -15,7 +16,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pellucid.atlas import by_direction, by_effect, by_prompt, embedding, neighbours
+from pellucid.atlas import by_effect, by_prompt, embedding, neighbours
+from pellucid.atlas.by_direction import DirectionIndex
+from pellucid.atlas.directions import Directions
 from pellucid.atlas.pages import Atlas, snippets
 from pellucid.atlas.sayings import Sayings
 from pellucid.core.errors import InputError
@@ -53,6 +56,19 @@ def search(address: str, **body: Any) -> httpx.Response:
     return httpx.post(f"{address}/v1/features/search", json=body, timeout=60)
 
 
+def test_examples_of_each_band_are_told_from_weak_to_strong(mapped_address: str, mapped: Served) -> None:
+    page = mapped.dictionary(None).needed_atlas.page(7)
+    told = httpx.get(f"{mapped_address}/v1/features/7", params={"examples": 0, "bands": 2}).json()["page"]
+    assert told["examples"] == []
+    assert [len(band) for band in told["bands"]] == [min(2, len(band)) for band in page.bands]
+    for shown, drawn in zip(told["bands"], page.bands, strict=True):
+        for example, wanted in zip(shown, drawn, strict=False):
+            assert min(abs(v - wanted.value) for v in example["values"]) < 1e-3
+    values = [[e.value for e in band] for band in page.bands]
+    for weaker, stronger in itertools.pairwise(values):
+        assert max(weaker) <= min(stronger)
+
+
 def test_a_feature_is_told_with_all_that_the_atlas_knows(mapped_address: str, mapped: Served) -> None:
     served = mapped.dictionary(None)
     atlas = served.needed_atlas
@@ -67,6 +83,10 @@ def test_a_feature_is_told_with_all_that_the_atlas_knows(mapped_address: str, ma
     shown = snippets(page, served.text, served.model, served.dictionary, count=2)
     assert [e["pieces"] for e in told["page"]["examples"]] == [s.pieces for s in shown]
     assert told["page"]["examples"][0]["values"] == pytest.approx(shown[0].values, abs=1e-4)
+    assert told["page"]["bands"] == [[]] * 5  # unless they are asked for
+    assert told["page"]["median_frequency"] == pytest.approx(np.median(atlas.frequency))
+    assert sum(told["page"]["positions"]) == page.count
+    assert sum(told["page"]["position_tokens"]) == atlas.record["tokens"]
     row = neighbours.of(atlas).row(7)
     assert [n["feature"] for n in told["neighbours"]["similar"]] == [f for f in row["similar"] if f >= 0]
     assert told["neighbours"]["similar"][0]["label"]
@@ -76,7 +96,7 @@ def test_a_feature_is_told_with_all_that_the_atlas_knows(mapped_address: str, ma
     assert httpx.get(f"{mapped_address}/v1/features/5").json()["label"] is None
     (dictionary,) = httpx.get(f"{mapped_address}/v1/dictionaries").json()
     assert dictionary["atlas"] == ["features", "effects", "labels", "neighbours", "map"]
-    for path in ("48", "7?examples=21", "7?dictionary=other", "7?dictionary=../../etc"):
+    for path in ("48", "7?examples=21", "7?bands=5", "7?dictionary=other", "7?dictionary=../../etc"):
         assert httpx.get(f"{mapped_address}/v1/features/{path}").status_code in (400, 404)
 
 
@@ -98,7 +118,8 @@ def test_searches_find_what_the_atlas_finds(mapped_address: str, mapped: Served)
     text = "the rain and the moon"
     _, strongest = by_prompt.strongest(model, {"d": dictionary}, text, count=4)
     assert found(by="prompt", text=text) == pytest.approx({f.feature: f.score for f in strongest})
-    along = by_direction.along(dictionary, dictionary.decoder[9].numpy(), 4)
+    index = DirectionIndex.opened(Directions.of(dictionary), served.needed_atlas)
+    along = index.search(dictionary.decoder[9].numpy(), 4)
     assert found(by="direction", feature=9) == pytest.approx({h.feature: h.score for h in along})
     assert found(by="direction", vector=dictionary.decoder[9].tolist()) == found(by="direction", feature=9)
     effects = served.needed_atlas.table("effects")

@@ -244,3 +244,36 @@ def test_an_error_in_the_middle_of_a_stream_reaches_both_clients(wild: str, serv
     assert kinds[:2] == ["message_start", "content_block_start"]
     ready = httpx.get(f"{wild}/readyz").json()
     assert (ready["running"], ready["waiting"]) == (0, 0)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_defect_says_is_for_the_log_alone(
+    served: Served, path: str, stream: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the engine's loop, and in what is made of a token after the answer has begun."""
+    body = body_of(served, stream=stream, pellucid={"watch": [{"top": 1}]})
+    inside = "a defect at /srv/models/secret"
+
+    def broken(*_: Any, **_options: Any) -> Any:
+        raise ZeroDivisionError(inside)
+
+    def told(address: str) -> str:
+        answer = httpx.post(address + path, json=body)
+        assert answer.status_code in ((200, 500) if stream else (500,))
+        assert "Traceback" not in answer.text
+        assert "secret" not in answer.text
+        assert "ZeroDivisionError" not in answer.text
+        return answer.text
+
+    with running(served) as address:
+        with monkeypatch.context() as patch:
+            patch.setattr("pellucid.models.batching.Batch.step", broken)
+            assert "its log says which" in told(address)
+        with monkeypatch.context() as patch:
+            patch.setattr("pellucid.serving.extension.Instruments.features", broken)
+            assert "its log says which" in told(address)
+        assert inside in caplog.text
+        assert httpx.post(address + path, json=body_of(served)).status_code == 200
+        ready = httpx.get(f"{address}/readyz").json()
+        assert (ready["running"], ready["waiting"]) == (0, 0)

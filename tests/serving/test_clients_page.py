@@ -27,17 +27,31 @@ def blocks(language: str, address: str, served: Served) -> list[str]:
     ]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it closes no client
-def test_its_python_runs(mapped_address: str, mapped: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def run(sources: list[str]) -> None:
     namespace: dict[str, Any] = {}
-    for number, source in enumerate(blocks("py", mapped_address, mapped)):
+    for number, source in enumerate(sources):
         exec(compile(source, f"block {number} of {PAGE.name}", "exec"), namespace)
     namespace.clear()
     gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it closes no client
+def test_its_python_runs(mapped_address: str, mapped: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    run([b for b in blocks("py", mapped_address, mapped) if "langchain" not in b])
     printed = capsys.readouterr().out
     assert "'kl'" in printed  # a receipt
     assert "rain and snow" in printed
     assert printed.rstrip().endswith("304")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_its_langchain_runs(mapped_address: str, mapped: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("langchain_openai", "langchain_anthropic"):
+        pytest.importorskip(name, reason="LangChain's clients are not installed")
+    sources = [b for b in blocks("py", mapped_address, mapped) if "langchain" in b]
+    assert len(sources) == 2
+    run(sources)
+    assert "'output_tokens'" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

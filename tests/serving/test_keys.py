@@ -9,7 +9,10 @@ import pytest
 
 from pellucid.cli import main
 from pellucid.core.errors import InputError, IntegrityError, UnknownNameError
+from pellucid.models.steps import steps_of
 from pellucid.serving import keys
+from pellucid.serving.app import application
+from pellucid.serving.engine import Engine
 from pellucid.serving.keys import ForbiddenError, Keys, RateError, UnauthorisedError
 from pellucid.serving.served import Served
 from tests.serving.conftest import running
@@ -131,3 +134,50 @@ def test_keys_from_the_command_line(
     assert secret not in listed
     call("remove", "ada")
     assert keys.load() == []
+
+
+@pytest.mark.parametrize(
+    ("named", "status"),
+    [
+        ("127.0.0.1:8600", 200),
+        ("localhost", 200),
+        ("LocalHost.:1", 200),
+        ("pellucid.localhost:8600", 200),
+        ("[::1]:8600", 200),
+        ("studio.example:8600", 200),  # the address that was bound
+        ("evil.example", 400),
+        ("evil.example:8600", 400),
+        ("127.0.0.1.evil.example", 400),
+        ("localhost.evil.example", 400),
+        ("evillocalhost", 400),
+        ("10.0.0.7:8600", 400),
+        ("[::1].evil.example", 400),
+    ],
+)
+def test_without_keys_another_host_is_refused(served: Served, named: str, status: int) -> None:
+    from starlette.testclient import TestClient
+
+    engine = Engine(steps_of(served.model, slots=1, room=64))
+    with TestClient(application(served, engine, host="studio.example")) as client:
+        for path in ("/v1/models", "/healthz"):
+            answer = client.get(path, headers={"host": named})
+            assert answer.status_code == status
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        if status == 400:
+            assert (
+                "pellucid keys add"
+                in client.get("/v1/models", headers={"host": named}).json()["error"]["message"]
+            )
+            told = client.post("/v1/messages", json={}, headers={"host": named}).json()
+            assert (told["type"], told["error"]["type"]) == ("error", "invalid_request_error")
+
+
+def test_with_keys_any_host_may_be_named(served: Served, tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    secret = keys.add("ada", ["chat"], 10, tmp_path / "keys.json")
+    known = Keys(keys.load(tmp_path / "keys.json"))
+    engine = Engine(steps_of(served.model, slots=1, room=64))
+    with TestClient(application(served, engine, known, host="0.0.0.0")) as client:
+        given = {"host": "chat.example", "x-api-key": secret}
+        assert client.get("/v1/models", headers=given).status_code == 200

@@ -130,6 +130,13 @@ def test_features_come_with_every_token_and_edits_with_a_receipt(
     told = [c.pellucid for c in streamed if getattr(c, "pellucid", None)]
     assert [t["features"] for t in told[:-1]] == [t["features"] for t in proof["answer"]]
     assert told[-1]["receipts"] == proof["receipts"]
+    assert told[-1]["prompt"] == proof["prompt"]
+    for count in (0, 3, 10**6):  # so many of the prompt's last tokens are told
+        short = ask(
+            client, served, temperature=0, extra_body={"pellucid": {**EXTENSION, "prompt": count}}
+        ).pellucid[0]
+        assert short["prompt"] == proof["prompt"][max(0, len(proof["prompt"]) - count) :]
+        assert short["receipts"] == proof["receipts"]
     for token in told[:-1]:
         by_number = {f["feature"]: f for f in token["features"]}
         assert 7 in by_number

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from pellucid.serving.served import Served
+from tests.serving.conftest import running
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import BrowserContext, Page, Route
 
 
 def ask(page: Page, text: str = "Tell me of the rain.") -> None:
@@ -33,8 +36,13 @@ def said(page: Page, side: str = ".side") -> str:
     return "".join(page.locator(f"{side} .tk").all_text_contents()).strip()
 
 
-def answering(texts: list[str], features: Callable[[str], list[dict[str, Any]]] = lambda _text: []) -> Any:
-    """A server's answer of these tokens, in place of a model's."""
+def answering(
+    texts: list[str],
+    features: Callable[[str], list[dict[str, Any]]] = lambda _text: [],
+    *,
+    used: int | None = None,
+) -> Any:
+    """A server's answer of these tokens, in place of a model's; `used` with its prompt, up to the room."""
 
     def answer(route: Route) -> None:
         chunks: list[dict[str, Any]] = [
@@ -43,7 +51,10 @@ def answering(texts: list[str], features: Callable[[str], list[dict[str, Any]]] 
         ]
         receipts = [{"dictionary": "tiny-features", "error": texts[0]}]
         last = {"prompt": [], "receipts": receipts}
-        chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}], "pellucid": last})
+        reason = "stop" if used is None else "length"
+        chunks.append({"choices": [{"delta": {}, "finish_reason": reason}], "pellucid": last})
+        if used is not None:
+            chunks.append({"choices": [], "usage": {"total_tokens": used}})
         body = "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + "data: [DONE]\n\n"
         route.fulfill(status=200, content_type="text/event-stream", body=body)
 
@@ -160,6 +171,33 @@ def test_a_conversation_travels_as_a_link_and_as_a_file(page: Page, address: str
 def test_what_is_no_conversation_is_refused_in_words(page: Page, address: str) -> None:
     page.goto(f"{address}/#c=AAAA")
     page.get_by_role("alert").get_by_text("the link is damaged").wait_for()
+
+
+def test_a_conversation_that_fills_its_room_says_so(
+    browser: BrowserContext, served: Served, pages: Path
+) -> None:
+    from pellucid.serving.pages import mount
+
+    with running(served, lambda app: mount(app, pages), room=120) as small:
+        page = browser.new_page()
+        page.goto(small)
+        page.route("**/v1/chat/completions", answering([" a", " b"], used=90))
+        ask(page)
+        page.get_by_text("90 of 120 tokens").wait_for()
+        page.unroute("**/v1/chat/completions")
+        page.route("**/v1/chat/completions", answering([" a", " b"], used=120))
+        ask(page)
+        page.get_by_text("2 tokens", exact=False).filter(has_text="filled its room").wait_for()
+        page.get_by_text("filled its room of 120 tokens").wait_for()
+        page.unroute("**/v1/chat/completions")
+        page.get_by_role("textbox", name="Message").fill("More")
+        assert page.get_by_role("button", name="Send").is_disabled()
+        page.get_by_role("button", name="New chat").first.click()
+        ask(page, "Tell me of the rain in the town. " * 40)
+        page.get_by_role("alert").get_by_text(
+            re.compile("there is room for 120.*new conversation")
+        ).wait_for()
+        page.close()
 
 
 def test_an_answer_is_stopped(page: Page, address: str) -> None:

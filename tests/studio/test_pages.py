@@ -18,6 +18,14 @@ def test_a_feature_has_a_page_with_all_that_is_known(page: Page, address: str) -
     for part in ("Where it is strongest", "How strong", "Most often on", "Alike", "by chance", "On the map"):
         assert part in told, part
     assert page.locator(".examples .tk[class*=' s']").count() > 0
+    # Examples from weak to strong: the strongest of a band of weak ones is weaker than those shown first.
+    strongest = float(page.locator(".examples li > span").first.inner_text())
+    page.get_by_label("Show").select_option(label="by lot, weakest fifth")
+    page.get_by_role("heading", name="Where it is active").wait_for()
+    page.locator(".examples li").first.wait_for()
+    assert float(page.locator(".examples li > span").first.inner_text()) <= strongest
+    for part in ("Where in a text", "half stay below", "the median feature on"):
+        assert part in told, part
     assert re.search(r"The label scores 0\.90; the same label for other features 0\.50", told)
     # A text of one's own is tinted by this feature.
     page.get_by_label("A text of your own").fill("the rain in the town and the dogs bark at the moon")

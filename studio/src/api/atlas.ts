@@ -13,9 +13,14 @@ export type Example = Schemas["ExampleTold"];
 export type MapTold = Schemas["MapTold"];
 export type By = "words" | "meaning" | "prompt" | "effect";
 
-/** A feature with so many examples at most. */
-export const feature = async (dictionary: string, number: number, examples: number, signal?: AbortSignal): Promise<FeatureTold> => {
-  const asked = new URLSearchParams({ dictionary, examples: String(examples) });
+/** A feature, with so many examples where it is strongest, and so many of each band. */
+export const feature = async (
+  dictionary: string,
+  number: number,
+  { examples, bands = 0 }: { examples: number; bands?: number },
+  signal?: AbortSignal,
+): Promise<FeatureTold> => {
+  const asked = new URLSearchParams({ dictionary, examples: String(examples), bands: String(bands) });
   return (await (await ask(`/v1/features/${number}?${asked}`, signal ? { signal } : {})).json()) as FeatureTold;
 };
 

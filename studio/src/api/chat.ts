@@ -28,7 +28,8 @@ export interface Asked {
   top: number;
   features: number[];
   temperature: number;
-  most: number;
+  /** Tokens of the answer; null for as many as there is room. */
+  most: number | null;
   seed: number;
 }
 
@@ -36,11 +37,14 @@ export interface Told {
   token(text: string, features: readonly Seen[]): void;
   prompt(tokens: readonly { token: string; features: readonly Seen[] }[]): void;
   receipts(receipts: readonly Receipt[]): void;
+  /** How many tokens prompt and answer have together. */
+  used(tokens: number): void;
   finish(reason: string): void;
 }
 
 interface Chunk {
   error?: { message?: string };
+  usage?: { total_tokens: number } | null;
   choices?: { delta?: { content?: string }; finish_reason?: string | null }[];
   pellucid?: {
     token?: string;
@@ -50,8 +54,12 @@ interface Chunk {
   };
 }
 
+/** Tokens of a chat template around a message, at most. */
+const AROUND = 64;
+
 /** Have an answer written; returns when it is whole. Aborting the signal ends it on the server too. */
 export async function write(asked: Asked, told: Told, signal: AbortSignal): Promise<void> {
+  const last = asked.messages.at(-1)?.content ?? "";
   const named = asked.dictionary === null ? {} : { dictionary: asked.dictionary };
   const response = await ask("/v1/chat/completions", {
     method: "POST",
@@ -60,11 +68,14 @@ export async function write(asked: Asked, told: Told, signal: AbortSignal): Prom
       messages: asked.messages,
       stream: true,
       temperature: asked.temperature,
-      max_tokens: asked.most,
+      ...(asked.most === null ? {} : { max_tokens: asked.most }),
       seed: asked.seed,
+      stream_options: { include_usage: true },
       pellucid: {
         watch: asked.dictionary === null ? [] : [{ ...named, top: asked.top, features: asked.features }],
         edits: asked.edits.map((edit) => ({ ...edit, ...named })),
+        // What was asked last is shown with its features: no more tokens than bytes, and those of the template.
+        prompt: new TextEncoder().encode(String(last)).length + AROUND,
       },
     }),
   });
@@ -80,9 +91,15 @@ export async function write(asked: Asked, told: Told, signal: AbortSignal): Prom
     }
   } catch (error) {
     if (signal.aborted || error instanceof Failure) throw error;
-    throw new Failure("The connection broke while the answer was written.", 0);
+    throw broken();
   }
-  if (!ended && !signal.aborted) throw new Failure("The connection broke while the answer was written.", 0);
+  if (!ended && !signal.aborted) throw broken();
+}
+
+/** A stream that broke off; whether the server is there at all is asked, so that the page can say so. */
+function broken(): Failure {
+  void ask("/healthz").catch(() => undefined);
+  return new Failure("The connection broke while the answer was written.", 0);
 }
 
 function heard(chunk: Chunk, told: Told): void {
@@ -95,5 +112,6 @@ function heard(chunk: Chunk, told: Told): void {
   else if (content) told.token(content, []);
   if (extra?.prompt) told.prompt(extra.prompt);
   if (extra?.receipts?.length) told.receipts(extra.receipts);
+  if (chunk.usage) told.used(chunk.usage.total_tokens);
   if (choice?.finish_reason) told.finish(choice.finish_reason);
 }

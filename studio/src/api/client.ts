@@ -36,7 +36,11 @@ export function useKey(given: string): void {
   wantsKey.value = false;
 }
 
-export const GONE = "The server does not answer. Is `pellucid studio` still running?";
+/** That no answer came; the banner says so too. */
+export function gone(): Failure {
+  reachable.value = false;
+  return new Failure("The server does not answer. Is `pellucid studio` still running?", 0);
+}
 
 /** Ask the server; what is not a success is thrown as a `Failure`. */
 export async function ask(path: string, options: RequestInit = {}): Promise<Response> {
@@ -48,8 +52,7 @@ export async function ask(path: string, options: RequestInit = {}): Promise<Resp
     response = await fetch(path, { ...options, headers, credentials: "omit", redirect: "error" });
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    reachable.value = false;
-    throw new Failure(GONE, 0);
+    throw gone();
   }
   reachable.value = true;
   if (response.ok) return response;
@@ -75,7 +78,12 @@ export const dictionaries = (): Promise<DictionaryTold[]> => json("/v1/dictionar
 
 export interface ModelTold {
   id: string;
-  pellucid: { digest: string; dictionaries: string[] };
+  pellucid: {
+    digest: string;
+    dictionaries: string[];
+    /** Tokens that a prompt and its answer may have together. */
+    room: number;
+  };
 }
 export const model = async (): Promise<ModelTold> => {
   const found = await json<{ data: ModelTold[] }>("/v1/models");

@@ -775,6 +775,11 @@ export interface components {
              * @description A recipe of the server; its edits come before the others.
              */
             recipe?: string | null;
+            /**
+             * Prompt
+             * @description So many of the prompt's last tokens are told with their features, after the answer; all where it is left out. Of a long conversation they are many megabytes.
+             */
+            prompt?: number | null;
         };
         /**
          * FeatureOnToken
@@ -1081,6 +1086,11 @@ export interface components {
             count: number;
             /** Frequency */
             frequency: number;
+            /**
+             * Median Frequency
+             * @description Of the median feature.
+             */
+            median_frequency: number;
             /** Maximum */
             maximum: number;
             /**
@@ -1104,6 +1114,11 @@ export interface components {
              * @description Tokens on which it is active in each sixteenth of a row.
              */
             positions: number[];
+            /**
+             * Position Tokens
+             * @description Tokens of the text there.
+             */
+            position_tokens: number[];
             /** Tokens */
             tokens: components["schemas"]["TokenTold"][];
             /**
@@ -1116,6 +1131,11 @@ export interface components {
              * @description Where it is strongest; empty where the atlas's text is not at hand.
              */
             examples: components["schemas"]["ExampleTold"][];
+            /**
+             * Bands
+             * @description Its activations, from weak to strong, in parts of equally many: examples of each part.
+             */
+            bands: components["schemas"]["ExampleTold"][][];
         };
         /**
          * PlaceTold
@@ -1265,6 +1285,11 @@ export interface components {
             token: string;
             /** Active */
             active: number;
+            /**
+             * Usual
+             * @description The share of the text's tokens that are this one, where it is known.
+             */
+            usual: number | null;
         };
         /** ValidationError */
         ValidationError: {
@@ -1393,7 +1418,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1487,7 +1512,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1584,7 +1609,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1681,7 +1706,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1778,7 +1803,7 @@ export interface operations {
                     "application/json": components["schemas"]["AnthropicError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1870,7 +1895,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1966,7 +1991,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1983,6 +2008,8 @@ export interface operations {
                 dictionary?: string | null;
                 /** @description So many examples at most. */
                 examples?: number;
+                /** @description So many examples of each band at most. */
+                bands?: number;
             };
             header?: never;
             path: {
@@ -2064,7 +2091,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2160,7 +2187,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2254,7 +2281,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2356,7 +2383,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2448,7 +2475,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2544,7 +2571,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2640,7 +2667,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2732,7 +2759,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIError"];
                 };
             };
-            /** @description The server is shutting down, or begins anew. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -1,8 +1,9 @@
 /** Chat, and watch features light up; turn them, and see what changes. */
-import { effect, useSignal } from "@preact/signals";
+import { computed, effect, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { Dialog } from "../parts/dialog";
-import { clear, comparing, send, settings, stop, turnAgain, turns, writing } from "../state/conversation";
+import { count } from "../parts/number";
+import { clear, comparing, filled, rereading, room, send, settings, stop, turnAgain, turns, writing } from "../state/conversation";
 import { edits, pins } from "../state/pins";
 import { dictionary, served } from "../state/session";
 import { Guide } from "./guide";
@@ -26,6 +27,8 @@ export function ChatPage() {
         <h1 class="unseen">Chat</h1>
         {list.length === 0 ? <Guide whole /> : list.map((turn, i) => <TurnView key={turn.id} turn={turn} last={i === list.length - 1} />)}
         <div ref={end} />
+        {rereading.value && <p class="quiet" role="status"><span class="pulse" aria-hidden="true" /> The model reads the conversation again for its features…</p>}
+        <Room />
         <Composer sheet={sheet} />
       </div>
       <aside class={sheet.value ? "panel shown" : "panel"} aria-label="Pinned features">
@@ -61,11 +64,33 @@ export function ChatPage() {
   );
 }
 
+/** From here on it is told how full the conversation is, as a share of its room. */
+const NEARLY_FULL = 0.7;
+/** An answer of fewer tokens is none. */
+const LEAST = 8;
+const full = computed(() => filled.value + LEAST >= room.value);
+
+/** How much of what the model reads at once is used, once that matters. */
+function Room() {
+  if (filled.value < NEARLY_FULL * room.value) return null;
+  const [used, all] = [filled.value, room.value].map(count);
+  return full.value ? (
+    <p class="filled" role="status">
+      This conversation has filled its room of <span class="number">{all}</span> tokens: the model cannot read more at once. Begin a new chat, or start
+      the studio with a larger <code>--room</code>. <button type="button" onClick={clear}>New chat</button>
+    </p>
+  ) : (
+    <p class="quiet small number" role="status" title="Question and answers together; the model reads no more tokens than that at once">
+      {used} of {all} tokens of this conversation's room are used.
+    </p>
+  );
+}
+
 function Composer({ sheet }: { sheet: { value: boolean } }) {
   const text = useSignal("");
   const box = useRef<HTMLTextAreaElement>(null);
   const submit = () => {
-    if (!text.value.trim() || writing.value) return;
+    if (!text.value.trim() || writing.value || full.value) return;
     send(text.value);
     text.value = "";
   };
@@ -98,7 +123,7 @@ function Composer({ sheet }: { sheet: { value: boolean } }) {
       {writing.value ? (
         <button type="button" class="first" onClick={stop}>Stop</button>
       ) : (
-        <button type="submit" class="first" disabled={!text.value.trim()}>Send</button>
+        <button type="submit" class="first" disabled={!text.value.trim() || full.value}>Send</button>
       )}
     </form>
   );

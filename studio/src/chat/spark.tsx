@@ -5,7 +5,7 @@ import { allTokens, turns } from "../state/conversation";
 import { onFrame } from "../state/frame";
 import { show } from "../tokens/view";
 import type { Tokens } from "../tokens/tokens";
-import { theme } from "../state/theme";
+import { dark } from "../state/theme";
 import { percent } from "../parts/number";
 
 export interface Along {
@@ -54,7 +54,7 @@ export function Spark({ feature, usual }: { feature: number; usual: number | nul
     const key = {};
     const soon = () => onFrame(key, () => canvas.current && draw(canvas.current, feature, (a) => (facts.value = a)));
     const stop = effect(() => {
-      void theme.value;
+      void dark.value;
       for (const turn of turns.value) void [turn.asked.value, turn.plain.value, turn.edited.value];
       for (const tokens of allTokens()) void tokens.version.value;
       soon();

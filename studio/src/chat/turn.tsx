@@ -1,5 +1,5 @@
 /** One question and what was answered: one column, or plain and edited side by side. */
-import { answer, answerOf, type Side, type Turn } from "../state/conversation";
+import { answer, answerOf, room, type Side, type Turn } from "../state/conversation";
 import { known, said } from "../state/known";
 import { inWords } from "../state/pins";
 import { Strip } from "../tokens/strip";
@@ -56,7 +56,7 @@ export function SideView({ side, title, only }: { side: Side; title: string | nu
       ) : (
         status === "writing" && <p class="quiet" role="status"><span class="pulse" aria-hidden="true" /> reading the question…</p>
       )}
-      {status === "failed" && <p class="failed" role="alert">{side.error.value}</p>}
+      {status === "failed" && <p class="failed" role="alert">{visible(side.error.value ?? "")}</p>}
       <p class="quiet small number">{note(side)}</p>
       <Receipts receipts={side.receipts.value} />
       {side.reread.value && <p class="quiet small">Read again from its text, without the edits it was written under.</p>}
@@ -71,7 +71,8 @@ function note(side: Side): string {
     case "writing": return length ? `${count} so far` : "";
     case "stopped": return `stopped after ${count}`;
     case "failed": return length ? `${count} had come` : "";
-    case "cut": return `${count}${speed(side)}; cut at the length you set`;
+    case "cut":
+      return `${count}${speed(side)}; ${side.used.value >= room.value ? "the conversation has filled its room" : "cut at the length you set"}`;
     case "done": return length ? `${count}${speed(side)}` : "The model ended its answer before the first word.";
   }
 }

@@ -3,7 +3,8 @@ import { useEffect, useRef } from "preact/hooks";
 import { useMapPoints } from "../map/load";
 import { colours, paperOf } from "../map/colours";
 import { Raster } from "../map/raster";
-import { theme } from "../state/theme";
+import { dark } from "../state/theme";
+import { visible } from "../tokens/visible";
 import { Section } from "../parts/section";
 
 export function MiniMap({ name, feature }: { name: string; feature: number }) {
@@ -19,16 +20,18 @@ export function MiniMap({ name, feature }: { name: string; feature: number }) {
     here.height = Math.round(here.clientHeight * ratio);
     const size = here.clientWidth;
     const where = { scale: 0.94 * size, left: 0.03 * size, top: 0.03 * size };
-    new Raster(here, points).draw(where, { ...colours(points, "cluster"), paper: paperOf() }, false);
+    const raster = new Raster(here, points);
     const pen = here.getContext("2d");
     if (!pen) return;
+    let whole = raster.draw(where, { ...colours(points, "cluster"), paper: paperOf() }, false);
+    while (!whole) whole = raster.more();
     const [x, y] = [(points.x[at] ?? 0) * where.scale + where.left, (points.y[at] ?? 0) * where.scale + where.top];
     pen.strokeStyle = getComputedStyle(here).color;
     pen.lineWidth = 2.5 * ratio;
     pen.beginPath();
     pen.arc(x * ratio, y * ratio, 8 * ratio, 0, 7);
     pen.stroke();
-  }, [points, at, theme.value]);
+  }, [points, at, dark.value]);
   if (!points || at < 0) return null;
   const cluster = points.clusters[points.cluster[at] ?? -1]?.name;
   return (
@@ -36,7 +39,7 @@ export function MiniMap({ name, feature }: { name: string; feature: number }) {
       <a class="minimap" href={`/map?feature=${feature}`} aria-label="Open the map at this feature">
         <canvas ref={canvas} aria-hidden="true" />
       </a>
-      {cluster && <p class="quiet small">among {cluster}</p>}
+      {cluster && <p class="quiet small">among {visible(cluster)}</p>}
     </Section>
   );
 }

@@ -1,25 +1,26 @@
 /** All that is known of a feature, and a place to try it. */
 import type { ComponentChildren } from "preact";
-import { useMemo, useState } from "preact/hooks";
-import { type Example, type FeatureTold, feature as ask, type Hit } from "../api/atlas";
+import { useState } from "preact/hooks";
+import { type FeatureTold, feature as ask, type Hit } from "../api/atlas";
 import { Failure, inspect } from "../api/client";
-import { percent } from "../parts/number";
+import { count, percent } from "../parts/number";
 import { Said } from "../parts/said";
 import { Section } from "../parts/section";
-import { Empty, Failed, Loading, useAsked } from "../parts/states";
+import { siteInWords } from "../parts/site";
+import { Failed, Loading, useAsked } from "../parts/states";
 import { featurePath, go } from "../router";
 import { comparing } from "../state/conversation";
 import { known, said } from "../state/known";
 import { change, MOST, pin, pinned, pins, unpin } from "../state/pins";
 import { dictionary, look, served } from "../state/session";
 import { Strip } from "../tokens/strip";
-import { Tokens, tokensOfText } from "../tokens/tokens";
+import { type Tokens, tokensOfText } from "../tokens/tokens";
 import { named, visible } from "../tokens/visible";
 import { Effect } from "./effect";
-import { Histogram } from "./histogram";
+import { Examples, SHOWN } from "./examples";
+import { Columns, Histogram } from "./histogram";
 import { MiniMap } from "./minimap";
 
-const EXAMPLES = 8;
 /** A map of more features than that is fetched on its own page alone. */
 const MOST_SMALL_MAP = 200_000;
 
@@ -27,7 +28,7 @@ export function FeaturePage({ name, feature }: { name: string; feature: number }
   const has = served.value?.dictionaries.some((d) => d.name === name) ?? false;
   if (has && dictionary.value?.name !== name) look(name);
   const [found, again] = useAsked(
-    (signal) => (has ? ask(name, feature, EXAMPLES, signal) : Promise.reject(new Failure(`The dictionary ${name} is not served here.`, 404))),
+    (signal) => (has ? ask(name, feature, { examples: SHOWN }, signal) : Promise.reject(new Failure(`The dictionary ${name} is not served here.`, 404))),
     [name, feature, has],
   );
   if (found.state === "loading") return <main class="page"><Loading what={`Looking up feature ${feature}`} /></main>;
@@ -52,7 +53,7 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
   return (
     <main class="page feature">
       <header class="title">
-        <p class="quiet number">Feature {feature} <span title={`The dictionary ${name}`}>· {visible(told.site)}</span></p>
+        <p class="quiet number">Feature {feature} <span title={`The dictionary ${visible(name)} reads ${siteInWords(visible(told.site))}`}>· {visible(told.site)}</span></p>
         <h1><Said {...said(told, 6)} /></h1>
         <Reliability told={told} />
         <div class="row">
@@ -77,18 +78,22 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
       <dl class="facts">
         <Fact term="active on" title="The share of tokens on which it is active, over the measured text">
           {frequency == null ? "not measured" : `${percent(frequency)} of tokens`}
-          {frequency != null && frequency > 0 && <small>one in {Math.round(1 / frequency).toLocaleString("en")}</small>}
+          {frequency != null && frequency > 0 && (
+            <small>
+              one in {count(Math.round(1 / frequency))}{page && `; the median feature on ${percent(page.median_frequency)}`}
+            </small>
+          )}
         </Fact>
         <Fact term="its maximum" title="Its largest activation over the measured text: the unit of strengths and shares">
           {told.maximum == null ? "not measured" : told.maximum.toPrecision(3)}
           {page && page.count > 0 && <small>mean where active {page.mean.toPrecision(2)}</small>}
         </Fact>
         {page && <Fact term="kind" title="Dead: never active. Dense: active on more than a tenth of tokens. One token: nearly always the same one.">{page.kind}</Fact>}
-        {page && <Fact term="seen on" title="Tokens of the atlas's text on which it is active">{page.count.toLocaleString("en")} tokens</Fact>}
+        {page && <Fact term="seen on" title="Tokens of the atlas's text on which it is active">{count(page.count)} tokens</Fact>}
       </dl>
       <div class="columns">
         <div>
-          <Examples told={told} maximum={maximum} />
+          <Examples name={name} told={told} maximum={maximum} />
           <TryText name={name} feature={feature} maximum={maximum} />
           <Effect feature={feature} />
         </div>
@@ -104,21 +109,41 @@ function Shown({ name, told }: { name: string; told: FeatureTold }) {
           {page && page.suppressed.length > 0 && (
             <Section title="and keeps from saying" help="Tokens whose chance falls most"><Chips tokens={page.suppressed.map((token) => ({ token }))} none="" /></Section>
           )}
-          {page && page.count > 0 && <Section title="How strong" help="How often it is how strong, where it is active"><Histogram counts={page.histogram} maximum={page.maximum} /></Section>}
-          {page && page.tokens.length > 0 && (
-            <Section title="Most often on" help="The tokens it is most often active on, with how often"><Chips tokens={page.tokens} none="" /></Section>
+          {page && page.count > 0 && (
+            <Section title="How strong" help="How often it is how strong, where it is active, over the text of the atlas">
+              <Histogram counts={page.histogram} maximum={page.maximum} />
+              <Quantiles page={page} maximum={maximum} />
+            </Section>
           )}
-          {page && page.sources.length > 1 && <Sources page={page} />}
+          {page && page.tokens.length > 0 && (
+            <Section title="Most often on" help="The tokens it is most often active on, each with its share of all the places where it is active; in the text, its share of all tokens">
+              <Commonest page={page} />
+            </Section>
+          )}
+          {page && page.count > 0 && page.sources.length > 1 && <Sources page={page} />}
+          {page && page.count > 0 && <Positions page={page} />}
           {neighbours && neighbours.similar.length > 0 && (
             <Near {...near} title="Alike" help="Features that write along nearly the same direction, with the cosine" hits={neighbours.similar.map((h) => [h, h.cosine])} floor={neighbours.cosine_floor} />
           )}
           {neighbours?.coactive && neighbours.coactive.length > 0 && (
             <Near {...near} title="Active together" help="Features that are active on the same tokens, with the cosine of that" hits={neighbours.coactive.map((h) => [h, h.coactivity])} floor={neighbours.coactivity_floor} />
           )}
-          {told.place && near.count <= MOST_SMALL_MAP && <MiniMap name={name} feature={feature} />}
+          {told.place && (near.count <= MOST_SMALL_MAP ? <MiniMap name={name} feature={feature} /> : <OnTheMap feature={feature} among={told.place.name} />)}
         </div>
       </div>
     </main>
+  );
+}
+
+/** In place of a map in small, where the map is large. */
+function OnTheMap({ feature, among }: { feature: number; among: string }) {
+  return (
+    <Section title="On the map" help="Near means of like direction; far means little">
+      <p class="small">
+        {among && <span class="quiet">among {visible(among)} · </span>}
+        <a href={`/map?feature=${feature}`}>Open the map at this feature</a>
+      </p>
+    </Section>
   );
 }
 
@@ -142,21 +167,63 @@ function Fact({ term, title, children }: { term: string; title: string; children
   );
 }
 
-function Chips({ tokens, none }: { tokens: readonly { token: string; active?: number }[]; none: string }) {
+function Chips({ tokens, none }: { tokens: readonly { token: string }[]; none: string }) {
   if (!tokens.length) return <p class="quiet small">{none}</p>;
   return (
     <ul class="chips">
       {tokens.slice(0, 14).map((t, i) => (
         <li key={i}>
           <bdi>{named(t.token)}</bdi>
-          {t.active !== undefined && <span class="quiet number">{t.active.toLocaleString("en")}</span>}
         </li>
       ))}
     </ul>
   );
 }
 
-function Sources({ page }: { page: NonNullable<FeatureTold["page"]> }) {
+type Page = NonNullable<FeatureTold["page"]>;
+
+function Quantiles({ page, maximum }: { page: Page; maximum: number }) {
+  const at = (share: string): string => ((page.quantiles[share] ?? 0) / maximum).toFixed(2);
+  return (
+    <p class="quiet small number" title="Quantiles of its activations where it is active, as shares of its maximum">
+      half stay below {at("0.5")} of its maximum, 95&nbsp;% below {at("0.95")}
+    </p>
+  );
+}
+
+function Commonest({ page }: { page: Page }) {
+  return (
+    <ul class="near">
+      {page.tokens.map((t, i) => (
+        <li key={i}>
+          <bdi class="token">{named(t.token)}</bdi>
+          <span class="quiet number" title={`On ${count(t.active)} of the ${count(page.count)} tokens on which it is active`}>
+            {percent(t.active / page.count)}{t.usual != null && `, in the text ${percent(t.usual)}`}
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Positions({ page }: { page: Page }) {
+  const shares = page.positions.map((n, i) => n / Math.max(1, page.position_tokens[i] ?? 0));
+  if (!shares.some((s) => s > 0)) return null;
+  return (
+    <Section title="Where in a text" help="The share of tokens on which it is active, in each sixteenth of the stretches of text that were read">
+      <figure class="histogram">
+        <Columns heights={shares} label="How often it is active, from the start of a text to its end" />
+        <figcaption class="quiet small number">
+          <span>start</span>
+          <span>at most {percent(Math.max(...shares))} of tokens</span>
+          <span>end</span>
+        </figcaption>
+      </figure>
+    </Section>
+  );
+}
+
+function Sources({ page }: { page: Page }) {
   const shares = page.sources.map((s) => ({ ...s, share: s.tokens ? s.active / s.tokens : 0 })).sort((a, b) => b.share - a.share);
   return (
     <Section title="In which texts" help="The share of the tokens of each text source on which it is active">
@@ -198,44 +265,6 @@ function Near({ name, title, help, hits, floor }: NearProps) {
       </ul>
       {floor !== null && <p class="quiet small number">by chance {floor.toFixed(2)}</p>}
     </Section>
-  );
-}
-
-function Examples({ told, maximum }: { told: FeatureTold; maximum: number }) {
-  const { page } = told;
-  return (
-    <section class="examples">
-      <div class="heads">
-        <h2>Where it is strongest</h2>
-        <span class="scale">silent <i /> at its maximum</span>
-      </div>
-      {!page?.examples.length && (
-        <Empty>
-          <p>
-            {!page
-              ? "No atlas is served with this dictionary, so there are no examples. Build one with `pellucid atlas build`."
-              : page.count === 0
-                ? "It was never active in the text of the atlas."
-                : "The text of the atlas is not on this machine, so its examples cannot be shown."}
-          </p>
-        </Empty>
-      )}
-      <ol>{page?.examples.map((example, i) => <Shot key={i} example={example} feature={told.feature} maximum={maximum} />)}</ol>
-    </section>
-  );
-}
-
-function Shot({ example, feature, maximum }: { example: Example; feature: number; maximum: number }) {
-  const tokens = useMemo(() => {
-    const made = new Tokens();
-    example.pieces.forEach((piece, i) => made.push(piece, [{ feature, share: (example.values[i] ?? 0) / maximum, ...known.words(feature) }]));
-    return made;
-  }, [example]);
-  return (
-    <li>
-      <Strip tokens={tokens} label="An example" only={feature} />
-      <span class="quiet number" title="The strongest activation in it, as a share of its maximum">{(Math.max(0, ...example.values) / maximum).toFixed(2)}</span>
-    </li>
   );
 }
 

@@ -2,7 +2,7 @@
 import { effect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { along, tokenAt } from "../chat/spark";
-import { theme } from "../state/theme";
+import { dark } from "../state/theme";
 import type { Tokens } from "../tokens/tokens";
 import { show } from "../tokens/view";
 
@@ -15,7 +15,7 @@ export function Lane({ tokens, feature, peak }: { tokens: Tokens; feature: numbe
     const watch = new ResizeObserver(redraw);
     watch.observe(here);
     const stop = effect(() => {
-      void theme.value;
+      void dark.value;
       redraw();
     });
     return () => {

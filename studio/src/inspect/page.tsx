@@ -144,6 +144,15 @@ function Found({ tokens, dictionary: name }: { tokens: Tokens; dictionary: strin
           </span>
         </div>
         {all.length === 0 && <p class="quiet">No feature of the dictionary is active anywhere in this text.</p>}
+        {all.length > 0 && (
+          <p class="heat-head quiet small" aria-hidden="true">
+            <span>pin</span>
+            <span>feature</span>
+            <span>from the first token to the last</span>
+            <span>of its maximum</span>
+            <span>active on</span>
+          </p>
+        )}
         <ul class="heat">
           {list.map((r) => {
             const mine = pinned(r.feature);

@@ -2,7 +2,7 @@ import { columnFromArray, float32, int32, tableFromColumns, tableToIPC } from "@
 import { expect, test } from "vitest";
 import { pointsOf } from "./arrow";
 
-test("points come out with their features, those without a place are left out, the order is always the same", () => {
+test("points come out with their features, those without a place are left out, the order is always the same", async () => {
   const count = 50;
   const x = Float32Array.from({ length: count }, (_, i) => (i % 10 === 3 ? NaN : i / count));
   const table = tableFromColumns({
@@ -13,7 +13,7 @@ test("points come out with their features, those without a place are left out, t
   });
   const bytes = tableToIPC(table, { format: "stream" });
   const told = { clusters: [], quality: {}, left_out: 5 };
-  const points = pointsOf(bytes as Uint8Array, told);
+  const points = await pointsOf(bytes as Uint8Array, told);
   expect(points.x.length).toBe(45);
   points.feature.forEach((feature, i) => {
     expect(points.x[i]).toBeCloseTo(feature / count);
@@ -21,5 +21,5 @@ test("points come out with their features, those without a place are left out, t
     expect(points.frequency?.[i]).toBeCloseTo(feature / 1000);
   });
   expect([...points.feature]).not.toEqual([...points.feature].sort((a, b) => a - b));
-  expect(pointsOf(bytes as Uint8Array, told).feature).toEqual(points.feature);
+  expect((await pointsOf(bytes as Uint8Array, told)).feature).toEqual(points.feature);
 });

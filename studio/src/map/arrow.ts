@@ -1,9 +1,13 @@
 /** The points of a map out of an Arrow stream, in an order in which any first part of them stands for all. */
 import { tableFromIPC } from "@uwdata/flechette";
 import type { MapTold } from "../api/atlas";
+import { breath } from "../state/frame";
 import type { Points } from "./points";
 
-export function pointsOf(bytes: Uint8Array, told: Pick<MapTold, "clusters" | "quality" | "left_out">): Points {
+/** So many points are put in order between two breaths of the page. */
+const AT_ONCE = 200_000;
+
+export async function pointsOf(bytes: Uint8Array, told: Pick<MapTold, "clusters" | "quality" | "left_out">): Promise<Points> {
   const table = tableFromIPC(bytes);
   const column = <T>(name: string): T => {
     const found = table.getChild(name);
@@ -12,7 +16,8 @@ export function pointsOf(bytes: Uint8Array, told: Pick<MapTold, "clusters" | "qu
   };
   const [x, y, often] = [column<Float32Array>("x"), column<Float32Array>("y"), column<Float32Array>("frequency")];
   const cluster = column<Int32Array>("cluster");
-  const order = shuffled(x);
+  await breath();
+  const order = await shuffled(x);
   const points: Points = {
     x: new Float32Array(order.length),
     y: new Float32Array(order.length),
@@ -23,18 +28,20 @@ export function pointsOf(bytes: Uint8Array, told: Pick<MapTold, "clusters" | "qu
     quality: told.quality,
     left: told.left_out,
   };
-  order.forEach((from, to) => {
+  for (let to = 0; to < order.length; to++) {
+    if (to % AT_ONCE === 0) await breath();
+    const from = order[to] as number;
     points.x[to] = x[from] as number;
     points.y[to] = y[from] as number;
     points.feature[to] = from;
     points.cluster[to] = cluster[from] as number;
     if (points.frequency) points.frequency[to] = often[from] as number;
-  });
+  }
   return points;
 }
 
 /** The features that have a place, in an order of chance that is always the same (Fisher and Yates; xorshift32). */
-function shuffled(x: Float32Array): Uint32Array {
+async function shuffled(x: Float32Array): Promise<Uint32Array> {
   let count = 0;
   const order = new Uint32Array(x.length);
   x.forEach((value, i) => {
@@ -42,6 +49,7 @@ function shuffled(x: Float32Array): Uint32Array {
   });
   let state = 2463534242;
   for (let i = count - 1; i > 0; i--) {
+    if (i % AT_ONCE === 0) await breath();
     state ^= state << 13;
     state ^= state >>> 17;
     state ^= state << 5;

@@ -1,4 +1,5 @@
 /** What a point's colour says: its cluster, or how often its feature is active. */
+import { dark } from "../state/theme";
 import type { Points } from "./points";
 
 export type By = "cluster" | "frequency";
@@ -8,7 +9,6 @@ export const STEPS = 10;
 
 const style = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const paperOf = (): string => style("--paper");
-const dark = (): boolean => getComputedStyle(document.documentElement).colorScheme === "dark";
 
 /** How often a feature is active, on steps of a logarithm from one in 100,000 to one in 3. */
 export const stepOf = (frequency: number): number =>
@@ -21,16 +21,16 @@ export function colours(points: Points, by: By): { colours: Uint8Array; palette:
     for (let i = 0; i < of.length; i++) of[i] = stepOf(frequency[i] ?? 0);
     const palette = Array.from({ length: STEPS }, (_, i) => {
       const t = i / (STEPS - 1);
-      return dark() ? `oklch(${38 + 45 * t}% ${0.03 + 0.12 * t} ${255 - 185 * t})` : `oklch(${82 - 40 * t}% ${0.04 + 0.12 * t} ${255 - 215 * t})`;
+      return dark.value ? `oklch(${38 + 45 * t}% ${0.03 + 0.12 * t} ${255 - 185 * t})` : `oklch(${82 - 40 * t}% ${0.04 + 0.12 * t} ${255 - 215 * t})`;
     });
     return { colours: of, palette };
   }
   // Hues a golden angle apart, so that clusters with near numbers differ, and three lightnesses for whoever sees fewer hues.
   for (let i = 0; i < of.length; i++) of[i] = (points.cluster[i] ?? 0) < 0 ? HUES : (points.cluster[i] ?? 0) % HUES;
   const palette = Array.from({ length: HUES }, (_, i) => {
-    const light = (dark() ? 72 : 62) + [-10, 0, 9][i % 3]!;
+    const light = (dark.value ? 72 : 62) + [-10, 0, 9][i % 3]!;
     return `oklch(${light}% 0.12 ${((i * 137.5) % 360).toFixed(1)})`;
   });
-  palette.push(dark() ? "oklch(45% 0.01 260)" : "oklch(78% 0.01 260)");
+  palette.push(dark.value ? "oklch(45% 0.01 260)" : "oklch(78% 0.01 260)");
   return { colours: of, palette };
 }

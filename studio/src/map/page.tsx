@@ -10,10 +10,11 @@ import { known, said } from "../state/known";
 import { MOST, pin, pinned, pins, unpin } from "../state/pins";
 import { searching } from "../state/searching";
 import { dictionary, fact } from "../state/session";
-import { theme } from "../state/theme";
+import { dark } from "../state/theme";
 import { lastHits } from "../search/last";
 import { visible } from "../tokens/visible";
 import { type By, colours, paperOf } from "./colours";
+import { annotate } from "./annotate";
 import { useMapPoints } from "./load";
 import { Grid, type Points, type Where, whole, zoomed } from "./points";
 import { Raster } from "./raster";
@@ -175,7 +176,7 @@ function Plane({ name, points, by, at, where, marked }: PlaneProps) {
   const hover = useSignal<{ index: number; x: number; y: number } | null>(null);
   const size = useSignal({ width: 0, height: 0 });
   const look = useComputed(() => {
-    void theme.value;
+    void dark.value;
     return { ...colours(points, by.value), paper: paperOf() };
   });
   const grid = useMemo(() => new Grid(points), [points]);
@@ -183,21 +184,31 @@ function Plane({ name, points, by, at, where, marked }: PlaneProps) {
   const held = useRef(new Map<number, { x: number; y: number }>());
   const settle = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const asked = useRef(0);
+  const moved = useRef(false);
+  const rings = useRef(marked);
+  rings.current = marked;
   const now = (): Where => where.peek() ?? whole(size.peek().width, size.peek().height);
 
+  const label = (): void => {
+    if (over.current) annotate(over.current, points, now(), rings.current, at.peek(), hover.peek()?.index ?? -1);
+  };
   const draw = (moving: boolean): void => {
+    moved.current = moving;
     cancelAnimationFrame(asked.current);
     asked.current = requestAnimationFrame(() => {
       const canvas = under.current;
-      const top = over.current;
-      if (!canvas || !top) return;
-      raster.current ??= new Raster(canvas, points);
-      raster.current.draw(now(), look.peek(), moving);
-      performance.measure?.("map", { duration: raster.current.last.ms, start: performance.now() - raster.current.last.ms });
-      annotate(top, points, now(), marked, at.peek(), hover.peek()?.index ?? -1);
+      if (!canvas) return;
+      const drawing = (raster.current ??= new Raster(canvas, points));
+      const whole = timed(() => drawing.draw(now(), look.peek(), moving));
+      label();
       clearTimeout(settle.current);
       if (moving) settle.current = setTimeout(() => draw(false), 140);
+      else if (!whole) asked.current = requestAnimationFrame(goOn);
     });
+  };
+  const goOn = (): void => {
+    const drawing = raster.current;
+    if (drawing && !timed(() => drawing.more())) asked.current = requestAnimationFrame(goOn);
   };
 
   useEffect(() => {
@@ -228,7 +239,14 @@ function Plane({ name, points, by, at, where, marked }: PlaneProps) {
       raster.current = null;
     };
   }, [points]);
-  useEffect(() => draw(false), [look.value, where.value, at.value, hover.value?.index, marked]);
+  useEffect(() => {
+    // While somebody moves it, it is drawn as it moves.
+    if (!moved.current) draw(false);
+  }, [look.value, where.value]);
+  useEffect(() => {
+    const soon = requestAnimationFrame(label);
+    return () => cancelAnimationFrame(soon);
+  }, [at.value, hover.value?.index, marked]);
 
   const nearest = (x: number, y: number): number => {
     const { scale, left, top } = now();
@@ -314,64 +332,10 @@ function Tip({ name, points, index, x, y }: { name: string; points: Points; inde
   );
 }
 
-/** Names of clusters, rings around what was found, and the feature that is chosen. */
-function annotate(canvas: HTMLCanvasElement, points: Points, where: Where, marked: readonly number[], at: number, hover: number): void {
-  const pen = canvas.getContext("2d");
-  if (!pen) return;
-  const ratio = devicePixelRatio || 1;
-  const style = getComputedStyle(canvas);
-  const ink = style.color;
-  const paper = paperOf();
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  const width = canvas.width / ratio;
-  const height = canvas.height / ratio;
-  pen.clearRect(0, 0, width, height);
-  const place = (x: number, y: number): [number, number] => [where.left + x * where.scale, where.top + y * where.scale];
-  if (marked.length) {
-    pen.fillStyle = paper;
-    pen.globalAlpha = 0.72;
-    pen.fillRect(0, 0, width, height);
-    pen.globalAlpha = 1;
-  }
-  pen.font = `600 12.5px ${style.fontFamily}`;
-  pen.textAlign = "center";
-  pen.textBaseline = "middle";
-  pen.lineJoin = "round";
-  const boxes: { x: number; y: number; w: number }[] = [];
-  for (const c of [...points.clusters].sort((a, b) => b.features - a.features)) {
-    if (!c.name) continue;
-    const [x, y] = place(c.x, c.y);
-    if (x < -80 || x > width + 80 || y < -10 || y > height + 10) continue;
-    const text = visible(c.name);
-    const w = pen.measureText(text).width / 2 + 5;
-    if (boxes.some((b) => Math.abs(b.x - x) < b.w + w && Math.abs(b.y - y) < 18)) continue;
-    boxes.push({ x, y, w });
-    pen.lineWidth = 4;
-    pen.strokeStyle = paper;
-    pen.strokeText(text, x, y);
-    pen.fillStyle = ink;
-    pen.fillText(text, x, y);
-  }
-  const ring = (index: number, radius: number, colour: string, thick: number): void => {
-    const [x, y] = place(points.x[index] ?? 0, points.y[index] ?? 0);
-    pen.beginPath();
-    pen.arc(x, y, radius, 0, 7);
-    pen.lineWidth = thick + 2;
-    pen.strokeStyle = paper;
-    pen.stroke();
-    pen.lineWidth = thick;
-    pen.strokeStyle = colour;
-    pen.stroke();
-  };
-  const mark = getComputedStyle(document.documentElement).getPropertyValue("--mark");
-  for (const i of marked) {
-    const [x, y] = place(points.x[i] ?? 0, points.y[i] ?? 0);
-    pen.beginPath();
-    pen.arc(x, y, 4, 0, 7);
-    pen.fillStyle = mark;
-    pen.fill();
-    ring(i, 7, ink, 1.5);
-  }
-  if (hover >= 0) ring(hover, 7, ink, 1.5);
-  if (at >= 0) ring(at, 9, ink, 2.5);
+/** Draw a slice, and note how long it took, and whether the picture is whole. */
+function timed(work: () => boolean): boolean {
+  const start = performance.now();
+  const whole = work();
+  performance.measure?.(whole ? "map" : "part of the map", { start, end: performance.now() });
+  return whole;
 }

@@ -5,6 +5,7 @@ import { dictionary, look, open, served } from "../state/session";
 import { next, theme } from "../state/theme";
 import { searching } from "../state/searching";
 import { visible } from "../tokens/visible";
+import { siteInWords } from "./site";
 
 const PAGES = [["/", "chat", "Chat"], ["/inspect", "inspect", "Inspect"], ["/map", "map", "Map"]] as const;
 const mac = /Mac|iPhone|iPad/.test(globalThis.navigator?.platform ?? "");
@@ -58,8 +59,8 @@ function Served() {
         </select>
       ) : (
         dictionary.value && (
-          <span class="quiet" title={`The dictionary ${dictionary.value.name}`}>
-            {dictionary.value.features.toLocaleString("en")} features at {dictionary.value.site}
+          <span class="quiet" title={`The dictionary ${visible(dictionary.value.name)} reads ${siteInWords(visible(dictionary.value.site))}`}>
+            {dictionary.value.features.toLocaleString("en")} features at {visible(dictionary.value.site)}
           </span>
         )
       )}

@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Failure } from "../api/client";
+import { visible } from "../tokens/visible";
 
 export function Empty({ children }: { children: ComponentChildren }) {
   return <div class="state empty">{children}</div>;
@@ -30,7 +31,7 @@ export function Failed({ error, again }: { error: unknown; again?: () => void })
   const wait = error instanceof Failure ? error.retryAfter : null;
   return (
     <div class="state failed" role="alert">
-      <p>{message}</p>
+      <p>{visible(message)}</p>
       {wait !== null && <p class="quiet">Try again in {wait} s.</p>}
       {again && (
         <button type="button" onClick={again}>

@@ -2,9 +2,9 @@
 import { batch, computed, signal, type Signal } from "@preact/signals";
 import { type Asked, type Receipt, write } from "../api/chat";
 import { type ChatMessage, Failure, inspect } from "../api/client";
-import { located, Tokens, tokensOf } from "../tokens/tokens";
+import { lastOf, located, Tokens, tokensOf } from "../tokens/tokens";
 import { type Edit, edits, pins } from "./pins";
-import { dictionary } from "./session";
+import { dictionary, served } from "./session";
 
 /** So many of the strongest features are told of each token. */
 export const TOP = 30;
@@ -19,6 +19,8 @@ export class Side {
   readonly receipts: Signal<readonly Receipt[]> = signal([]);
   /** Whether its features come from reading the text again, without the edits it was written under. */
   readonly reread: Signal<boolean> = signal(false);
+  /** How many tokens it has with its prompt; 0 until it is whole. */
+  readonly used = signal(0);
   readonly started = performance.now();
   readonly seconds = signal(0);
   readonly abort = new AbortController();
@@ -44,6 +46,21 @@ export const answerOf = (turn: Turn): Side | null => turn.edited.value ?? turn.p
 export const writing = computed(() =>
   turns.value.some((t) => [t.plain.value, t.edited.value].some((s) => s?.status.value === "writing")),
 );
+
+/** Tokens that a conversation may have. */
+export const room = computed(() => served.value?.model.pellucid.room ?? Infinity);
+
+/** Tokens that it has, as of the last answer that is whole. */
+export const filled = computed(() => turns.value.map((t) => answerOf(t)?.used.value ?? 0).findLast((n) => n > 0) ?? 0);
+
+/** Text is rarely shorter than so many bytes a token. */
+const BYTES_PER_TOKEN = 3;
+
+/** How long an answer to messages may be: as is set, or null where that might be more than there is room for. */
+function length(messages: readonly ChatMessage[], set: number): number | null {
+  const bytes = messages.reduce((sum, m) => sum + new TextEncoder().encode(String(m.content)).length, 0);
+  return set + bytes / BYTES_PER_TOKEN > room.value ? null : set;
+}
 
 let ids = 0;
 const turnOf = (user: string): Turn => ({
@@ -107,7 +124,7 @@ export function begin(
     top: TOP,
     features: more.features ?? pins.value.map((p) => p.feature),
     temperature,
-    most: more.most ?? most,
+    most: length(messages, more.most ?? most),
     seed,
   };
   void run(side, asked, more.prompt);
@@ -116,7 +133,7 @@ export function begin(
 
 function beginTurn(turn: Turn, with_: readonly Edit[]): Side {
   const messages = messagesTo(turn);
-  return begin(messages, with_, { prompt: (tokens) => place(turn, messages, tokens) });
+  return begin(messages, with_, { prompt: (tokens) => place(turn, tokens) });
 }
 
 async function run(side: Side, asked: Asked, prompt: ((tokens: Parameters<typeof tokensOf>[0]) => void) | undefined): Promise<void> {
@@ -129,6 +146,9 @@ async function run(side: Side, asked: Asked, prompt: ((tokens: Parameters<typeof
         prompt: (tokens) => prompt?.(tokens),
         receipts: (receipts) => {
           side.receipts.value = receipts;
+        },
+        used: (tokens) => {
+          side.used.value = tokens;
         },
         finish: (why) => {
           reason = why;
@@ -147,12 +167,9 @@ async function run(side: Side, asked: Asked, prompt: ((tokens: Parameters<typeof
   side.seconds.value = (performance.now() - side.started) / 1000;
 }
 
-/** Give the last question its tokens, out of those of the whole prompt. */
-function place(turn: Turn, messages: readonly ChatMessage[], prompt: Parameters<typeof tokensOf>[0]): void {
-  const found = located(
-    prompt.map((t) => t.token),
-    messages.map((m) => (typeof m.content === "string" ? m.content : "")),
-  ).at(-1);
+/** Give the last question its tokens, out of the last of the prompt. */
+function place(turn: Turn, prompt: Parameters<typeof tokensOf>[0]): void {
+  const found = lastOf(prompt.map((t) => t.token), turn.user);
   if (found) turn.asked.value = tokensOf(prompt.slice(found[0], found[1]));
 }
 
@@ -212,23 +229,54 @@ export async function reopen(from: Kept): Promise<void> {
   });
   turns.value = made;
   const looking = dictionary.value?.name;
-  if (looking === undefined) return;
-  for (const turn of made) {
-    for (const name of ["plain", "edited"] as const) {
-      const side = turn[name].value;
-      if (!side || turns.value !== made) continue;
-      const messages: ChatMessage[] = [...messagesTo(turn), { role: "assistant", content: side.tokens.text }];
-      const { tokens } = await inspect({ messages }, { dictionary: looking, top: TOP });
-      const found = located(tokens.map((t) => t.token), messages.map((m) => String(m.content)));
-      const [question, reply] = found.slice(-2);
-      if (question) turn.asked.value = tokensOf(tokens.slice(...question));
-      if (reply) {
-        const again = new Side(side.edits);
-        again.tokens = tokensOf(tokens.slice(...reply));
-        again.status.value = "done";
-        again.reread.value = side.edits.length > 0;
-        turn[name].value = again;
-      }
-    }
+  if (looking === undefined || !made.length) return;
+  rereading.value = true;
+  try {
+    await readAgain(made, looking);
+  } finally {
+    rereading.value = false;
   }
+}
+
+/** Whether a conversation that was opened is being read for its features. */
+export const rereading = signal(false);
+
+/** Of a long conversation fewer features are told of each token. */
+const LONG = { characters: 6000, top: 8 };
+
+/** Read what was said once, and each answer beside it that the conversation did not go on from. */
+async function readAgain(made: readonly Turn[], looking: string): Promise<void> {
+  const read = async (messages: ChatMessage[]) => {
+    const long = messages.reduce((sum, m) => sum + String(m.content).length, 0) > LONG.characters;
+    const { tokens } = await inspect({ messages }, { dictionary: looking, top: long ? LONG.top : TOP });
+    const found = located(tokens.map((t) => t.token), messages.map((m) => String(m.content)));
+    return found.map((range) => (range ? tokensOf(tokens.slice(...range)) : null));
+  };
+  const last = made.at(-1);
+  if (!last) return;
+  const to = (turn: Turn, side: Side): ChatMessage[] => [...messagesTo(turn), { role: "assistant", content: side.tokens.text }];
+  const end = answerOf(last);
+  const said = await read(end?.tokens.text.trim() ? to(last, end) : messagesTo(last));
+  if (turns.value !== made) return;
+  let at = settings.value.system.trim() ? 1 : 0;
+  for (const turn of made) {
+    turn.asked.value = said[at++] ?? null;
+    const side = answerOf(turn);
+    if (side) again(turn, side, said[at++] ?? null);
+  }
+  for (const turn of made) {
+    const beside = turn.edited.value && turn.plain.value;
+    if (!beside || turns.value !== made) continue;
+    again(turn, beside, (await read(to(turn, beside))).at(-1) ?? null);
+  }
+}
+
+/** Give an answer its tokens with their features. */
+function again(turn: Turn, side: Side, tokens: Tokens | null): void {
+  if (!tokens) return;
+  const made = new Side(side.edits);
+  made.tokens = tokens;
+  made.status.value = "done";
+  made.reread.value = side.edits.length > 0;
+  turn[side === turn.edited.value ? "edited" : "plain"].value = made;
 }

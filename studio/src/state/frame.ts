@@ -1,5 +1,8 @@
 /** Work that is done once before the next picture is drawn, however often it is asked for. */
 
+/** Lets the page do what it has to before a long work goes on. */
+export const breath = (): Promise<void> => new Promise((go) => setTimeout(go));
+
 const waiting = new Map<object, () => void>();
 let asked = false;
 

@@ -47,7 +47,7 @@ export function fact(name: string, feature: number): Promise<FeatureTold> {
   const key = `${name}/${feature}`;
   const had = facts.get(key);
   if (had) return had;
-  const asked = told(name, feature, 0);
+  const asked = told(name, feature, { examples: 0 });
   facts.set(key, asked);
   asked.then(
     (found) => known.note({ ...found, share: 0 }),

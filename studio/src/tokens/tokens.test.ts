@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Seen } from "../state/known";
-import { located, Tokens, tokensOfText } from "./tokens";
+import { lastOf, located, Tokens, tokensOfText } from "./tokens";
 
 const seen = (feature: number, share: number): Seen => ({ feature, share, label: null, promotes: [] });
 
@@ -34,4 +34,15 @@ test("the first token of a text is left without features", () => {
 test("messages are found between the marks of a template", () => {
   const pieces = ["<s>", "user\n", "Hel", "lo", " there", "<e>", "user\n", "Hello", "<e>"];
   expect(located(pieces, ["Hello there ", "Hello", "nothing"])).toEqual([[2, 5], [7, 8], null]);
+});
+
+test("the last message is found where it stands last, as whole tokens", () => {
+  const pieces = ["<s>", "user\n", "yes", "<e>", "assistant\n", "a", " cat", "<e>", "user\n", "a", "<e>", "\n", "<s>", "assistant", "\n"];
+  expect(lastOf(pieces, "a")).toEqual([9, 10]);
+  expect(lastOf(pieces, " yes\n")).toEqual([2, 3]);
+  expect(lastOf(pieces, "a cat")).toEqual([5, 7]);
+  expect(lastOf(pieces, "ye")).toEqual([2, 3]);
+  expect(lastOf(pieces, "nothing")).toBeNull();
+  expect(lastOf(pieces, "  ")).toBeNull();
+  expect(lastOf(["aa"], "a")).toEqual([0, 1]);
 });

@@ -118,6 +118,28 @@ export function located(pieces: readonly string[], texts: readonly string[]): ([
   });
 }
 
+/**
+ * Where a text stands in tokens for the last time, as whole tokens if it can: the range of tokens, or null. So the last
+ * message of a prompt is found, and not a word of the template behind it.
+ */
+export function lastOf(pieces: readonly string[], text: string): [number, number] | null {
+  const whole = pieces.join("");
+  const wanted = text.trim();
+  if (!wanted) return null;
+  const starts = [0];
+  for (const piece of pieces) starts.push((starts.at(-1) ?? 0) + piece.length);
+  const edges = new Set(starts);
+  let found = -1;
+  for (let at = whole.lastIndexOf(wanted); at >= 0; at = at ? whole.lastIndexOf(wanted, at - 1) : -1) {
+    if (found < 0) found = at;
+    if (edges.has(at) && edges.has(at + wanted.length)) {
+      found = at;
+      break;
+    }
+  }
+  return found < 0 ? null : [upper(starts, found) - 1, upper(starts, found + wanted.length - 1)];
+}
+
 /** How many of ascending numbers are at most a value. */
 function upper(numbers: readonly number[], value: number): number {
   let low = 0;

@@ -32,6 +32,8 @@ export class View {
     readonly tokens: Tokens,
     /** The one feature that tints, whatever is pinned. */
     readonly only?: number,
+    /** Whether line breaks are shown as signs, and the text as one paragraph. */
+    readonly flat = false,
   ) {
     host.replaceChildren();
     views.set(tokens, this);
@@ -79,7 +81,8 @@ export class View {
       const text = texts[i] ?? "";
       const span = document.createElement("span");
       span.className = paint(this.tokens, i, chosen);
-      span.textContent = text === "" ? "◌" : visible(text);
+      const shown = visible(text);
+      span.textContent = text === "" ? "◌" : this.flat ? shown.replace(/\n+/g, "↵ ") : shown;
       this.#places.set(span, i);
       this.#spans.push(span);
       if (!this.#line) {
@@ -89,7 +92,7 @@ export class View {
         this.host.append(this.#line);
       }
       this.#line.append(span);
-      if (text.endsWith("\n")) this.#line = null;
+      if (!this.flat && text.endsWith("\n")) this.#line = null;
     }
   }
 
