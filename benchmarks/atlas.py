@@ -83,7 +83,7 @@ def drawn_atlas(
     features: int,
     tokens: int,
     *,
-    dictionary: Dictionary | None = None,
+    digest: str = "drawn",
     seed: int = 0,
     memory_bytes: int = 1 << 29,
 ) -> Atlas:
@@ -93,7 +93,7 @@ def drawn_atlas(
         folder: where to put it.
         features: N.
         tokens: how much text.
-        dictionary: whose it says to be; none for nobody's.
+        digest: of the decoder that it says to be of.
         seed: of what is drawn.
         memory_bytes: as of `AtlasSettings`.
     """
@@ -125,10 +125,10 @@ def drawn_atlas(
     made["effects"] = tables.write(place / "effects", _drawn_effects(features, settings.promoted, dice))
     known = {
         "features": features,
-        "model": dictionary.model_digest if dictionary else "drawn",
-        "site": str(dictionary.ports) if dictionary else "drawn",
+        "model": "drawn",
+        "site": "drawn",
         "precision": "float32",
-        "dictionary": building.decoder_digest(dictionary) if dictionary else "drawn",
+        "dictionary": digest,
     }
     place.write_json(building.RECORD, building.record_of(known, store, rows, mine, settings, made))
     shutil.rmtree(work)

@@ -35,12 +35,13 @@ from pellucid.atlas.evidence import Evidence, EvidenceSettings, gather
 from pellucid.atlas.explainer_local import LocalExplainer
 from pellucid.atlas.explainer_words import WordsExplainer
 from pellucid.atlas.explainers import Explainer, Written
-from pellucid.atlas.labelling import Subject
 from pellucid.atlas.rules import Condition, Rule
-from pellucid.atlas.scoring import Score, score, wilson
+from pellucid.atlas.scoring import Score, score
+from pellucid.atlas.subjects import Subject
 from pellucid.cli import printing
 from pellucid.cli.session import Session
 from pellucid.core.errors import LabelError
+from pellucid.core.intervals import wilson
 from pellucid.models.model import load
 
 WRONG = 0.025
@@ -131,7 +132,8 @@ def random_words(features: Sequence[Evidence], labels: Sequence[Written], seed: 
 def row(name: str, scores: Sequence[Score], seconds: float) -> tuple[str, ...]:
     """A line of the table."""
     count = len(scores)
-    share = wilson(sum(s.reliable for s in scores) / count, count)
+    share = sum(s.reliable for s in scores) / count
+    low, high = wilson(share, count)
     own, floor = (np.array([getattr(s, side).score.value for s in scores]) for side in ("own", "floor"))
 
     def mean(values: np.ndarray) -> str:
@@ -140,7 +142,7 @@ def row(name: str, scores: Sequence[Score], seconds: float) -> tuple[str, ...]:
     return (
         name,
         str(count),
-        f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]",
+        f"{share:.1%} [{low:.1%}, {high:.1%}]",
         mean(own),
         mean(floor),
         f"{np.mean([s.own.detection for s in scores]):.3f}",

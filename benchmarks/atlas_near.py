@@ -9,6 +9,10 @@
     map         kept neighbours and trustworthiness on the directions of the shipped dictionary, of t-SNE,
                 UMAP where it is installed, two principal components and random places.
     layout      processor time of 50 steps of the layout at a million features, and the largest memory.
+    whole       all of it at a million features: an atlas of drawn codes (--tokens of them), its neighbours by
+                direction and by firing, and its map; seconds of each stage on the clock and on the processor,
+                memory, recall and the map's quality. Killed, it goes on. Only when it is asked for: it takes
+                hours.
 
 The million directions are made: around each of the shipped dictionary's 16,384 lie families of families,
 with noise of the dictionary's own covariance. What a trained dictionary of that width looks like is not
@@ -16,7 +20,7 @@ known here; random directions, the other end, are measured with --structure none
 
 The bar: a query under 50 ms with a recall at 10 of 0.95 or more.
 
-    python benchmarks/atlas_near.py [search|neighbours|map|layout] [--features 1000000] [--peers 100000]
+    python benchmarks/atlas_near.py [search|neighbours|map|layout|whole] [--features 1000000] [--peers 100000]
 """
 
 from __future__ import annotations
@@ -32,10 +36,14 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from atlas import drawn_atlas
 
+from pellucid.atlas import build as building
 from pellucid.atlas import map as mapping
 from pellucid.atlas import nearest
+from pellucid.atlas import neighbours as finding
 from pellucid.atlas.directions import Directions
+from pellucid.atlas.pages import Atlas
 from pellucid.atlas.search import Search
 from pellucid.cli import printing
 from pellucid.core import paths
@@ -292,18 +300,62 @@ def layout(args: argparse.Namespace) -> None:
         print(f"{args.features:,} features: {spent:.0f} s of processor time for 50 of 750 steps; {memory()}")
 
 
+class Stages:
+    """A `Progress` that prints what each stage took, when the next begins."""
+
+    def __init__(self) -> None:
+        self._stage = "begin"
+        self._began = self._now()
+
+    def __call__(self, stage: str, done: float, total: float, /, **figures: float) -> None:
+        """As `Progress` says."""
+        if stage != self._stage:
+            self.end()
+            self._stage = stage
+
+    def end(self) -> None:
+        """Print what the stage that is under way took."""
+        clock, own = self._now()
+        told = f"{clock - self._began[0]:,.0f} s on the clock, {own - self._began[1]:,.0f} s of the processor"
+        print(f"until the end of {self._stage!r}: {told}; {memory()}", flush=True)
+        self._began = clock, own
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+
+def whole(args: argparse.Namespace) -> None:
+    among = made(args.features, args.structure)
+    folder = paths.home() / "benchmarks" / f"atlas-{args.structure}-{args.features}-{args.tokens}"
+    stages = Stages()
+    if not (folder / building.RECORD).exists():
+        drawn_atlas(folder, args.features, args.tokens, digest=among.digest)
+        stages("neighbours", 0, 1)
+    opened = Atlas.open(folder)
+    facts = finding.build(opened, among, progress=stages).record["facts"]
+    stages("map", 0, 1)
+    print(facts)
+    table = mapping.build(Atlas.open(folder), among, str, progress=stages)
+    stages.end()
+    print({name: told for name, told in table.record["facts"].items() if name in ("quality", "left_out")})
+
+
 def memory() -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB at most"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("only", nargs="?", choices=["search", "neighbours", "map", "layout"])
+    parser.add_argument("only", nargs="?", choices=["search", "neighbours", "map", "layout", "whole"])
     parser.add_argument("--features", type=int, default=1_000_000)
     parser.add_argument("--structure", choices=["families", "none"], default="families")
     parser.add_argument("--peers", type=int, default=100_000)
     parser.add_argument("--parts", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=4_000_000)
     chosen = parser.parse_args()
+    if chosen.only == "whole":
+        whole(chosen)
     for name, job in (("search", search), ("neighbours", neighbours), ("map", map_), ("layout", layout)):
         if chosen.only in (None, name):
             job(chosen)

@@ -63,6 +63,11 @@ def ours(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
     return pool.read
 
 
+def compiled(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
+    """The same with compiled layers, as `pellucid train --compile` reads."""
+    return RowPool(model, (Site("resid_post", layer),), compiled=True).read
+
+
 def by_nnsight(model: Model, layer: int) -> Callable[[Tensor], Tensor]:
     """nnsight: a trace that saves the layer's output and stops there."""
     from nnsight import NNsight
@@ -134,6 +139,7 @@ def main() -> None:
     tokens = torch.from_numpy(np.random.default_rng(0).integers(3, 49_000, (ROWS, LENGTH)))
     makers = {
         "pellucid": ours,
+        "pellucid, compiled": compiled,
         "transformers, early exit": plain,
         "nnsight": by_nnsight,
         "TransformerLens": by_transformer_lens,

@@ -33,6 +33,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,43 @@ def started(*options: str) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Seen:
-    """One stream, as its client saw it."""
+    """One stream, as its client saw it.
 
-    first: float
-    """Seconds to the first token."""
-    gaps: list[float]
-    """Seconds between tokens."""
+    What it says is read afterwards, as client and server share the cores.
+    """
+
+    started: float
+    parts: list[tuple[float, bytes]]
+    """When they came."""
+
+    @cached_property
+    def times(self) -> list[float]:
+        """When each token came."""
+        found, left = [], b""
+        for when, part in self.parts:
+            *whole, left = (left + part).split(b"\n\n")
+            for line in whole:
+                if line.startswith(b"data: {"):
+                    for choice in json.loads(line[6:])["choices"]:
+                        if choice["finish_reason"] is None and "role" not in choice["delta"]:
+                            found.append(when)
+        return found
+
+    @property
+    def first(self) -> float:
+        """Seconds to the first token."""
+        return self.times[0] - self.started
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between tokens."""
+        gaps: list[float] = np.diff(self.times).tolist()
+        return gaps
 
     @property
     def tokens(self) -> int:
         """How many came."""
-        return len(self.gaps) + 1
+        return len(self.times)
 
 
 async def stream(client: httpx.AsyncClient, number: int, tokens: int, extension: Any) -> Seen:
@@ -105,15 +132,12 @@ async def stream(client: httpx.AsyncClient, number: int, tokens: int, extension:
     if extension:
         body["pellucid"] = extension
     started = time.perf_counter()
-    times: list[float] = []
+    parts: list[tuple[float, bytes]] = []
     async with client.stream("POST", "/chat/completions", json=body) as answer:
         answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            if line.startswith("data: {"):
-                for choice in json.loads(line[6:])["choices"]:
-                    if choice["finish_reason"] is None and "role" not in choice["delta"]:
-                        times.append(time.perf_counter())
-    return Seen(times[0] - started, np.diff(times).tolist())
+        async for part in answer.aiter_raw():
+            parts.append((time.perf_counter(), part))
+    return Seen(started, parts)
 
 
 async def measure(
@@ -122,7 +146,8 @@ async def measure(
     """Tokens per second of so many streams together, and what each saw."""
     started = time.perf_counter()
     found = await asyncio.gather(*(stream(client, n, tokens, extension) for n in range(count)))
-    return sum(s.tokens for s in found) / (time.perf_counter() - started), found
+    seconds = time.perf_counter() - started
+    return sum(s.tokens for s in found) / seconds, found
 
 
 def by_transformers(tokens: int) -> float:

@@ -119,7 +119,7 @@ def trainer_of(features: int, steps: int, batch: int, visits: int | None, sample
         decay_fraction=0.0,
         silent_tokens=steps * batch,
         visits=visits,
-        directions="tokens",
+        token_share=1,
     )
     return Trainer(settings, sample, PORTS)
 

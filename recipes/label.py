@@ -19,6 +19,7 @@ from pellucid.atlas import build as building
 from pellucid.atlas import labelling, labels
 from pellucid.atlas.explainer_words import WordsExplainer
 from pellucid.atlas.pages import Atlas
+from pellucid.atlas.subjects import Subject
 from pellucid.cli import printing
 from pellucid.cli.session import Session
 from pellucid.cli.train import read_sources
@@ -53,7 +54,7 @@ def main() -> None:
         if not (folder / building.RECORD).exists():
             target = building.Target(dictionary, Reader(model, store, dictionary.site), folder)
             building.build([target], rows, progress=progress)
-        subject = labelling.Subject(Atlas.open(folder, dictionary), store, model, dictionary)
+        subject = Subject(Atlas.open(folder, dictionary), store, model, dictionary)
         summary = labelling.run(subject, WordsExplainer(), given.work / "labelling", progress=progress)
     table = Atlas.open(folder).table(labels.TABLE)
     assert table is not None

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +32,7 @@ from torch import Tensor
 from pellucid.activations.tokens import TokenStore
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
+from pellucid.models.compiling import CompiledLayers
 from pellucid.models.model import Model
 
 SINK_FACTOR = 5.0
@@ -41,8 +43,9 @@ ROWS_AT_ONCE = 8
 class RowPool:
     """Runs a model over token rows to some sites, a few rows at a time, one thread per core."""
 
-    def __init__(self, model: Model, sites: tuple[Site, ...]) -> None:
+    def __init__(self, model: Model, sites: tuple[Site, ...], *, compiled: bool = False) -> None:
         self.model, self.sites = model, sites
+        self._compiled = CompiledLayers(model.network, sites) if compiled else None
         if model.device.type == "cpu":
             # Within each thread a product runs on one core.
             cores = torch.get_num_threads()
@@ -53,14 +56,19 @@ class RowPool:
     def read(self, tokens: Tensor, rows_at_once: int = ROWS_AT_ONCE) -> Tensor:
         """Activations [rows, positions, S·D] of token ids [rows, positions], where the model is.
 
-        Short rows want more of them at once.
+        Short rows want more of them at once. Compiled layers take as many each time: the last part is filled
+        with rows that are dropped again, because another shape would be compiled anew.
         """
+        count = len(tokens)
+        if self._compiled is not None and count % rows_at_once:
+            tokens = torch.cat([tokens, tokens[:1].expand(rows_at_once - count % rows_at_once, -1)])
 
         def forward(part: Tensor) -> Tensor:
             return self.model.columns(part, self.sites)
 
         parts = [tokens[at : at + rows_at_once] for at in range(0, len(tokens), rows_at_once)]
-        return torch.cat(list(self._threads.map(forward, parts)))
+        with nullcontext() if self._compiled is None else self._compiled.in_place():
+            return torch.cat(list(self._threads.map(forward, parts)))[:count]
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class Reader:
     """Sites beside the first; their activations are the columns that follow."""
     beside: Model | None = None
     """A second model, with the same tokenizer; its activations at the same sites are the last columns."""
+    compiled: bool = False
+    """Whether to compile the layers; see `models.compiling`."""
 
     def __post_init__(self) -> None:
         for site in self.sites:
@@ -143,7 +153,7 @@ class Reader:
 
     @cached_property
     def _pools(self) -> list[RowPool]:
-        return [RowPool(model, self.sites) for model in self.models]
+        return [RowPool(model, self.sites, compiled=self.compiled) for model in self.models]
 
     def _run(self, tokens: Tensor) -> Tensor:
         return torch.cat([pool.read(tokens) for pool in self._pools], dim=-1)

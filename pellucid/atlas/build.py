@@ -11,7 +11,7 @@ in an object store. A build that was killed at any moment goes on there with the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def build(
     *,
     settings: AtlasSettings = AtlasSettings(),
     progress: Progress = silent,
+    then: Callable[[Target], None] | None = None,
 ) -> None:
     """Read rows of the readers' store, given by their numbers, once, and write an atlas for each target.
 
@@ -91,6 +92,7 @@ def build(
         rows: [rows] numbers of training rows in that token store.
         settings: what to keep.
         progress: told of tokens read, of features merged, and of features turned up.
+        then: called for each target when its atlas is written. A build that was killed there calls it again.
 
     Raises:
         InputError: when a dictionary and its reader are not for the same model and sites, there are no rows,
@@ -118,8 +120,16 @@ def build(
             for name in place.names():
                 if name.startswith(f".{RECORD}."):  # half a record, of a build that was killed
                     place.remove(name)
+            if then is not None:
+                then(target)
         work.rename(done)
     shutil.rmtree(done)
+
+
+def is_whole(address: str | Path) -> bool:
+    """Whether an atlas is there, and no build of it was killed before its end."""
+    work = _work_folder(address)
+    return Place.of(address).size(RECORD) is not None and not work.exists() and not _done(work).exists()
 
 
 def check_addresses(addresses: Sequence[str | Path]) -> None:

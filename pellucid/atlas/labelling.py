@@ -1,53 +1,45 @@
 """The job that labels an atlas: evidence of each feature, a label, its score beside its floor, the table.
 
-Features are taken in order, their postings read together. What is finished is kept by feature in a run
-folder; the table is written at the end from what was kept, so that a job that was killed at any moment goes
-on to the same table. A feature that failed is kept as a failure and tried again by the next command. Nothing
-in memory grows with the number of features but a few bytes for each.
+Features are taken in order. What is finished is kept by feature in a run folder; the table is written at the
+end from what was kept, so that a job that was killed at any moment goes on to the same table. A feature that
+failed is kept as a failure and tried again by the next command. Nothing in memory grows with the number of
+features but a few bytes for each.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from pellucid.activations.tokens import TokenStore
 from pellucid.atlas import labels, tables
-from pellucid.atlas.evidence import ENOUGH, STANDARD, Corpus, Evidence, EvidenceSettings, gather
+from pellucid.atlas.evidence import ENOUGH, STANDARD, Evidence, EvidenceSettings
 from pellucid.atlas.explainers import Explainer, Written
 from pellucid.atlas.kept_labels import Kept
 from pellucid.atlas.labels import Row
 from pellucid.atlas.lexicon import FUNCTION_WORDS
-from pellucid.atlas.outputs import Beside, Outputs
+from pellucid.atlas.outputs import Beside
 from pellucid.atlas.pages import Atlas
 from pellucid.atlas.scoring import Score, score
+from pellucid.atlas.subjects import Subject
 from pellucid.atlas.tables import Columns, Table
 from pellucid.core import digests
 from pellucid.core.errors import BudgetError, InputError, LabelError, UpstreamError
 from pellucid.core.progress import Progress, silent
 from pellucid.core.runs import RunFolder
-from pellucid.dictionaries.base import Dictionary
-from pellucid.models.model import Model
 
-VERSION = 1
+VERSION = 2
 """Part of what names a job: raised when the same settings would give other evidence or scores."""
-_POSTINGS_AT_ONCE = 1 << 20
-_FEATURES_AT_ONCE = 256
 _OTHERS = 64
 """Features that floors are drawn from."""
-_SIMILAR = 10
 _FAILED_IN_A_ROW = 25
 """So many failures one after another are the fault of the endpoint, not of the features."""
-_SCORES_AT_ONCE_BYTES = 1 << 26
 _NOT_YET = "not labelled"
 
 
@@ -79,131 +71,6 @@ class Summary:
     """How many say what their label names."""
     stopped: str = ""
     """Why not all were reached."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is labelled: an atlas with its text and its model."""
-
-    atlas: Atlas
-    store: TokenStore
-    model: Model
-    dictionary: Dictionary | None = None
-    """Tells which features are similar, where the atlas has no table of neighbours."""
-
-    def __post_init__(self) -> None:
-        if self.atlas.record["store"] != self.store.digest:
-            raise InputError("The token store is not the one this atlas points into.")
-        if self.atlas.record["model"] != self.model.digest:
-            raise InputError(f"The atlas is of another model than {self.model.name!r}.")
-        if self.dictionary is None and self.atlas.table("neighbours") is None:
-            raise InputError("The atlas has no table of neighbours: give the dictionary too.")
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """[N] on how many tokens each feature is active."""
-        return self.atlas.features.column("count")
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """[N] where the postings of each feature begin."""
-        found: np.ndarray = np.cumsum(self.counts) - self.counts
-        return found
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        """The text."""
-        rows = self.atlas.table("rows")
-        if rows is None:
-            raise InputError(
-                f"The atlas {str(self.atlas.place)!r} is in compact form: it lacks the postings that labels "
-                "are written from. Build it whole with 'pellucid atlas build'."
-            )
-        return Corpus.of(
-            self.store.tokens,
-            self.store.sources,
-            [short_name(s["spec"]) for s in self.store.record["sources"]],
-            separator=self.store.separator,
-            piece=_pieces(self.model),
-            read=np.flatnonzero(rows.column("tokens")),
-        )
-
-    def evidence(self, features: Sequence[int], settings: EvidenceSettings) -> Iterator[Evidence]:
-        """The evidence of some features, in ascending order."""
-        corpus, postings = self.corpus, self.atlas.table("postings")
-        for part in self._parts(features):
-            assert postings is not None, "an atlas with a table of rows has its postings"
-            first, last = int(self.starts[part[0]]), self._stop(part[-1])
-            found = postings.slice(first, last, ["token", "activation"])
-            similar = self._similar(part)
-            for feature in part:
-                own = slice(int(self.starts[feature]) - first, self._stop(feature) - first)
-                yield gather(
-                    feature,
-                    found["token"][own],
-                    found["activation"][own],
-                    corpus,
-                    similar=similar(feature),
-                    settings=settings,
-                )
-
-    def outputs(self) -> Outputs | None:
-        """What features do when they are turned up, if that was measured."""
-        effects, vocabulary = self.atlas.table("effects"), self.atlas.table("vocabulary")
-        if effects is None or vocabulary is None:
-            return None
-        return Outputs(self.model, effects, vocabulary.column("count"))
-
-    def _stop(self, feature: int) -> int:
-        return int(self.starts[feature] + self.counts[feature])
-
-    def _parts(self, features: Sequence[int]) -> Iterator[list[int]]:
-        """Runs of features whose postings, and those that lie between, are so many at most; or one."""
-        part: list[int] = []
-        for feature in map(int, features):
-            if part and (
-                self._stop(feature) - self.starts[part[0]] > _POSTINGS_AT_ONCE
-                or len(part) == _FEATURES_AT_ONCE
-            ):
-                yield part
-                part = []
-            part.append(feature)
-        if part:
-            yield part
-
-    def _similar(self, features: Sequence[int]) -> Callable[[int], np.ndarray]:
-        """For each of some features: tokens on which features like it are active."""
-        table = self.atlas.table("neighbours")
-        if table is not None:
-            found = table.take(features, ["similar", "coactive"])
-            near = np.concatenate([found["similar"], found["coactive"]], axis=1)
-        else:
-            near = self._by_direction(features)
-        unique = np.unique(near[near >= 0])
-        rows = self.atlas.features.take(unique, ["example_tokens", "band_tokens"])
-        tokens = np.concatenate([rows["example_tokens"], rows["band_tokens"]], axis=1)
-        where = {int(f): i for i, f in enumerate(features)}
-
-        def of(feature: int) -> np.ndarray:
-            own = near[where[feature]]
-            some = tokens[np.searchsorted(unique, own[own >= 0])].reshape(-1)
-            return np.unique(some[some >= 0])
-
-        return of
-
-    def _by_direction(self, features: Sequence[int]) -> np.ndarray:
-        """[features, 10] those of the greatest cosine between decoder directions."""
-        assert self.dictionary is not None
-        decoder = self.dictionary.decoder.float()
-        at_once = max(1, _SCORES_AT_ONCE_BYTES // (4 * len(decoder)))
-        count = min(_SIMILAR, len(decoder) - 1)
-        found = []
-        for at in range(0, len(features), at_once):
-            part = torch.tensor(list(features[at : at + at_once]))
-            cosines = decoder[part] @ decoder.T
-            cosines[torch.arange(len(part)), part] = -torch.inf
-            found.append(cosines.topk(count, dim=1).indices)
-        return torch.cat(found).numpy()
 
 
 def run(
@@ -380,31 +247,6 @@ def others_of(subject: Subject, settings: EvidenceSettings) -> list[Evidence]:
             "tested. Build it over more text."
         )
     return found
-
-
-def short_name(spec: str) -> str:
-    """What a text source is called in a label: its package, or its file without the ending."""
-    name = spec.partition("?")[0]
-    for scheme in ("pypi:", "npm:", "deb:", "hf:"):
-        if name.startswith(scheme):
-            bare = name.removeprefix(scheme).partition("#")[0].partition("==")[0]
-            return bare.rpartition("@")[0] or bare
-    return Path(name).stem
-
-
-def _pieces(model: Model) -> Callable[[int], str]:
-    """The text of a token id.
-
-    It is decoded behind another, because some tokenizers drop the space that opens a text.
-    """
-    opening = model.tokenizer("a", add_special_tokens=False).input_ids
-    behind = len(model.decode(opening))
-
-    @lru_cache(maxsize=1 << 18)
-    def piece(token: int) -> str:
-        return model.decode([*opening, token])[behind:]
-
-    return piece
 
 
 def _words_of(written: Written) -> list[str]:

@@ -106,9 +106,10 @@ def _said(
     used, back = np.unique(all_ids[all_held], return_inverse=True)
     texts = [(_WORD.findall(piece(int(i)).lower()) or [""])[0] for i in used]
     words, of_token = np.unique(np.array(texts, dtype=str), return_inverse=True)
-    held_by = np.stack([np.nonzero(all_held)[0], of_token[back]], axis=1)
-    held_by = np.unique(held_by[words[held_by[:, 1]] != ""], axis=0)
-    return held_by[:, 0], held_by[:, 1], words.tolist()
+    who, said = np.nonzero(all_held)[0], of_token[back]
+    worded = words[said] != ""
+    who, said = np.divmod(np.unique(who[worded] * len(words) + said[worded]), max(1, len(words)))
+    return who, said, words.tolist()
 
 
 def _scored(

@@ -14,20 +14,21 @@ A killed job goes on after the last part that was whole, with the same call, to 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pellucid.atlas import build as building
 from pellucid.atlas import cofiring, nearest, search, tables
+from pellucid.atlas.build import AtlasSettings, Target
 from pellucid.atlas.cofiring import Firing
 from pellucid.atlas.directions import Directions
 from pellucid.atlas.near_kernels import keep_best
 from pellucid.atlas.nearest import Nearest
 from pellucid.atlas.pages import Atlas
-from pellucid.atlas.search import Search
 from pellucid.atlas.tables import Columns, Table
 from pellucid.core import digests, files, paths
 from pellucid.core.errors import InputError
@@ -36,6 +37,10 @@ from pellucid.core.runs import RunFolder
 
 COUNT = 10
 """Neighbours of each kind."""
+MOST_AT_ONCE = 1 << 18
+"""Features whose neighbours are found as soon as their atlas is built: all pairs are compared, in less time
+than the features are turned up in."""
+_USUAL = AtlasSettings()
 _RANGE = 8192
 _FLOOR_SAMPLE = 256
 
@@ -72,6 +77,26 @@ def build(atlas: Atlas, directions: Directions, *, progress: Progress = silent) 
             blocks = _with_firing(atlas, firing, blocks, folder, progress)
         table = tables.write(atlas.place / "neighbours", blocks, facts=facts)
     return table
+
+
+def with_atlas(
+    targets: Sequence[Target],
+    rows: np.ndarray,
+    *,
+    settings: AtlasSettings = _USUAL,
+    progress: Progress = silent,
+) -> None:
+    """Build atlases as `build.build` does, and find the neighbours of those that are not too large.
+
+    A build that is killed while neighbours are looked for goes on there.
+    """
+
+    def then(target: Target) -> None:
+        atlas = Atlas.open(target.address, target.dictionary)
+        if atlas.num_features <= MOST_AT_ONCE and atlas.table("neighbours") is None:
+            build(atlas, Directions.of(target.dictionary), progress=progress)
+
+    building.build(targets, rows, settings=settings, progress=progress, then=then)
 
 
 def check(atlas: Atlas, directions: Directions) -> None:
@@ -189,20 +214,3 @@ def of(atlas: Atlas) -> Table:
             "'pellucid atlas neighbours'."
         )
     return found
-
-
-def searcher(atlas: Atlas, directions: Directions) -> Search:
-    """What finds the features nearest to any direction: by the table `signs`, or made now.
-
-    Raises:
-        InputError: when the table is of another dictionary.
-    """
-    table = atlas.table("signs")
-    if table is None:
-        return Search.build(directions)
-    if table.record["facts"]["dictionary"] != atlas.record["dictionary"]:
-        raise InputError(
-            f"The table {str(table.place)!r} is of another dictionary. Find the neighbours anew with "
-            "'pellucid atlas neighbours'."
-        )
-    return Search.open(table, directions)

@@ -22,6 +22,7 @@ import numpy as np
 
 from pellucid.atlas import near_kernels
 from pellucid.atlas.directions import Directions
+from pellucid.atlas.scans import top
 from pellucid.atlas.tables import Columns, Table
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.progress import Progress, silent
@@ -103,7 +104,7 @@ class Search:
         if among is not None:
             estimates[~among] = -np.inf
         first = min(len(estimates), _FIRST + _FIRST_EACH * count)
-        tried = np.argpartition(estimates, -first)[-first:]
+        tried = top(estimates, first)
         tried = tried[np.isfinite(estimates[tried])]
         cosines = self.directions.take(tried) @ query
         reached = np.partition(cosines, -count)[-count] if len(cosines) > count else -np.inf

@@ -35,7 +35,7 @@ Columns = dict[str, np.ndarray]
 """Some rows: a name and [rows] or [rows, K] of each column; text as an object array."""
 
 _RECORD = "table.json"
-ROWS_PER_FILE = 65_536
+ROWS_PER_FILE = 16_384
 ROWS_PER_GROUP = 256
 
 

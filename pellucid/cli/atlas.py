@@ -34,7 +34,8 @@ def build(
 ) -> None:
     """Build an atlas in one pass over text; several dictionaries of one model share the reading.
 
-    Killed at any moment, the same command goes on to the same atlas.
+    Up to 262,144 features, their neighbours are found too. Killed at any moment, the same command goes on to
+    the same atlas.
 
     Args:
         dictionaries: names of shipped dictionaries, or folders.
@@ -50,6 +51,7 @@ def build(
     from pellucid.activations.reading import Reader
     from pellucid.activations.tokens import TokenStore
     from pellucid.atlas import build as building
+    from pellucid.atlas import neighbours
     from pellucid.atlas.pages import Atlas
     from pellucid.cli import printing
     from pellucid.cli.session import Session
@@ -75,12 +77,14 @@ def build(
             for address, d in opened.items()
         ]
         rows = building.rows_of(len(store.tokens), wanted)
-        building.build(targets, rows, settings=settings, progress=progress)
+        neighbours.with_atlas(targets, rows, settings=settings, progress=progress)
     records = {address: Atlas.open(address).record for address in opened}
     if json:
         return printing.as_json(next(iter(records.values())) if len(records) == 1 else records)
     for address, record in records.items():
         printing.note(f"atlas of {record['features']:,} features over {record['tokens']:,} tokens: {address}")
+        if record["features"] > neighbours.MOST_AT_ONCE:
+            printing.note("finding the neighbours of so many takes long: 'pellucid atlas neighbours' does it")
     return None
 
 
@@ -155,7 +159,7 @@ app.command(
 app.command(
     "pellucid.cli.atlas_near:similar",
     name="similar",
-    help="Show the features nearest to one, or to any direction.",
+    help="Show the features nearest to one, by direction or by firing.",
 )
 app.command(
     "pellucid.cli.atlas_near:compare",

@@ -138,6 +138,7 @@ def label(
     from pellucid.atlas import labelling, labels
     from pellucid.atlas.evidence import ENOUGH, EvidenceSettings
     from pellucid.atlas.pages import Atlas
+    from pellucid.atlas.subjects import Subject
     from pellucid.cli import printing
     from pellucid.cli.session import Session
     from pellucid.core import paths
@@ -154,7 +155,7 @@ def label(
             "The text that the atlas points into is not at hand. Build the atlas with 'pellucid atlas "
             "build', which keeps it in the cache."
         )
-    subject = labelling.Subject(opened, session.store, session.model, session.dictionary)
+    subject = Subject(opened, session.store, session.model, session.dictionary)
     with printing.progress(quiet=json) as progress:
         summary = labelling.run(
             subject,

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from pellucid.atlas.by_direction import Floor
     from pellucid.atlas.directions import Directions
     from pellucid.atlas.pages import Atlas
     from pellucid.atlas.succession import Side
@@ -116,22 +115,20 @@ def neighbours(
 
 
 def similar(
-    feature: int | None = None,
+    feature: int,
     /,
     *,
     by: Literal["direction", "firing"] = "direction",
-    vector: Path | None = None,
     dictionary: str = "smollm2",
     atlas: str | None = None,
     count: int = 10,
     json: Flag = False,
 ) -> None:
-    """Show the features nearest to one, or to any direction.
+    """Show the features nearest to one; those nearest to a vector are found by `search --by direction`.
 
     Args:
         feature: the feature's number.
         by: direction: cosine of the decoder directions; firing: how often both are active on one token.
-        vector: in place of a feature, a file of numpy (.npy) with a direction of the dictionary's width.
         dictionary: the name of a shipped dictionary, or a folder.
         atlas: folder or URL of its atlas; by default the one in the dictionary's folder.
         count: how many features to show.
@@ -139,66 +136,33 @@ def similar(
     """
     from pellucid.core.errors import InputError
 
-    if (feature is None) == (vector is None):
-        raise InputError("Give either the number of a feature or a --vector.")
-    if vector is not None and by == "firing":
-        raise InputError("A direction that is no feature fires nowhere: leave out --by firing.")
     if count < 1:
         raise InputError(f"Expected a count of 1 or more; got {count}.")
     near = Near.open(dictionary, atlas)
-    if feature is not None:
-        near.atlas.check_feature(feature)
-    if by == "firing":
-        assert feature is not None
-        _show_firing(near, feature, count, json)
-    else:
-        _show_direction(near, feature, _vector(vector) if vector is not None else None, count, json)
+    near.atlas.check_feature(feature)
+    show = _show_firing if by == "firing" else _show_direction
+    show(near, feature, count, json)
 
 
-def _vector(path: Path) -> np.ndarray:
-    import numpy as np
-
-    from pellucid.core.errors import InputError
-
-    try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
-        return found.astype(np.float32).reshape(-1)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{str(path)!r} is not an array of numbers that numpy can read ({error})."
-        ) from error
-
-
-def _show_direction(
-    near: Near, feature: int | None, vector: np.ndarray | None, count: int, json: bool
-) -> None:
-    import numpy as np
-
+def _show_direction(near: Near, feature: int, count: int, json: bool) -> None:
+    from pellucid.atlas import by_direction
     from pellucid.atlas import neighbours as finding
     from pellucid.cli import printing
 
-    table = near.atlas.table("neighbours")
-    floor: float | None = None
-    if table is not None:
-        facts = finding.of(near.atlas).record["facts"]
-        floor = float(facts["cosine_floor"])
-    if feature is not None and table is not None and count <= finding.COUNT:
-        row = table.row(feature, ["similar", "cosine"])
-        ids, cosines = row["similar"][:count], row["cosine"][:count]
+    if near.atlas.table("neighbours") is not None and count <= finding.COUNT:
+        row = finding.of(near.atlas).row(feature, ["similar", "cosine"])
+        pairs = zip(row["similar"][:count], row["cosine"][:count], strict=True)
+        found = [(int(i), float(c)) for i, c in pairs if i >= 0]
     else:
-        alive = near.atlas.features.column("count") > 0
-        if feature is not None:
-            alive[feature] = False
-            vector = near.directions.take(np.array([feature]))[0]
-        assert vector is not None
-        ids, cosines = finding.searcher(near.atlas, near.directions).nearest(vector, count, among=alive)
-    found = [(int(i), float(c)) for i, c in zip(ids, cosines, strict=True) if i >= 0]
+        index = by_direction.DirectionIndex.opened(near.directions, near.atlas)
+        found = [(hit.feature, hit.score) for hit in index.near(feature, count)]
+    floor = by_direction.floor_of(near.atlas)
     if json:
         return printing.as_json(
             {
                 "feature": feature,
                 "by": "direction",
-                "cosine_floor": floor,
+                "cosine_floor": None if floor is None else floor.usual,
                 "similar": [{"feature": i, "cosine": c} for i, c in found],
             }
         )
@@ -207,8 +171,13 @@ def _show_direction(
         [(i, f"{c:.3f}", t) for (i, c), t in zip(found, near.said([i for i, _ in found]), strict=True)],
     )
     if floor is not None:
-        printing.note(f"by chance: the nearest of as many random directions has a cosine of {floor:.3f}")
+        printing.note(by_chance(floor))
     return None
+
+
+def by_chance(floor: Floor) -> str:
+    """What stands under a table of cosines."""
+    return f"by chance: the nearest of as many random directions has a cosine of {floor.usual:.3f}"
 
 
 def _show_firing(near: Near, feature: int, count: int, json: bool) -> None:

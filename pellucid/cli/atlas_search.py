@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from pellucid.cli.atlas_find import dictionaries_of, named_sets
+from pellucid.cli.atlas_near import by_chance
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from pellucid.atlas.by_direction import DirectionIndex, Floor
     from pellucid.atlas.by_words import Hit
     from pellucid.cli.session import Session
 
@@ -34,8 +38,8 @@ def search(
     """Search for features by words, by meaning, by running a prompt, by direction, or by effect.
 
     Args:
-        query: words (`word*` for a beginning); for a prompt the text; for a direction a .npy file, the number
-            of a feature, or the name of a family or concept; for an effect words, parted by commas or spaces.
+        query: words (`word*` for a beginning); for a prompt the text; for a direction a .npy file, or the
+            name of a family or concept; for an effect words, parted by commas or spaces.
         by: words said of features; meaning of their labels; features strongest on a prompt; decoder
             directions along a vector; features that make the model say the words.
         dictionary: the name of a shipped dictionary, or a folder; for a prompt several that share a model.
@@ -63,8 +67,10 @@ def search(
         return _search_by_prompt(session, names, query, count, chat=chat, json=json)
     if by == "effect":
         return _search_by_effect(session, query, count, json=json)
+    floor: Floor | None = None
     if by == "direction":
-        hits, scale = _along(session, query, count), "cosine"
+        index, vector = _direction(session, query)
+        hits, scale, floor = index.search(vector, count), "cosine", index.floor
     else:
         hits, scale = _said(session, query, count, by, embedder), "score" if by == "words" else "cosine"
     rows: list[dict[str, Any]] = [
@@ -84,6 +90,8 @@ def search(
         ["feature", scale, "label", "promotes"],
         [(r["feature"], f"{r[scale]:.2f}", r["label"] or "", " · ".join(r["promoted"])) for r in rows],
     )
+    if floor is not None:
+        printing.note(by_chance(floor))
     return None
 
 
@@ -98,25 +106,29 @@ def _said(session: Session, query: str, count: int, by: By, embedder: str) -> li
     return sayings.meanings(embedding.load(embedder)).search(query, count)
 
 
-def _along(session: Session, query: str, count: int) -> list[Hit]:
-    """By the direction that a query names."""
+def _direction(session: Session, query: str) -> tuple[DirectionIndex, np.ndarray]:
+    """All directions, and the one that a query names."""
     import numpy as np
 
-    from pellucid.atlas import by_direction, peaks
+    from pellucid.atlas import peaks
+    from pellucid.atlas.by_direction import DirectionIndex, mean_difference
+    from pellucid.atlas.directions import Directions
     from pellucid.core.errors import InputError
 
     dictionary = session.dictionary
+    if query.isdigit():
+        raise InputError(f"What lies near feature {query} is shown by 'pellucid atlas similar {query}'.")
     if query.endswith(".npy"):
         try:
             vector = np.load(Path(query).expanduser(), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{query!r} is not a vector that can be read: {error}.") from error
-    elif query.isdigit():
-        vector = dictionary.decoder[dictionary.check_feature(int(query))].numpy()
+        if vector.dtype.kind not in "fiu":
+            raise InputError(f"{query!r} is not a vector of numbers, but of {vector.dtype}.")
     else:
         concept, neutral = (peaks.read(session.model, [dictionary], texts) for texts in named_sets(query))
-        vector = by_direction.mean_difference(dictionary, concept, neutral)
-    return by_direction.along(dictionary, vector, count)
+        vector = mean_difference(dictionary.ports, concept, neutral)
+    return DirectionIndex.opened(Directions.of(dictionary), session.atlas), vector
 
 
 def _search_by_prompt(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,11 +34,15 @@ from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.routing import Router
 from pellucid.models.model import has_bf16_arithmetic
 
+if TYPE_CHECKING:
+    from pellucid.dictionaries.few import Few
+
 Activation = Literal["topk", "jumprelu", "relu"]
 _ROWS_AT_ONCE = 4096
 _SCORES_AT_ONCE = 1 << 27
 """Of a very wide dictionary fewer rows are encoded at a time: pre-activations are [rows, N]."""
-_FEW_ROWS = 16
+_FEW_ROWS = 128
+"""A piece of a prompt and the next tokens of many answers."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +197,8 @@ class Dictionary:
                 tokens=len(x),
                 num_features=self.num_features,
             )
-        if self.activation != "topk" and len(x) < _FEW_ROWS and self.ports.parts == 1:
-            return self._encode_few(x)
+        if self.activation != "topk" and self._can_be_few(len(x)):
+            return self._few.encode(x)
         scores = self._scores(x)
         if self.activation == "topk":
             assert self.k is not None
@@ -209,6 +213,10 @@ class Dictionary:
         return Codes.from_entries(
             rows_t, features, scores[rows_t, features], tokens=len(x), num_features=self.num_features
         )
+
+    def _can_be_few(self, rows: int) -> bool:
+        small = self.num_features < 1024 or self.ports.parts > 1
+        return 0 < rows <= _FEW_ROWS and not small and self.encoder.device.type == "cpu"
 
     def _encode_routed(self, x: Tensor, router: Router) -> Codes:
         """The same among the groups each token visits."""
@@ -249,6 +257,14 @@ class Dictionary:
         bar = 0.0 if self.threshold is None else self.threshold[features].clamp(min=0).to(x.device)
         return torch.where(scores > bar, scores, 0).clamp(min=0)
 
+    def activation_of(self, x: Tensor, feature: int) -> Tensor:
+        """[T] the activation of one feature on [T, D]; see `activations_of`."""
+        if self.activation == "topk" or self.router is not None or self.ports.parts > 1:
+            return self.activations_of(x, torch.tensor([feature]))[:, 0]
+        scores = torch.mv(x.float(), self.encoder[feature].to(x.device)) + float(self.encoder_bias[feature])
+        bar = 0.0 if self.threshold is None else max(0.0, float(self.threshold[feature]))
+        return torch.where(scores > bar, scores, 0)
+
     @cached_property
     def _reads(self) -> Tensor:
         """[N] the part of the input that each feature reads."""
@@ -256,25 +272,11 @@ class Dictionary:
         return (torch.arange(n, device=self.encoder.device) * self.ports.parts // n).to(torch.int8)
 
     @cached_property
-    def _encoder_norms(self) -> Tensor:
-        norms: Tensor = torch.linalg.vector_norm(self.encoder, dim=1)
-        return norms
+    def _few(self) -> Few:
+        from pellucid.dictionaries.few import Few
 
-    def _encode_few(self, x: Tensor) -> Codes:
-        """The codes of a few tokens, as while a model writes: reading the bf16 encoder is most of the work.
-
-        Rounding both factors to bf16, and the product, moves it by less than ‖x‖·‖row‖ / 128
-        (Cauchy-Schwarz), so what could be active is known, and is then computed in fp32.
-        """
         bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
-        product = torch.nn.functional.linear(x.bfloat16(), self._encoder_bf16).float() + self.encoder_bias
-        margin = x.norm(dim=1, keepdim=True) * self._encoder_norms / 128
-        rows, features = (product > bar - margin).nonzero(as_tuple=True)
-        values = (x[rows] * self.encoder[features]).sum(1) + self.encoder_bias[features]
-        keep = values > bar[features]
-        return Codes.from_entries(
-            rows[keep], features[keep], values[keep], tokens=len(x), num_features=self.num_features
-        )
+        return Few(self.encoder, self.encoder_bias, bar)
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Codes]:
         """What it writes for activations [T, D]: [T, D'] float32, and the codes."""

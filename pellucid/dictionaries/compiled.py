@@ -27,9 +27,9 @@ _MOST_COLUMNS = 2**14  # so that they can be counted in int16
 def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts [B], features [B, k] (unused places undefined).
 
-    A row is dealt out to columns like cards, and the largest of each column found: whole registers are compared
-    at once. The k-th largest of these maxima bounds the k-th largest entry from below, and leaves a few dozen
-    candidates in little more than k columns. Ties at the bar go to the lower feature number.
+    A row is dealt out to columns like cards, and the largest of each column found: whole registers are
+    compared at once. The k-th largest of these maxima bounds the k-th largest entry from below, and leaves a
+    few dozen candidates in little more than k columns. Ties at the bar go to the lower feature number.
     """
     rows, num = bits.shape
     # Finding the bar takes a few steps a column, and looking for candidates one a number in k of them.
@@ -74,7 +74,7 @@ def select_per_row(bits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(cache=True)
 def _kth_largest(numbers: np.ndarray, k: int) -> int:
-    """The k-th largest of positive int16 numbers, or 1 if so many are not positive: bit by bit from the top."""
+    """The k-th largest of int16 numbers, or 1 if fewer are positive: bit by bit from the top."""
     found = 0
     for bit in range(14, -1, -1):
         tried = np.int16(found + (1 << bit))
@@ -185,7 +185,7 @@ def _add_four(
     factors: tuple[float, float, float, float],
     rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """out + the sum of four rows times their factors, in place: it is read and written once for the four."""
+    """Add four rows times their factors to `out`, which is read and written once for the four."""
     f0, f1, f2, f3 = factors
     r0, r1, r2, r3 = rows
     for d in range(len(out)):
@@ -194,9 +194,44 @@ def _add_four(
 
 @njit(cache=True, fastmath=True, inline="always")
 def _add(out: np.ndarray, factor: float, row: np.ndarray) -> None:
-    """out + row times factor, in place."""
+    """Add a row times its factor to `out`."""
     for d in range(len(out)):
         out[d] += factor * row[d]
+
+
+@njit(cache=True, fastmath=True)
+def _add_entries(
+    out: np.ndarray,
+    b: int,
+    places: tuple[int, int],
+    features: np.ndarray,
+    values: np.ndarray,
+    decoder: np.ndarray,
+    group: np.ndarray,
+    start: np.ndarray,
+) -> None:
+    """Add the entries from one place to another to row b of [G, B, D], each to its group."""
+    e, last = places
+    while e < last:
+        i = features[e]
+        g, first = group[i], start[i]
+        alike = e + 4 <= last
+        if alike:
+            for f in range(e + 1, e + 4):
+                alike = alike and group[features[f]] == g and start[features[f]] == first
+        # Slices begin at zero, which spares the compiler the question of negative indices.
+        sums = out[g, b, first:]
+        if alike:
+            i1, i2, i3 = features[e + 1], features[e + 2], features[e + 3]
+            _add_four(
+                sums,
+                (values[e], values[e + 1], values[e + 2], values[e + 3]),
+                (decoder[i, first:], decoder[i1, first:], decoder[i2, first:], decoder[i3, first:]),
+            )
+            e += 4
+        else:
+            _add(sums, values[e], decoder[i, first:])
+            e += 1
 
 
 @njit(parallel=True, cache=True, fastmath=True)
@@ -216,31 +251,47 @@ def decode_prefixes(
     for b in prange(rows):
         out[0, b, :] = bias
         out[1:, b, :] = 0
-        e, last = offsets[b], offsets[b + 1]
-        while e < last:
-            i = features[e]
-            g, first = group[i], start[i]
-            alike = e + 4 <= last
-            if alike:
-                for f in range(e + 1, e + 4):
-                    alike = alike and group[features[f]] == g and start[features[f]] == first
-            # Slices begin at zero, which spares the compiler the question of negative indices.
-            sums = out[g, b, first:]
-            if alike:
-                i1, i2, i3 = features[e + 1], features[e + 2], features[e + 3]
-                _add_four(
-                    sums,
-                    (values[e], values[e + 1], values[e + 2], values[e + 3]),
-                    (decoder[i, first:], decoder[i1, first:], decoder[i2, first:], decoder[i3, first:]),
-                )
-                e += 4
-            else:
-                _add(sums, values[e], decoder[i, first:])
-                e += 1
+        _add_entries(out, b, (offsets[b], offsets[b + 1]), features, values, decoder, group, start)
         for g in range(1, groups):
             for d in range(width):
                 out[g, b, d] += out[g - 1, b, d]
     return out
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def miss(
+    offsets: np.ndarray,
+    features: np.ndarray,
+    values: np.ndarray,
+    decoder: np.ndarray,
+    bias: np.ndarray,
+    group: np.ndarray,
+    start: np.ndarray,
+    aim: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Errors [1, B, D], their squared lengths [B], and along each entry's decoder row [E].
+
+    The rows that a token decodes with are still near when its error is known.
+    """
+    rows, width = aim.shape
+    out = np.empty((1, rows, width), np.float32)
+    squares, along = np.empty(rows, np.float32), np.empty(len(features), np.float32)
+    for b in prange(rows):
+        error = out[0, b]
+        for d in range(width):
+            error[d] = bias[d] - aim[b, d]
+        _add_entries(out, b, (offsets[b], offsets[b + 1]), features, values, decoder, group, start)
+        total = np.float32(0)
+        for d in range(width):
+            total += error[d] * error[d]
+        squares[b] = total
+        for e in range(offsets[b], offsets[b + 1]):
+            row = decoder[features[e]]
+            total = np.float32(0)
+            for d in range(width):
+                total += error[d] * row[d]
+            along[e] = total
+    return out, squares, along
 
 
 @njit(cache=True)
@@ -260,6 +311,63 @@ def by_feature(features: np.ndarray, num_features: int) -> tuple[np.ndarray, np.
     return starts, order
 
 
+@njit(cache=True, fastmath=True, inline="always")
+def _gather(
+    out: np.ndarray,
+    entries: np.ndarray,
+    rows: np.ndarray,
+    factors: np.ndarray,
+    matrix: np.ndarray,
+    first: int,
+) -> None:
+    """Write the sum of factor · matrix[row], from a column on, over some entries to `out`."""
+    out[:] = 0
+    at, last = 0, len(entries)
+    while at + 4 <= last:
+        e0, e1, e2, e3 = entries[at], entries[at + 1], entries[at + 2], entries[at + 3]
+        _add_four(
+            out,
+            (factors[e0], factors[e1], factors[e2], factors[e3]),
+            (
+                matrix[rows[e0], first:],
+                matrix[rows[e1], first:],
+                matrix[rows[e2], first:],
+                matrix[rows[e3], first:],
+            ),
+        )
+        at += 4
+    for e in entries[at:]:
+        _add(out, factors[e], matrix[rows[e], first:])
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _adam(
+    row: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    gradient: np.ndarray,
+    adam: tuple[float, float, float, float],
+    step: int,
+) -> None:
+    """One step of a row, in place."""
+    rate, beta1, beta2, epsilon = (
+        np.float32(adam[0]),
+        np.float32(adam[1]),
+        np.float32(adam[2]),
+        np.float32(adam[3]),
+    )
+    # exp, because a power of a whole number calls for a symbol that the compiler does not have.
+    correct1 = np.float32(1 / (1 - np.exp(np.log(adam[1]) * step)))
+    correct2 = np.float32(1 / (1 - np.exp(np.log(adam[2]) * step)))
+    one = np.float32(1)
+    for d in range(len(row)):
+        g = gradient[d]
+        mean = beta1 * first[d] + (one - beta1) * g
+        square = beta2 * second[d] + (one - beta2) * g * g
+        first[d], second[d] = mean, square
+        row[d] -= rate * mean * correct1 / (np.sqrt(square * correct2) + epsilon)
+
+
 @njit(parallel=True, cache=True, fastmath=True)
 def update(
     weights: tuple[np.ndarray, np.ndarray],
@@ -276,81 +384,49 @@ def update(
     clock: np.ndarray,
     own_clock: bool,
 ) -> None:
-    """Feature by feature, in one pass over the matrices and in place; `sorted_entries` is by `by_feature`.
+    """Feature by feature, in one pass over each matrix and in place; `sorted_entries` is by `by_feature`.
 
     With clocks of their own, rows without a gradient are passed over, and the others count their steps.
     """
     encoder, decoder = weights
-    encoder_first, encoder_second = encoder_moments
-    decoder_first, decoder_second = decoder_moments
     rows, values, pre_slopes = entries
     starts, order = sorted_entries
     reads, group, start = wiring
     place, extra_encoder, extra_decoder = extra
-    inner, outer = encoder.shape[1], decoder.shape[1]
-    log1, log2 = np.log(adam[1]), np.log(adam[2])
-    rate, beta1, beta2, epsilon = (
-        np.float32(adam[0]),
-        np.float32(adam[1]),
-        np.float32(adam[2]),
-        np.float32(adam[3]),
-    )
-    one = np.float32(1)
-    for i in prange(len(encoder)):
-        if own_clock and starts[i] == starts[i + 1] and place[i] < 0:
-            continue
-        clock[i] = clock[i] + 1 if own_clock else step
-        # exp, because a power of a whole number calls for a symbol that the compiler does not have.
-        correct1 = np.float32(1 / (1 - np.exp(log1 * clock[i])))
-        correct2 = np.float32(1 / (1 - np.exp(log2 * clock[i])))
-        gradient_e = np.zeros(inner, np.float32)
-        gradient_d = np.zeros(outer - start[i], np.float32)
-        read, slope = x[reads[i]], slopes[group[i], :, start[i] :]
-        at, last = starts[i], starts[i + 1]
-        while at + 4 <= last:
-            e0, e1, e2, e3 = order[at], order[at + 1], order[at + 2], order[at + 3]
-            b0, b1, b2, b3 = rows[e0], rows[e1], rows[e2], rows[e3]
-            _add_four(
-                gradient_e,
-                (pre_slopes[e0], pre_slopes[e1], pre_slopes[e2], pre_slopes[e3]),
-                (read[b0], read[b1], read[b2], read[b3]),
-            )
-            _add_four(
-                gradient_d,
-                (values[e0], values[e1], values[e2], values[e3]),
-                (slope[b0], slope[b1], slope[b2], slope[b3]),
-            )
-            at += 4
-        while at < last:
-            e = order[at]
-            _add(gradient_e, pre_slopes[e], read[rows[e]])
-            _add(gradient_d, values[e], slope[rows[e]])
-            at += 1
-        m = place[i]
-        if m >= 0:
-            _add(gradient_e, one, extra_encoder[m])
-            _add(gradient_d, one, extra_decoder[m, start[i] :])
-        row, first, second = encoder[i], encoder_first[i], encoder_second[i]
-        for d in range(inner):
-            g = gradient_e[d]
-            mean = beta1 * first[d] + (one - beta1) * g
-            square = beta2 * second[d] + (one - beta2) * g * g
-            first[d], second[d] = mean, square
-            row[d] -= rate * mean * correct1 / (np.sqrt(square * correct2) + epsilon)
-        row = decoder[i, start[i] :]
-        first, second = decoder_first[i, start[i] :], decoder_second[i, start[i] :]
-        along = np.float32(0)
-        for d in range(len(row)):
-            along += gradient_d[d] * row[d]
-        norm = np.float32(0)
-        for d in range(len(row)):
-            g = gradient_d[d] - along * row[d]
-            mean = beta1 * first[d] + (one - beta1) * g
-            square = beta2 * second[d] + (one - beta2) * g * g
-            first[d], second[d] = mean, square
-            moved = row[d] - rate * mean * correct1 / (np.sqrt(square * correct2) + epsilon)
-            row[d] = moved
-            norm += moved * moved
-        scale = one / np.sqrt(norm)
-        for d in range(len(row)):
-            row[d] *= scale
+    features, one = len(encoder), np.float32(1)
+    # In blocks, which share a buffer; encoder and decoder apart, so that each pass gathers from one matrix.
+    blocks = (features + _BLOCK - 1) // _BLOCK
+    for block in prange(blocks):
+        gradient = np.empty(encoder.shape[1], np.float32)
+        for i in range(block * _BLOCK, min(features, (block + 1) * _BLOCK)):
+            mine = order[starts[i] : starts[i + 1]]
+            if own_clock and len(mine) == 0 and place[i] < 0:
+                continue
+            clock[i] = clock[i] + 1 if own_clock else step
+            _gather(gradient, mine, rows, pre_slopes, x[reads[i]], 0)
+            if place[i] >= 0:
+                _add(gradient, one, extra_encoder[place[i]])
+            _adam(encoder[i], encoder_moments[0][i], encoder_moments[1][i], gradient, adam, clock[i])
+    for block in prange(blocks):
+        whole = np.empty(decoder.shape[1], np.float32)
+        for i in range(block * _BLOCK, min(features, (block + 1) * _BLOCK)):
+            mine = order[starts[i] : starts[i + 1]]
+            if own_clock and len(mine) == 0 and place[i] < 0:
+                continue
+            first = start[i]
+            gradient, row = whole[first:], decoder[i, first:]
+            _gather(gradient, mine, rows, values, slopes[group[i]], first)
+            if place[i] >= 0:
+                _add(gradient, one, extra_decoder[place[i], first:])
+            along = np.float32(0)
+            for d in range(len(row)):
+                along += gradient[d] * row[d]
+            _add(gradient, -along, row)
+            firsts, seconds = decoder_moments[0][i, first:], decoder_moments[1][i, first:]
+            _adam(row, firsts, seconds, gradient, adam, clock[i])
+            norm = np.float32(0)
+            for d in range(len(row)):
+                norm += row[d] * row[d]
+            scale = one / np.sqrt(norm)
+            for d in range(len(row)):
+                row[d] *= scale

@@ -153,6 +153,31 @@ def decode(
     return found[0] if wiring is None else found
 
 
+def miss(
+    offsets: Tensor,
+    features: Tensor,
+    values: Tensor,
+    decoder: Tensor,
+    bias: Tensor,
+    wiring: Wiring,
+    aim: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What entries decode to less what was aimed at [B, D], for features of one group.
+
+    Returns:
+        The errors [1, B, D], their squared lengths [B], and the product of each entry's decoder row with the
+        error of its row of the batch [E].
+    """
+    entries = offsets, features, values
+    if _MODULES.get(aim.device.type) == "compiled":
+        errors, squares, along = _call(
+            "miss", *entries, decoder, bias, wiring.group, wiring.start, aim.contiguous()
+        )
+        return errors, squares, along
+    errors = decode(*entries, decoder, bias, wiring).sub_(aim)
+    return errors, errors[0].square().sum(1), dots(errors, decoder, offsets, features, wiring.group)
+
+
 def update(
     weights: Pair,
     encoder_moments: Pair,

@@ -128,7 +128,7 @@ def directions_of(x: Tensor, features: int, router: Router | None, generator: to
     unit = torch.nn.functional.normalize(x, dim=2)
     if router is None:
         draws = torch.randint(unit.shape[1], (len(unit), features // len(unit)), generator=generator)
-        return torch.cat([part[mine] for part, mine in zip(unit, draws, strict=True)])
+        return torch.cat([part[mine] for part, mine in zip(unit, draws.to(x.device), strict=True)])
     nearest = assigned(unit[0], router.rows)
     counts = torch.bincount(nearest, minlength=len(router.rows))
     first = counts.cumsum(0) - counts

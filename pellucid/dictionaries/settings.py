@@ -42,9 +42,9 @@ class TrainSettings:
     """A linear map from what is read to what is written, beside the features; for transcoders."""
     visits: int | None = None
     """Look for the active features of a token in so many of about √features groups; none means in all."""
-    directions: Literal["random", "tokens"] | None = None
-    """What features begin as: random directions, or those of tokens mixed with random ones in equal parts; by
-    default random, and tokens with `visits`."""
+    token_share: float | None = None
+    """How much of a token's direction is added to the random one that a feature begins as; by default 1/4,
+    and 1 with `visits`."""
     seed: int = 0
     """Seeds the start of the decoder."""
 
@@ -73,6 +73,8 @@ class TrainSettings:
                 f"k_start must lie between k ({self.k}) and the number of features ({self.features}); "
                 f"got {self.k_start}."
             )
+        if self.token_share is not None and not 0 <= self.token_share < math.inf:
+            raise InputError(f"token_share must be a number from 0 upwards; got {self.token_share}.")
         if min(self.tokens, self.batch_tokens) < 1:
             raise InputError(
                 f"tokens and batch_tokens must be positive; got {self.tokens} and {self.batch_tokens}."
@@ -90,12 +92,19 @@ class TrainSettings:
                 )
         return replace(
             self,
-            directions=self.directions or ("random" if self.visits is None else "tokens"),
+            token_share=self._usual_share() if self.token_share is None else self.token_share,
             learning_rate=self.learning_rate or self._usual_rate(),
             warmup_steps=min(500, 1 + self.steps // 20) if self.warmup_steps is None else self.warmup_steps,
             k_start=self.k_start or self.k,
             silent_tokens=self.silent_tokens or self._patience(),
         )
+
+    def _usual_share(self) -> float:
+        """A router's features are at home with the tokens of their group.
+
+        Elsewhere more than a quarter of a token leaves many features that are never active.
+        """
+        return 1.0 if self.visits else 0.25
 
     def _usual_rate(self) -> float:
         """Adam's rate by width; where rows step only with a gradient, rarer rows step less as it is."""

@@ -112,9 +112,9 @@ class Trainer:
         rows = rows.to(x.device)
         if visits is not None:
             self.router = routing.cluster(inputs[0] - middle[0], groups_of(n), visits, generator)
-        if self.settings.directions == "tokens":
+        if self.settings.token_share:
             tokens = routing.directions_of(inputs - middle[:, None], n, self.router, generator)
-            rows = torch.nn.functional.normalize(rows + tokens, dim=1)
+            rows = torch.nn.functional.normalize(rows + self.settings.token_share * tokens, dim=1)
         if self.router is not None:
             self.router = self.router.centred_at(middle[0])
         self.encoder = rows
@@ -246,15 +246,31 @@ class Trainer:
         own = kernels.decode(entries.offsets, entries.features, values, self.decoder, bias, self.wiring)
         return self.crew.sum(own)
 
-    def _explain(self, x: Tensor, aim: Tensor) -> tuple[Entries, Tensor]:
-        """The entries of a batch [R, B, D], and the errors [G, B, D'] of what they reconstruct."""
+    def _explain(self, x: Tensor, aim: Tensor) -> tuple[Entries, Tensor, Tensor, Tensor | None]:
+        """The entries of a batch [R, B, D], and how far they are from what is aimed at [B, D'].
+
+        Returns:
+            The entries, the errors [G, B, D'], the squared lengths [B] of those of all features, and, where
+            one pass gives it, the product of each entry's decoder row with its error [E].
+        """
         mine = self.crew.rows(len(aim))
         entries = self._select(x[:, mine])
+        if self.crew.size == self.wiring.groups == 1:
+            found = kernels.miss(
+                entries.offsets,
+                entries.features,
+                entries.values,
+                self.decoder,
+                self.vectors["decoder_bias"],
+                self.wiring,
+                aim,
+            )
+            return entries, *found
         errors = self._rebuild(entries, entries.values).sub_(aim[mine])
-        if self.crew.groups == 1:
-            return entries, errors
-        found = (entries.offsets.diff(), entries.features, entries.pre)
-        return self._entries(*map(self.crew.pool, found)), self.crew.pool(errors, dim=1)
+        if self.crew.groups > 1:
+            parts = (entries.offsets.diff(), entries.features, entries.pre)
+            entries, errors = self._entries(*map(self.crew.pool, parts)), self.crew.pool(errors, dim=1)
+        return entries, errors, torch.linalg.vector_norm(errors[-1], dim=1).square(), None
 
     def rate(self) -> float:
         """The learning rate of the next step."""
@@ -272,19 +288,22 @@ class Trainer:
         if self.settings.skip:
             aim = aim - x[0] @ self.vectors["skip"].T
         rate = self.rate()
-        entries, errors = self._explain(x, aim)
+        entries, errors, squares, along = self._explain(x, aim)
         weight = 1 / (len(aim) * self.variance)
-        unexplained = float(torch.linalg.vector_norm(errors[-1], dim=1).double().square().sum()) * weight
+        unexplained = float(squares.sum(dtype=torch.float64)) * weight
         self._check(unexplained)
         self.step += 1
         num_silent = self._num_silent
         extra, by_bias = self._auxiliary(x, errors[-1], num_silent)
         # The loss is the mean over the prefixes; a feature bears on its own prefix and all that hold it.
-        slopes = errors.mul_(2 * weight / len(errors))
+        factor = 2 * weight / len(errors)
+        slopes = errors.mul_(factor)
         for inner in range(len(slopes) - 2, -1, -1):
             slopes[inner] += slopes[inner + 1]
-        value_slopes = kernels.dots(
-            slopes, self.decoder, entries.offsets, entries.features, self.wiring.group
+        value_slopes = (
+            kernels.dots(slopes, self.decoder, entries.offsets, entries.features, self.wiring.group)
+            if along is None
+            else along * factor
         )
         pre_slopes, gradients = self.rule.slopes(
             entries, value_slopes, Decoded(aim, self.decoder, self._rebuild, weight)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from torch import Tensor
 
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
-from pellucid.models.generation import UNSOUND, Editor, Pass, Sampling, Watcher, drawn, unsound
+from pellucid.models import distributions
+from pellucid.models.generation import UNSOUND, Editor, Pass, Sampling, Watcher, drawn
 from pellucid.models.model import Model
 from pellucid.models.steps import Steps, Tokens, Visit
 
@@ -47,6 +48,8 @@ class Request(Generic[C]):
     """What edits its activations, in order; each sees [1, positions, D]."""
     alternatives: int = 0
     """So many of the likeliest tokens are told beside each that is written."""
+    edited_at: Site | None = None
+    """Where its editors act, if what they change is to be told at the end."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,23 @@ class Wrote(Generic[C]):
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What editors changed."""
+
+    before: Tensor
+    """[tokens read, D] the activations where they act, before they did."""
+    divergence: float
+    """KL(plain ‖ edited) of the predictions along the answer, nats per token."""
+
+
+@dataclass(frozen=True)
 class Ended:
     """Nothing more comes."""
 
     reason: Literal["stop", "length"]
     """`stop` where the model ended its answer itself."""
+    effect: Effect | None = None
+    """Where it was asked for, and steps measure it."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +130,10 @@ class _Running(Generic[C]):
     """Whether that token is the last one, read for its codes alone, if at all."""
     seen: list[list[Seen[C]]] = field(default_factory=list)
     """For each watcher, the codes of each piece of the prompt."""
+    before: list[Tensor] = field(default_factory=list)
+    """Of each of its steps, the activations before its editors acted, where its effect is measured."""
+    final: list[Tensor] = field(default_factory=list)
+    """The final activations [D] from which each token was chosen, likewise."""
 
 
 def check(request: Request[C], model: Model, room: int) -> None:
@@ -196,12 +215,16 @@ class Batch(Generic[C]):
         asked = [p.of for p in parts if p.place + len(p.ids) >= len(p.of.request.prompt) and not p.of.last]
         seen: dict[tuple[int, int], Seen[C]] = {}
         failed: dict[int, PellucidError] = {}
+        measured = [p.of for p in parts if self._measures(p.of)]
         visits = [
+            *_before(measured, spans),
             *_editing(parts, spans, self.steps.model.device, failed),
             *_watching(parts, spans, seen, failed),
+            *_final([r for r in asked if self._measures(r)], spans),
         ]
         logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits)
-        for row in unsound(logits):
+        best = _Best(*distributions.likeliest(logits.numpy()))
+        for row in np.flatnonzero(~np.isfinite(best.logits)):
             failed.setdefault(asked[row].ticket, InputError(UNSOUND))
         events: list[tuple[int, Event[C]]] = []
         for part in parts:
@@ -212,8 +235,9 @@ class Batch(Generic[C]):
             found = [seen[part.of.ticket, number] for number in range(len(part.of.request.watch))]
             events += [(part.of.ticket, e) for e in self._moved(part, found)]
         going = [row for row, running in enumerate(asked) if running.ticket not in failed]
-        asked = [asked[row] for row in going]
-        for running, chosen in zip(asked, _chosen(asked, logits[going]), strict=True):
+        if len(going) < len(asked):
+            asked, logits, best = [asked[r] for r in going], logits[going], _Best(*(b[going] for b in best))
+        for running, chosen in zip(asked, _chosen(asked, logits, best), strict=True):
             events += [(running.ticket, e) for e in self._next(running, chosen)]
         return events
 
@@ -259,7 +283,19 @@ class Batch(Generic[C]):
 
     def _end(self, running: _Running[C], token: int) -> Ended:
         self._leave(running)
-        return Ended("stop" if token in self.steps.model.end_ids else "length")
+        stopped = token in self.steps.model.end_ids
+        effect = None
+        if self._measures(running) and (written := running.written - stopped):
+            assert running.request.edited_at is not None
+            before, final = torch.cat(running.before), torch.stack(running.final[:written])
+            start = len(running.request.prompt) - 1
+            divergence = self.steps.divergence(running.request.edited_at, before, running.slot, start, final)
+            effect = Effect(before, divergence)
+        return Ended("stop" if stopped else "length", effect)
+
+    def _measures(self, running: _Running[C]) -> bool:
+        site = running.request.edited_at
+        return site is not None and self.steps.measures(site)
 
     def _leave(self, running: _Running[C]) -> None:
         del self._running[running.ticket]
@@ -278,6 +314,30 @@ class _Part(Generic[C]):
 
 Spans = dict[int, tuple[int, int]]
 """For each ticket its tokens in a step, from the first to before the second."""
+
+
+def _before(measured: Sequence[_Running[C]], spans: Spans) -> list[tuple[Site, Visit]]:
+    """Keep what editors will change."""
+
+    def keep(running: _Running[C]) -> Visit:
+        def visit(x: Tensor, which: np.ndarray) -> None:
+            rows = _rows(which, *spans[running.ticket])
+            assert rows is not None
+            running.before.append(x[rows].clone())
+
+        return visit
+
+    return [(r.request.edited_at, keep(r)) for r in measured if r.request.edited_at is not None]
+
+
+def _final(measured: Sequence[_Running[C]], spans: Spans) -> list[tuple[Site, Visit]]:
+    """Keep that from which tokens are chosen."""
+
+    def visit(x: Tensor, _which: np.ndarray) -> None:
+        for running in measured:
+            running.final.append(x[spans[running.ticket][1] - 1].clone())
+
+    return [(Site("resid_final", None), visit)] if measured else []
 
 
 def _editing(
@@ -348,30 +408,40 @@ def _watching(
 
 def _rows(which: np.ndarray, start: int, stop: int) -> slice | None:
     """Where the tokens from `start` to `stop` of a step are among those shown, if they are."""
+    if start < len(which) and which[start] == start:
+        return slice(start, stop)
     found = np.flatnonzero(which == start)
     return slice(int(found[0]), int(found[0]) + stop - start) if len(found) else None
 
 
-def _chosen(asked: Sequence[_Running[C]], logits: Tensor) -> list[Wrote[C]]:
+class _Best(NamedTuple):
+    """Of some rows of logits, see `distributions.likeliest`."""
+
+    tokens: np.ndarray
+    logits: np.ndarray
+    sums: np.ndarray
+
+
+def _chosen(asked: Sequence[_Running[C]], logits: Tensor, best: _Best) -> list[Wrote[C]]:
     """A token for each request, by its own sampling."""
-    if not asked:
-        return []
-    logprobs = logits.log_softmax(-1)
-    tokens = logprobs.argmax(-1)
+    tokens, told = best.tokens.tolist(), (best.logits - best.sums).tolist()
     drawing = [i for i, r in enumerate(asked) if r.request.sampling.temperature > 0]
     if drawing:
+        logprobs = logits[drawing] - torch.from_numpy(best.sums[drawing])[:, None]
         settings = [asked[i].request.sampling for i in drawing]
         draws = torch.stack([torch.rand(1, generator=asked[i].random) for i in drawing])
         temperature, top_p = (
             torch.tensor([[getattr(s, name)] for s in settings]) for name in ("temperature", "top_p")
         )
-        tokens[drawing] = drawn((logprobs[drawing] / temperature).softmax(-1), top_p, draws)
-    told = logprobs.gather(-1, tokens[:, None])[:, 0].tolist()
+        chosen = drawn((logprobs / temperature).softmax(-1), top_p, draws)
+        likelihoods = logprobs.gather(-1, chosen[:, None])[:, 0]
+        for i, token, logprob in zip(drawing, chosen.tolist(), likelihoods.tolist(), strict=True):
+            tokens[i], told[i] = token, logprob
     found = []
-    for number, (running, token, logprob) in enumerate(zip(asked, tokens.tolist(), told, strict=True)):
+    for number, (running, token, logprob) in enumerate(zip(asked, tokens, told, strict=True)):
         others: list[tuple[int, float]] = []
         if running.request.alternatives:
-            values, ids = logprobs[number].topk(running.request.alternatives)
-            others = list(zip(ids.tolist(), values.tolist(), strict=True))
+            values, ids = logits[number].topk(running.request.alternatives)
+            others = list(zip(ids.tolist(), (values - float(best.sums[number])).tolist(), strict=True))
         found.append(Wrote[C](token, logprob, others, []))
     return found

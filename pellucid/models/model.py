@@ -116,7 +116,17 @@ class Model:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of some tokens."""
-        return str(self.tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False))
+        if len(token_ids) != 1:
+            return str(self.tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False))
+        token = int(token_ids[0])
+        if token not in self._texts:
+            self._texts[token] = str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+        return self._texts[token]
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        """Of tokens by themselves: while a model writes they are asked for again and again."""
+        return {}
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """The text of each token by itself, so that joined they give the text back.

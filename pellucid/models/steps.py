@@ -20,11 +20,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numba import get_num_threads
+from torch import Tensor
 
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
-from pellucid.models import hooks
+from pellucid.models import distributions, hooks, products, thin, tiles
 from pellucid.models.model import Model
 
 
@@ -55,6 +56,20 @@ class Steps(Protocol):
     def step(self, tokens: Tokens, wanted: Sequence[int], visits: Sequence[tuple[Site, Visit]]) -> Tensor:
         """Logits [len(wanted), V] float32 after some of the tokens; `visits` act in order."""
 
+    def measures(self, site: Site) -> bool:
+        """Whether `divergence` can be asked for edits at a site."""
+
+    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+        """How far edits at a site moved the predictions of a text that has ended: KL, nats per token.
+
+        Args:
+            site: where they were made, all that were.
+            before: [tokens, D] the activations there before them, from the beginning of the text.
+            slot: that of the text; what it holds is lost.
+            start: the first token whose prediction counts.
+            final: [count, D] the final activations of that and the following, as edited.
+        """
+
 
 def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "bf16"] = "same") -> Steps:
     """The fastest way to step a model.
@@ -76,27 +91,10 @@ def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "b
     return ModuleSteps(model, slots, room)
 
 
+_PIECE = 64
+"""Tokens that are read again at a time."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _FIXED_ROTATION = ("default", "linear", "llama3", "yarn")
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A layer's weights as arrays: float32, or bfloat16 as uint16 bits."""
-
-    before_attention: np.ndarray
-    query: np.ndarray
-    key: np.ndarray
-    value: np.ndarray
-    bias: np.ndarray | None
-    """[(H + 2·G)·E]"""
-    query_norm: np.ndarray | None
-    key_norm: np.ndarray | None
-    out: np.ndarray
-    before_mlp: np.ndarray
-    gate: np.ndarray
-    up: np.ndarray
-    down: np.ndarray
 
 
 class CompiledSteps:
@@ -106,26 +104,27 @@ class CompiledSteps:
         self.model, self.slots, self.room = model, slots, room
         network: Any = model.network
         config = model.config
-        self._heads, self._groups = config.num_attention_heads, config.num_key_value_heads
-        self._epsilon = float(config.rms_norm_eps)
-
-        def array(tensor: Tensor) -> np.ndarray:
-            return _bits(tensor.to(torch.bfloat16) if weights == "bf16" else tensor)
-
-        def gain(norm: nn.Module) -> np.ndarray:
-            return norm.weight.float().numpy()  # type: ignore[operator]
-
         with torch.inference_mode():
-            self._layers = [_layer(layer, array, gain) for layer in network.model.layers]
+            layers = network.model.layers
+            self._layers = _layers(layers, half=weights == "bf16" or model.dtype == torch.bfloat16)
+            hidden = layers[0].mlp.gate_proj.weight.shape[0]
+            self._sizes = thin.Sizes(config.num_attention_heads, hidden, float(config.rms_norm_eps))
+            self._qkv = sum(p.weight.shape[0] for p in _projections(layers[0].self_attn))
             self._embedding = network.get_input_embeddings().weight
-            self._final = gain(network.model.norm)
-            self._head = array(network.get_output_embeddings().weight)
+            self._final = _gain(network.model.norm)
+            self._head = _packed(network.get_output_embeddings().weight, half=self._layers.qkv.itemsize == 2)
             cosines, sines = network.model.rotary_emb(torch.zeros(1, 1, 1), torch.arange(room)[None])
         self._cosines, self._sines = cosines[0].float().numpy(), sines[0].float().numpy()
         width = self._cosines.shape[1]
         # Pages of the operating system become real when they are first written.
-        shape = (len(self._layers), slots, self._groups, room, width)
-        self._keys, self._values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        of_slot = len(layers), slots, config.num_key_value_heads
+        places, lanes = tiles.padded(room, tiles.LANES) // tiles.LANES, tiles.padded(width, tiles.LANES)
+        kept = np.float32 if self._head.dtype == np.float32 else np.uint16
+        vector = (2, tiles.LANES) if kept is np.float32 else (tiles.LANES, 2)
+        self._cache = thin.Cache(
+            np.zeros((*of_slot, places, width // 2, *vector), kept),
+            np.zeros((*of_slot, lanes // tiles.LANES, places * tiles.LANES // 2, *vector), kept),
+        )
 
     @staticmethod
     def takes(model: Model) -> bool:
@@ -145,104 +144,151 @@ class CompiledSteps:
 
     def step(self, tokens: Tokens, wanted: Sequence[int], visits: Sequence[tuple[Site, Visit]]) -> Tensor:
         """See `Steps`."""
-        from pellucid.models import thin
-
         at: dict[str, list[Visit]] = {}
         for site, visit in visits:
             at.setdefault(str(site), []).append(visit)
-        rows = len(tokens.ids)
-        slots, places = tokens.slots.astype(np.int64), tokens.places.astype(np.int64)
-        cosines, sines = self._cosines[places], self._sines[places]
+        places = tokens.places.astype(np.int64)
+        place = thin.Place(tokens.slots.astype(np.int64), places, self._cosines[places], self._sines[places])
         with torch.inference_mode():
             x = self._embedding[torch.from_numpy(tokens.ids)].float().numpy()
-            x = _visited(x, at.get("embed"))
-            width, head = x.shape[1], self._cosines.shape[1]
-            queries, keys = self._heads * head, self._groups * head
-            qkv = np.empty((rows, queries + 2 * keys), np.float32)
-            read = np.empty((rows, queries), np.float32)
-            normal = np.empty((rows, width), np.float32)
-            for number, layer in enumerate(self._layers):
-                x = _visited(x, at.get(f"resid_pre.{number}"))
-                thin.normed(x, layer.before_attention, self._epsilon, normal)
-                thin.product(normal, layer.query, qkv[:, :queries])
-                thin.product(normal, layer.key, qkv[:, queries : queries + keys])
-                thin.product(normal, layer.value, qkv[:, queries + keys :])
-                if layer.bias is not None:
-                    qkv += layer.bias
-                if layer.query_norm is not None and layer.key_norm is not None:
-                    _normalise(qkv[:, :queries], layer.query_norm, self._epsilon)
-                    _normalise(qkv[:, queries : queries + keys], layer.key_norm, self._epsilon)
-                thin.attended(
-                    qkv, cosines, sines, slots, places, self._keys[number], self._values[number], read
-                )
-                added = np.empty((rows, width), np.float32)
-                thin.product(read, layer.out, added)
-                x = x + _visited(added, at.get(f"attn_out.{number}"))
-                thin.normed(x, layer.before_mlp, self._epsilon, normal)
-                taken = _visited(normal, at.get(f"mlp_in.{number}"))
-                gate, up, hidden = np.empty((3, rows, len(layer.gate)), np.float32)
-                thin.product(taken, layer.gate, gate)
-                thin.product(taken, layer.up, up)
-                thin.gated(gate, up, hidden)
-                added = np.empty((rows, width), np.float32)
-                thin.product(hidden, layer.down, added)
-                x = x + _visited(added, at.get(f"mlp_out.{number}"))
-                x = _visited(x, at.get(f"resid_post.{number}"))
-            last = np.empty_like(x)
-            thin.normed(x, self._final, self._epsilon, last)
-            last = np.ascontiguousarray(_visited(last, at.get("resid_final"))[list(wanted)])
-            logits = np.empty((len(last), self._head.shape[0]), np.float32)
-            if len(last):
-                thin.product(last, self._head, logits)
-        return torch.from_numpy(logits)
+            _visited(x, at.get("embed"))
+            work, count, done = self._work(len(x)), len(self._layers.before_mlp), 0
+            for layer in range(count):
+                inside = [at.get(f"{kind}.{layer}") for kind in ("attn_out", "mlp_in", "mlp_out")]
+                before, after = at.get(f"resid_pre.{layer}"), at.get(f"resid_post.{layer}")
+                if before or any(inside):
+                    self._through(done, layer, x, place, work)
+                    _visited(x, before)
+                    done = layer
+                if any(inside):
+                    self._layer(layer, x, place, work, inside)
+                    done = layer + 1
+                if after:
+                    self._through(done, layer + 1, x, place, work)
+                    _visited(x, after)
+                    done = layer + 1
+            self._through(done, count, x, place, work)
+            final = self._normed(x)
+            _visited(final, at.get("resid_final"))
+            logits = self._logits(final[list(wanted)])
+        return torch.from_numpy(logits)[:, : len(self._embedding)].contiguous()
+
+    def measures(self, site: Site) -> bool:
+        """See `Steps`: where what was before the edits is all that layers above need."""
+        return site.kind in ("resid_pre", "resid_post")
+
+    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+        """See `Steps`: only the layers above the site are read again."""
+        assert site.layer is not None
+        first = site.layer + (site.kind == "resid_post")
+        x = before.numpy().copy()
+        for at in range(0, len(x), _PIECE):
+            places = np.arange(at, min(at + _PIECE, len(x)))
+            place = thin.Place(np.full(len(places), slot), places, self._cosines[places], self._sines[places])
+            self._through(
+                first, len(self._layers.before_mlp), x[at : at + _PIECE], place, self._work(len(places))
+            )
+        total = 0.0
+        for at in range(0, len(final), _PIECE):
+            edited = final[at : at + _PIECE].numpy()
+            plain = x[start + at : start + at + len(edited)]
+            rows = [self._logits(r) for r in (self._normed(plain), edited)]
+            total += float(distributions.divergences(*rows, len(self._embedding)).sum())
+        return max(0.0, total / len(final))
+
+    def _work(self, rows: int) -> thin.Work:
+        read = self._sizes.heads * self._cosines.shape[1]
+        width = self._layers.before_mlp.shape[1]
+        return thin.work_of(rows, width, self._qkv, read, self._sizes.hidden)
+
+    def _normed(self, x: np.ndarray) -> np.ndarray:
+        """[M, D] the final activations, after the last norm."""
+        found = np.empty_like(x)
+        thin.normed(x, self._final, self._sizes.epsilon, found)
+        return found
+
+    def _logits(self, final: np.ndarray) -> np.ndarray:
+        """[M, V], padded."""
+        rows, width = final.shape
+        padded = np.zeros((rows, tiles.padded(width)), np.float32)
+        padded[:, :width] = final
+        logits = np.empty((rows, self._head.shape[0] * tiles.LANES), np.float32)
+        if rows:
+            products.product(get_num_threads(), padded, self._head, logits)
+        return logits
+
+    def _through(self, first: int, last: int, x: np.ndarray, place: thin.Place, work: thin.Work) -> None:
+        """Take x through layers as they are."""
+        if first < last:
+            thin.through(
+                get_num_threads(), first, last, x, place, self._layers, self._cache, self._sizes, work
+            )
+
+    def _layer(
+        self, layer: int, x: np.ndarray, place: thin.Place, work: thin.Work, inside: list[list[Visit] | None]
+    ) -> None:
+        """Take x through a layer in which something is seen or edited."""
+        width, (attn_out, mlp_in, mlp_out) = x.shape[1], inside
+        thin.attention(get_num_threads(), layer, x, place, self._layers, self._cache, self._sizes, work)
+        _visited(work.added[:, :width], attn_out)
+        thin.add(x, work.added)
+        thin.normed(x, self._layers.before_mlp[layer], self._sizes.epsilon, work.normal)
+        _visited(work.normal[:, :width], mlp_in)
+        thin.mlp(get_num_threads(), layer, self._layers, self._sizes, work)
+        _visited(work.added[:, :width], mlp_out)
+        thin.add(x, work.added)
 
 
-def _layer(
-    layer: Any, array: Callable[[Tensor], np.ndarray], gain: Callable[[nn.Module], np.ndarray]
-) -> _Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    biases = [p.bias for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
-    query_norm, key_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
-    return _Layer(
-        before_attention=gain(layer.input_layernorm),
-        query=array(attention.q_proj.weight),
-        key=array(attention.k_proj.weight),
-        value=array(attention.v_proj.weight),
-        bias=None if biases[0] is None else torch.cat(biases).float().numpy(),
-        query_norm=None if query_norm is None else gain(query_norm),
-        key_norm=None if key_norm is None else gain(key_norm),
-        out=array(attention.o_proj.weight),
-        before_mlp=gain(layer.post_attention_layernorm),
-        gate=array(mlp.gate_proj.weight),
-        up=array(mlp.up_proj.weight),
-        down=array(mlp.down_proj.weight),
+def _projections(attention: Any) -> list[Any]:
+    return [attention.q_proj, attention.k_proj, attention.v_proj]
+
+
+def _layers(layers: Any, *, half: bool) -> thin.Layers:
+    """The weights of all layers, packed."""
+
+    def gains(norms: list[Any]) -> np.ndarray:
+        return np.stack([_gain(n) for n in norms]) if norms[0] is not None else np.empty((0, 0), np.float32)
+
+    def matrices(of: Callable[[Any], list[Any]]) -> np.ndarray:
+        first = _packed(torch.cat([p.weight for p in of(layers[0])]), half=half)
+        found = np.empty((len(layers), *first.shape), first.dtype)
+        for number, layer in enumerate(layers):
+            found[number] = _packed(torch.cat([p.weight for p in of(layer)]), half=half)
+        return found
+
+    attentions = [layer.self_attn for layer in layers]
+    biases = [[p.bias for p in _projections(a)] for a in attentions]
+    return thin.Layers(
+        before_attention=gains([layer.input_layernorm for layer in layers]),
+        qkv=matrices(lambda layer: _projections(layer.self_attn)),
+        bias=np.empty((0, 0), np.float32)
+        if biases[0][0] is None
+        else np.stack([torch.cat(b).float().numpy() for b in biases]),
+        query_norm=gains([getattr(a, "q_norm", None) for a in attentions]),
+        key_norm=gains([getattr(a, "k_norm", None) for a in attentions]),
+        out=matrices(lambda layer: [layer.self_attn.o_proj]),
+        before_mlp=gains([layer.post_attention_layernorm for layer in layers]),
+        gate_up=matrices(lambda layer: [layer.mlp.gate_proj, layer.mlp.up_proj]),
+        down=matrices(lambda layer: [layer.mlp.down_proj]),
     )
 
 
-def _bits(tensor: Tensor) -> np.ndarray:
-    """The tensor's memory as an array: float32, or uint16 for bfloat16."""
-    tensor = tensor.detach().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(np.uint16)
-    return tensor.numpy()
+def _gain(norm: Any) -> np.ndarray:
+    found: np.ndarray = norm.weight.detach().float().numpy()
+    return found
 
 
-def _normalise(heads: np.ndarray, gain: np.ndarray, epsilon: float) -> None:
-    """Norm each head's part of [M, H·E] by itself, in place."""
-    from pellucid.models import thin
-
-    flat = np.ascontiguousarray(heads).reshape(-1, len(gain))
-    out = np.empty_like(flat)
-    thin.normed(flat, gain, epsilon, out)
-    heads[:] = out.reshape(heads.shape)
+def _packed(weight: Tensor, *, half: bool) -> np.ndarray:
+    """A matrix as `products.product` takes it."""
+    return tiles.packed_half(weight) if half else tiles.packed(weight.detach().float().numpy())
 
 
-def _visited(x: np.ndarray, visits: list[Visit] | None) -> np.ndarray:
+def _visited(x: np.ndarray, visits: list[Visit] | None) -> None:
+    """Show x [M, D] to visits, and put what they return in its place."""
     for visit in visits or ():
-        changed = visit(torch.from_numpy(x), np.arange(len(x)))
+        changed = visit(torch.from_numpy(x.copy()), np.arange(len(x)))
         if changed is not None:
-            x = changed.contiguous().numpy()
-    return x
+            x[:] = changed.numpy()
 
 
 class ModuleSteps:
@@ -265,6 +311,14 @@ class ModuleSteps:
         for group in groups:
             found.update(self._forward(tokens, group, set(wanted), visits))
         return torch.stack([found[t] for t in wanted]) if wanted else torch.empty(0, 0)
+
+    def measures(self, site: Site) -> bool:
+        """See `Steps`."""
+        return False
+
+    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+        """See `Steps`."""
+        raise NotImplementedError("these steps cannot begin above a site")
 
     def _forward(
         self, tokens: Tokens, group: np.ndarray, wanted: set[int], visits: Sequence[tuple[Site, Visit]]

@@ -1,156 +1,354 @@
-"""Products of few rows, compiled by numba, in which a row's result does not depend on the other rows.
+"""The layers of a Llama-like model over few rows, compiled by numba; a row does not depend on the others.
 
 Writing token by token multiplies every weight by a handful of activations, and is as fast as weights can be
-read. General matrix products are made for many rows: with 8 rows of SmolLM2 on two AVX2 cores MKL took seven
-times as long as with one, these kernels twice (benchmarks/LOG.md). They also add up in another order for
-another number of rows, so that an answer could change with the company it is written in; here each row is
-summed by itself, in one fixed order.
+read. How products are computed, and how threads share the work, is in `products`.
 
-Weights are float32, or bfloat16 given as the uint16 of its bits: read at half the bytes, widened in the
-register, summed in float32.
-
-    M rows, K inputs, N outputs; x [M, K] float32, weights [N, K]
+    M rows, D width, F width of the hidden layer, K inputs, N outputs; H heads, G groups, E a head's width
+    x [M, K] float32; packed weights [N / 16, K / 2, …], see `tiles.packed`
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, prange
 
-# Sums may be reordered within a row, to be vectorised: the compiled order is the same for every row.
-_MATH = {"reassoc", "contract", "nsz"}
-_OUTPUTS = 16
-"""Outputs whose weights stay in the nearest cache while four rows at a time pass over them."""
+from pellucid.models.distributions import exp, shares
+from pellucid.models.products import (
+    REORDERED,
+    done,
+    following,
+    keep,
+    multiplied,
+    parted,
+    several,
+    split_out,
+    turns,
+)
+from pellucid.models.tiles import DEPTH, LANES, address, counted, padded
 
-
-def _widened(weight):  # type: ignore[no-untyped-def]  # numba compares signatures, annotations included
-    """A weight as float32."""
-    raise NotImplementedError("compiled only")
-
-
-@overload(_widened, inline="always")
-def _widened_compiled(weight):  # type: ignore[no-untyped-def]
-    if isinstance(weight, types.Integer):
-        return lambda weight: np.uint32(np.uint32(weight) << np.uint32(16)).view(np.float32)
-    return lambda weight: weight
-
-
-@njit(parallel=True, fastmath=_MATH, cache=True, nogil=True)
-def product(x: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
-    """Write x · weightsᵀ to out [M, N]."""
-    rows, inputs = x.shape
-    outputs = weights.shape[0]
-    for block in prange((outputs + _OUTPUTS - 1) // _OUTPUTS):
-        first, last = block * _OUTPUTS, min(outputs, block * _OUTPUTS + _OUTPUTS)
-        for m in range(0, rows, 4):
-            # Where fewer than four rows are left, the last stands in for the others.
-            m1, m2, m3 = min(m + 1, rows - 1), min(m + 2, rows - 1), min(m + 3, rows - 1)
-            x0, x1, x2, x3 = x[m], x[m1], x[m2], x[m3]
-            for n in range(first, last):
-                w = weights[n]
-                s0 = s1 = s2 = s3 = np.float32(0)
-                for k in range(inputs):
-                    v = _widened(w[k])
-                    s0 += v * x0[k]
-                    s1 += v * x1[k]
-                    s2 += v * x2[k]
-                    s3 += v * x3[k]
-                out[m, n] = s0
-                if m1 > m:
-                    out[m1, n] = s1
-                if m2 > m1:
-                    out[m2, n] = s2
-                if m3 > m2:
-                    out[m3, n] = s3
+_COLUMNS = 256
+"""Columns of the hidden layer in a job."""
 
 
-@njit(parallel=True, fastmath=_MATH, cache=True, nogil=True)
-def normed(x: np.ndarray, gain: np.ndarray, epsilon: float, out: np.ndarray) -> None:
-    """Each row over its root mean square, times gain [K] (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+class Layers(NamedTuple):
+    """The weights of all layers, the first axis of each array."""
+
+    before_attention: np.ndarray
+    """[layers, D]"""
+    qkv: np.ndarray
+    """Packed (H + 2·G)·E outputs."""
+    bias: np.ndarray
+    """[layers, (H + 2·G)·E], or [0, 0] where there is none."""
+    query_norm: np.ndarray
+    """[layers, E], or [0, 0]."""
+    key_norm: np.ndarray
+    out: np.ndarray
+    """Packed D outputs."""
+    before_mlp: np.ndarray
+    """[layers, D]"""
+    gate_up: np.ndarray
+    """Packed 2·F outputs, the gates first."""
+    down: np.ndarray
+    """Packed D outputs."""
+
+
+class Sizes(NamedTuple):
+    """Of the model."""
+
+    heads: int
+    """H"""
+    hidden: int
+    """F"""
+    epsilon: float
+    """What norms add."""
+
+
+class Cache(NamedTuple):
+    """What was read, for attention: packed weights, float32 or bfloat16 as uint16."""
+
+    keys: np.ndarray
+    """[layers, slots, G, room / 16, E / 2, …]: places are the outputs."""
+    values: np.ndarray
+    """[layers, slots, G, E / 16, room / 2, …]: places are the inputs."""
+
+
+class Place(NamedTuple):
+    """Where each of the M tokens stands; those of a slot come in order, without gaps."""
+
+    slots: np.ndarray
+    """[M]"""
+    places: np.ndarray
+    """[M]"""
+    cosines: np.ndarray
+    """[M, E] of the rotation at its place (Su et al. 2021, arXiv 2104.09864)."""
+    sines: np.ndarray
+    """[M, E]"""
+
+
+class Work(NamedTuple):
+    """Room for what is computed in a layer; columns are padded as packed weights are, with zeros."""
+
+    normal: np.ndarray
+    """[M, D]"""
+    qkv: np.ndarray
+    """[M, (H + 2·G)·E]"""
+    read: np.ndarray
+    """[M, H·E]"""
+    gate_up: np.ndarray
+    """[M, 2·F]"""
+    hidden: np.ndarray
+    """[M, F]"""
+    added: np.ndarray
+    """[M, D]"""
+    split: np.ndarray
+    """[2, most inputs / 32, M, 32] uint16: a factor as the sum of two of bfloat16, for the tile unit."""
+
+
+def work_of(rows: int, width: int, qkv: int, read: int, hidden: int) -> Work:
+    """Room for so many rows of the model."""
+    shapes = (width, qkv, read, 2 * hidden, hidden, width)
+    parts = padded(max(width, read, hidden)) // DEPTH
+    return Work(
+        *(np.zeros((rows, padded(s)), np.float32) for s in shapes),
+        np.empty((2, parts, rows, DEPTH), np.uint16),
+    )
+
+
+@njit(nogil=True, fastmath=REORDERED, error_model="numpy")
+def _normed_row(x: np.ndarray, gain: np.ndarray, epsilon: float, out: np.ndarray) -> None:
+    """A row over its root mean square, times gain (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    width = len(gain)
+    total = np.float32(0)
+    for k in range(width):
+        total += x[k] * x[k]
+    scale = np.float32(1 / np.sqrt(total / width + epsilon))
+    for k in range(width):
+        out[k] = x[k] * scale * gain[k]
+
+
+@njit(nogil=True)
+def _normed(turn, x, added, adding, gain, epsilon, weights, out, split):  # type: ignore[no-untyped-def]
+    """Add to x what is to be added, and norm it for the product with these weights; the next turn."""
     rows, width = x.shape
-    for m in prange(rows):
-        total = np.float32(0)
-        for k in range(width):
-            total += x[m, k] * x[m, k]
-        scale = np.float32(1 / np.sqrt(total / width + epsilon))
-        for k in range(width):
-            out[m, k] = x[m, k] * scale * gain[k]
+    m = counted(turn)
+    while m < rows:
+        row, more = x[m], added[m]
+        if adding:
+            for k in range(width):
+                row[k] += more[k]
+        _normed_row(row, gain, epsilon, out[m])
+        parted(weights, out, split, m, 0, out.shape[1])
+        done(turn)
+        m = counted(turn)
+    return following(turn, rows)
 
 
-@njit(parallel=True, fastmath=_MATH, cache=True, nogil=True)
-def gated(gate: np.ndarray, up: np.ndarray, out: np.ndarray) -> None:
-    """silu(gate) · up, all [M, F] (Shazeer 2020, arXiv 2002.05202)."""
-    rows, width = out.shape
-    for m in prange(rows):
-        for k in range(width):
-            out[m, k] = gate[m, k] / (np.float32(1) + np.exp(-gate[m, k])) * up[m, k]
+@njit(nogil=True, fastmath=REORDERED, error_model="numpy")
+def _gated(turn, gate_up, width, weights, out, split):  # type: ignore[no-untyped-def]
+    """silu(gate) · up (Shazeer 2020, arXiv 2002.05202), of gates and ups [M, 2·F] side by side, to [M, F]."""
+    parts = (width + _COLUMNS - 1) // _COLUMNS
+    jobs = len(out) * parts
+    job = counted(turn)
+    while job < jobs:
+        m, start = job // parts, job % parts * _COLUMNS
+        stop = min(width, start + _COLUMNS)
+        gate, up, to = gate_up[m, start:stop], gate_up[m, width + start : width + stop], out[m, start:stop]
+        for k in range(stop - start):
+            to[k] = gate[k] / (np.float32(1) + exp(-gate[k])) * up[k]
+        parted(weights, out, split, m, start, stop)
+        done(turn)
+        job = counted(turn)
+    return following(turn, jobs)
 
 
-@njit(parallel=True, fastmath=_MATH, cache=True, nogil=True)
-def attended(
-    qkv: np.ndarray,
-    cosines: np.ndarray,
-    sines: np.ndarray,
-    slots: np.ndarray,
-    places: np.ndarray,
-    keys: np.ndarray,
-    values: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Rotate queries and keys, store keys and values, and attend to what a token's slot holds up to it.
+@njit(nogil=True, fastmath=REORDERED, error_model="numpy")
+def _rotate(head: np.ndarray, cosines: np.ndarray, sines: np.ndarray, scale: np.float32) -> None:
+    """Rotate a head [E] to its place, in place, and scale it."""
+    half = len(head) // 2
+    low, high, low_cosines, high_cosines = head[:half], head[half:], cosines[:half], cosines[half:]
+    low_sines, high_sines = sines[:half], sines[half:]
+    for e in range(half):
+        one, other = low[e] * scale, high[e] * scale
+        low[e] = one * low_cosines[e] - other * low_sines[e]
+        high[e] = other * high_cosines[e] + one * high_sines[e]
 
-    Args:
-        qkv: [M, (H + 2·G)·E] queries of H heads, keys and values of G groups; E a head's width.
-        cosines: [M, E] of the rotation at each token's place (Su et al. 2021, arXiv 2104.09864).
-        sines: [M, E].
-        slots: [M] the slot of each token.
-        places: [M] its place in the slot; tokens of a slot come in order, without gaps.
-        keys: [slots, G, room, E]; written at (slot, place).
-        values: the same.
-        out: [M, H·E] what each head read.
-    """
-    rows = qkv.shape[0]
-    groups, width = keys.shape[1], keys.shape[3]
-    heads = qkv.shape[1] // width - 2 * groups
-    half, per_group = width // 2, heads // groups
-    for job in prange(rows * groups):
-        m, g = job // groups, job % groups
-        slot, place = slots[m], places[m]
-        at_key, at_value = (heads + g) * width, (heads + groups + g) * width
-        for e in range(half):
-            low, high = qkv[m, at_key + e], qkv[m, at_key + half + e]
-            keys[slot, g, place, e] = low * cosines[m, e] - high * sines[m, e]
-            keys[slot, g, place, half + e] = high * cosines[m, half + e] + low * sines[m, half + e]
-        for e in range(width):
-            values[slot, g, place, e] = qkv[m, at_value + e]
+
+@njit(nogil=True)
+def _prepared(turn, layer, place, layers, cache, sizes, work):  # type: ignore[no-untyped-def]
+    """Queries and keys as they are compared; keys and values are stored. The next turn."""
+    rows, groups, width = len(place.slots), cache.keys.shape[2], place.cosines.shape[1]
+    heads, one = sizes.heads, np.float32(1)
     scale = np.float32(1 / np.sqrt(width))
-    for job in prange(rows * heads):
-        m, h = job // heads, job % heads
-        g, slot, length = h // per_group, slots[m], places[m] + 1
-        key, value = keys[slot, g], values[slot, g]
-        query = np.empty(width, np.float32)
-        at = h * width
-        for e in range(half):
-            low, high = qkv[m, at + e], qkv[m, at + half + e]
-            query[e] = (low * cosines[m, e] - high * sines[m, e]) * scale
-            query[half + e] = (high * cosines[m, half + e] + low * sines[m, half + e]) * scale
-        weights = np.empty(length, np.float32)
-        most = np.float32(-np.inf)
-        for t in range(length):
-            score = np.float32(0)
+    m = counted(turn)
+    while m < rows:
+        row, slot, t = work.qkv[m], place.slots[m], place.places[m]
+        if len(layers.bias):
+            bias = layers.bias[layer]
+            for n in range(len(bias)):
+                row[n] += bias[n]
+        # What is read goes in pairs of places: beside the last there must be a number to multiply by zero.
+        alone = t % 2 == 0 and (m + 1 == rows or place.slots[m + 1] != slot)
+        for h in range(heads + groups):
+            head = row[h * width : (h + 1) * width]
+            if len(layers.query_norm):
+                _normed_row(
+                    head,
+                    layers.query_norm[layer] if h < heads else layers.key_norm[layer],
+                    sizes.epsilon,
+                    head,
+                )
+            _rotate(head, place.cosines[m], place.sines[m], scale if h < heads else one)
+            if h >= heads:
+                key = cache.keys[layer, slot, h - heads, t // LANES]
+                for e in range(width):
+                    keep(key, e, t % LANES, head[e])
+        for g in range(groups):
+            at = (heads + groups + g) * width
+            value, kept = row[at : at + width], cache.values[layer, slot, g]
             for e in range(width):
-                score += query[e] * key[t, e]
-            weights[t] = score
-            most = max(most, score)
-        total = np.float32(0)
-        for t in range(length):
-            weights[t] = np.exp(weights[t] - most)
-            total += weights[t]
-        read = np.zeros(width, np.float32)
-        for t in range(length):
-            share = weights[t] / total
+                keep(kept[e // LANES], t, e % LANES, value[e])
+                if alone:
+                    keep(kept[e // LANES], t + 1, e % LANES, np.float32(0))
+        done(turn)
+        m = counted(turn)
+    return following(turn, rows)
+
+
+@njit(nogil=True)
+def _attended(turn, layer, place, layers, cache, sizes, work):  # type: ignore[no-untyped-def]
+    """What each head reads of what its token's slot holds up to it; the next turn."""
+    groups, width = cache.keys.shape[2], place.cosines.shape[1]
+    per_group, wide = sizes.heads // groups, cache.values.shape[3] * LANES
+    jobs = len(place.slots) * groups
+    room = (cache.keys.shape[3] + 1) * LANES
+    scores, read = np.empty((per_group, room), np.float32), np.empty((per_group, wide), np.float32)
+    job = counted(turn)
+    while job < jobs:
+        m, g = job // groups, job % groups
+        slot, length = place.slots[m], place.places[m] + 1
+        key, value = cache.keys[layer, slot, g], cache.values[layer, slot, g]
+        first, vectors = g * per_group * width, (length + LANES - 1) // LANES
+        query = work.qkv[m, first:]
+        several(
+            key,
+            address(query),
+            4 * width,
+            per_group,
+            address(key),
+            vectors,
+            width // 2,
+            key.strides[0],
+            address(scores),
+            scores.strides[0],
+        )
+        for h in range(per_group):
+            shares(scores[h, :length])
+            scores[h, length] = np.float32(0)
+        several(
+            value,
+            address(scores),
+            scores.strides[0],
+            per_group,
+            address(value),
+            wide // LANES,
+            (length + 1) // 2,
+            value.strides[0],
+            address(read),
+            read.strides[0],
+        )
+        out = work.read[m, first : first + per_group * width]
+        for h in range(per_group):
             for e in range(width):
-                read[e] += share * value[t, e]
-        for e in range(width):
-            out[m, at + e] = read[e]
+                out[h * width + e] = read[h, e]
+        done(turn)
+        job = counted(turn)
+    return following(turn, jobs)
+
+
+@njit(nogil=True)
+def _attention(turn, layer, x, adding, place, layers, cache, sizes, work):  # type: ignore[no-untyped-def]
+    """What the attention of a layer adds to x [M, D], to `work.added`, after what is there; the next turn."""
+    gain, qkv = layers.before_attention[layer], layers.qkv[layer]
+    turn = _normed(turn, x, work.added, adding, gain, sizes.epsilon, qkv, work.normal, work.split)
+    turn = multiplied(turn, work.normal, qkv, work.qkv, work.split)
+    turn = _prepared(turn, layer, place, layers, cache, sizes, work)
+    turn = _attended(turn, layer, place, layers, cache, sizes, work)
+    turn = split_out(turn, work.read, layers.out[layer], work.split)
+    return multiplied(turn, work.read, layers.out[layer], work.added, work.split)
+
+
+@njit(nogil=True)
+def _mlp(turn, layer, layers, sizes, work):  # type: ignore[no-untyped-def]
+    """What the hidden layer adds for `work.normal`, to `work.added`; the next turn."""
+    turn = multiplied(turn, work.normal, layers.gate_up[layer], work.gate_up, work.split)
+    turn = _gated(turn, work.gate_up, sizes.hidden, layers.down[layer], work.hidden, work.split)
+    return multiplied(turn, work.hidden, layers.down[layer], work.added, work.split)
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def through(
+    threads: int,
+    first: int,
+    last: int,
+    x: np.ndarray,
+    place: Place,
+    layers: Layers,
+    cache: Cache,
+    sizes: Sizes,
+    work: Work,
+) -> None:
+    """Take x [M, D] through layers, from the first to before the last."""
+    counts = turns(10 * (last - first) + 1)
+    for _ in prange(threads):
+        turn = address(counts)
+        for layer in range(first, last):
+            turn = _attention(turn, layer, x, layer > first, place, layers, cache, sizes, work)
+            gain, weights = layers.before_mlp[layer], layers.gate_up[layer]
+            turn = _normed(turn, x, work.added, True, gain, sizes.epsilon, weights, work.normal, work.split)
+            turn = _mlp(turn, layer, layers, sizes, work)
+    if first < last:
+        add(x, work.added)
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def attention(
+    threads: int,
+    layer: int,
+    x: np.ndarray,
+    place: Place,
+    layers: Layers,
+    cache: Cache,
+    sizes: Sizes,
+    work: Work,
+) -> None:
+    """What the attention of a layer adds to x [M, D], to `work.added`."""
+    counts = turns(10)
+    for _ in prange(threads):
+        _attention(address(counts), layer, x, False, place, layers, cache, sizes, work)
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def mlp(threads: int, layer: int, layers: Layers, sizes: Sizes, work: Work) -> None:
+    """What the hidden layer adds for `work.normal`, to `work.added`."""
+    counts = turns(10)
+    for _ in prange(threads):
+        turn = split_out(address(counts), work.normal, layers.gate_up[layer], work.split)
+        _mlp(turn, layer, layers, sizes, work)
+
+
+@njit(nogil=True, cache=True)
+def add(x: np.ndarray, added: np.ndarray) -> None:
+    """Add to x [M, D] the columns of `added` that it has."""
+    for m in range(x.shape[0]):
+        row, more = x[m], added[m]
+        for k in range(len(row)):
+            row[k] += more[k]
+
+
+@njit(nogil=True, cache=True)
+def normed(x: np.ndarray, gain: np.ndarray, epsilon: float, out: np.ndarray) -> None:
+    """Each row over its root mean square, times gain [D]."""
+    for m in range(len(x)):
+        _normed_row(x[m], gain, epsilon, out[m])

@@ -6,7 +6,7 @@ The threat model is in docs/explanation/threat-model.md.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,14 +18,15 @@ from starlette.exceptions import HTTPException
 
 import pellucid
 from pellucid.core.errors import InputError, PellucidError
-from pellucid.serving import anthropic, features, hosts, kept, openai
+from pellucid.serving import anthropic, features, kept, openai
 from pellucid.serving import map as mapping
 from pellucid.serving.bounds import BodyBound
 from pellucid.serving.desk import Desk
 from pellucid.serving.engine import Answering
 from pellucid.serving.errors import AnthropicError, OpenAIError, Told, responses
+from pellucid.serving.hosts import Hosts
 from pellucid.serving.keys import Keys
-from pellucid.serving.metrics import Metrics
+from pellucid.serving.metrics import Answers, Metrics
 from pellucid.serving.permission import needs
 from pellucid.serving.searching import Searcher
 from pellucid.serving.served import Served
@@ -129,16 +130,9 @@ def application(
     # Inside what follows, so that a body that is too large is an error of the route that reads it.
     app.add_middleware(BodyBound, most=MOST_BYTES)
 
-    @app.middleware("http")
-    async def secure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        asked = request.headers.get("host", "")
-        refused = hosts.refusal(asked, host) if keys is None and host is not None else None
-        response = (
-            await metrics.watched(request, call) if refused is None else _told(request, Told.of(refused))
-        )
-        for name, value in _SECURITY.items():
-            response.headers.setdefault(name, value)
-        return response
+    if keys is None and host is not None:
+        app.add_middleware(Hosts, bound=host, told=lambda request, error: _told(request, Told.of(error)))
+    app.add_middleware(Answers, metrics=metrics, headers=_SECURITY)
 
     plain = app.openapi
 

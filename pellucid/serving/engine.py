@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,10 +48,10 @@ class Stream:
 
     def tell(self, event: Event[Codes] | PellucidError) -> None:
         """Called by the thread of the engine."""
-        try:
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:
-            return  # the loop has ended, and nobody listens
+        tell_all([(self, event)])
+
+    def _take(self, event: Event[Codes] | PellucidError) -> None:
+        self._events.put_nowait(event)
 
     async def __aiter__(self) -> AsyncIterator[Event[Codes]]:
         """The events up to `Ended`.
@@ -74,6 +75,21 @@ class Stream:
         if not self._over:
             self._over = True
             self._cancel(self)
+
+
+def tell_all(told: Sequence[tuple[Stream, Event[Codes] | PellucidError]]) -> None:
+    """Tell streams their events, in order; an event loop is woken once for all of its own."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Event[Codes] | PellucidError]]] = {}
+    for stream, event in told:
+        by_loop.setdefault(stream._loop, []).append((stream, event))
+
+    def take(mine: list[tuple[Stream, Event[Codes] | PellucidError]]) -> None:
+        for stream, event in mine:
+            stream._take(event)
+
+    for loop, mine in by_loop.items():
+        with suppress(RuntimeError):  # the loop has ended, and nobody listens
+            loop.call_soon_threadsafe(take, mine)
 
 
 class Answering(Protocol):
@@ -186,13 +202,15 @@ class Engine:
                 stopping = self._obey(batch, command) or stopping
                 continue
             try:
+                told = []
                 for ticket, event in batch.step():
                     stream = self._streams.get(ticket)
                     if stream is None:
                         continue
                     if isinstance(event, Ended | Failed):
                         self._forget(ticket)
-                    stream.tell(event)
+                    told.append((stream, event))
+                tell_all(told)
             except Exception as error:  # whatever it is, no request may wait for ever
                 failure = StoppedError(f"The engine failed and begins anew: {type(error).__name__}: {error}.")
                 failure.__cause__ = error

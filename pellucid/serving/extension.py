@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
-from pellucid.models.batching import Seen
+from pellucid.models.batching import Effect, Seen
 from pellucid.models.generation import Editor
 from pellucid.serving.served import Served, ServedDictionary
 from pellucid.steering import receipts, recipes
@@ -152,6 +153,15 @@ class Instruments:
         """What a request of the batch takes."""
         return [editor for plan in self._plans.values() for editor in plan.editors]
 
+    @property
+    def edited_at(self) -> Site | None:
+        """What a request of the batch takes: the one site of its edits, if they read what they write."""
+        plans = list(self._plans.values())
+        alone = (
+            len(plans) == 1 and plans[0].dictionary.ports.same and len(plans[0].dictionary.ports.reads) == 1
+        )
+        return plans[0].dictionary.site if alone else None
+
     async def features(self, seen: Sequence[Seen[Codes]]) -> list[FeatureOnToken]:
         """The features of one token, by what each watcher saw."""
         active = self._active(seen, 0)
@@ -167,14 +177,14 @@ class Instruments:
         """What is told of a token; `row` counts from where the tokens of `seen` begin."""
         found: list[_Active] = []
         for (dictionary, watch), part in zip(self._watched, seen, strict=True):
-            features, values = part.codes.row(part.start + row)
-            shares = {
-                int(f): (float(v), float(v) / dictionary.unit(int(f)))
-                for f, v in zip(features, values, strict=True)
-            }
-            best = sorted(shares, key=lambda f: -shares[f][1])[: watch.top]
+            numbers, strengths = (t.cpu().numpy() for t in part.codes.row(part.start + row))
+            shares = strengths / dictionary.units[numbers]
+            best = numbers[np.argsort(-shares, kind="stable")[: watch.top]].tolist()
+            active = dict(
+                zip(numbers.tolist(), zip(strengths.tolist(), shares.tolist(), strict=True), strict=True)
+            )
             for feature in dict.fromkeys([*watch.features, *best]):
-                found.append((dictionary, feature, *shares.get(feature, (0.0, 0.0))))
+                found.append((dictionary, feature, *active.get(feature, (0.0, 0.0))))
         return found
 
     def _prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
@@ -190,17 +200,23 @@ class Instruments:
                 at += 1
         return [TokenSeen(token=t, features=f) for t, f in zip(texts[first:], found[first:], strict=True)]
 
-    def receipts(self, prompt: Sequence[int], answer: Sequence[int]) -> list[dict[str, Any]]:
+    def receipts(
+        self, prompt: Sequence[int], answer: Sequence[int], effect: Effect | None
+    ) -> list[dict[str, Any]]:
         """The proof that the edits took effect.
 
-        Reads prompt and answer twice for each dictionary, whose edits are measured without those of others.
-        An edit that changed nothing is told as `error` instead.
+        Where that was not measured while the answer was written, prompt and answer are read twice for each
+        dictionary, whose edits are measured without those of others. An edit that changed nothing is told as
+        `error` instead.
         """
         told: list[dict[str, Any]] = []
         for name, plan in self._plans.items():
             try:
                 with torch.inference_mode():
-                    (found,) = receipts.prove(self._model, plan, [prompt], [answer])
+                    if effect is not None:
+                        found = receipts.of_written(plan, effect.before, len(prompt), effect.divergence)
+                    else:
+                        (found,) = receipts.prove(self._model, plan, [prompt], [answer])
                 for receipt in map(asdict, found):
                     if not all(math.isfinite(v) for v in receipt.values() if isinstance(v, float)):
                         raise InputError(

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
+
+from fastapi import Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pellucid.core.errors import InputError
 
@@ -38,3 +42,19 @@ def _known(header: str, bound: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+class Hosts:
+    """Refuses requests that name another host."""
+
+    def __init__(self, app: ASGIApp, bound: str, told: Callable[[Request, InputError], Response]) -> None:
+        self.app, self.bound, self.told = app, bound, told
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification, version 3."""
+        answer = self.app
+        if scope["type"] == "http":
+            request = Request(scope)
+            refused = refusal(request.headers.get("host", ""), self.bound)
+            answer = answer if refused is None else self.told(request, refused)
+        await answer(scope, receive, send)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pellucid.serving.engine import Answering
 
@@ -46,19 +48,42 @@ class Metrics:
         """All of it, as Prometheus reads it."""
         return Response(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
 
-    async def watched(self, request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Answer a request, count it and log it."""
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request and log it."""
+        # Of the route, not of the path: a path may hold what a stranger wrote, without bound.
+        route = getattr(scope.get("route"), "path", "none")
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+        told: dict[str, Any] = {"method": scope["method"], "route": route, "status": status}
+        log.info(json.dumps({**told, "seconds": round(seconds, 4)}))
+
+
+class Answers:
+    """Gives every answer the headers that all have, and counts it when it begins."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, headers: Mapping[str, str]) -> None:
+        self.app, self.metrics, self.headers = app, metrics, headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification, version 3."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
         started = time.perf_counter()
-        status = 500
+        status: int | None = None
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self.headers.items():
+                    headers.setdefault(name, value)
+                status = message["status"]
+                self.metrics.answered(scope, message["status"], time.perf_counter() - started)
+            await send(message)
+
         try:
-            response = await call(request)
-            status = response.status_code
-            return response
+            await self.app(scope, receive, sending)
         finally:
-            # Of the route, not of the path: a path may hold what a stranger wrote, without bound.
-            route = getattr(request.scope.get("route"), "path", "none")
-            seconds = time.perf_counter() - started
-            self._requests.labels(route, status).inc()
-            self._seconds.labels(route).observe(seconds)
-            told: dict[str, Any] = {"method": request.method, "route": route, "status": status}
-            log.info(json.dumps({**told, "seconds": round(seconds, 4)}))
+            if status is None:
+                self.metrics.answered(scope, 500, time.perf_counter() - started)

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pellucid.atlas import by_direction, by_effect, by_prompt, embedding
+from pellucid.atlas import by_effect, by_prompt, embedding
+from pellucid.atlas.by_direction import DirectionIndex
 from pellucid.atlas.by_meaning import MeaningIndex
 from pellucid.atlas.by_words import Hit, WordIndex
+from pellucid.atlas.directions import Directions
 from pellucid.atlas.sayings import Sayings
 from pellucid.core.errors import InputError
 from pellucid.serving.served import ServedDictionary
@@ -122,11 +124,11 @@ class Searcher:
             row: Any = dictionary.decoder[dictionary.check_feature(feature)].cpu().numpy()
         else:
             row = np.asarray(vector, np.float32)
-        atlas = self._served.atlas
-        table = atlas.table("neighbours") if atlas is not None else None
-        facts = None if table is None else table.record["facts"]
-        chance = facts and Chance(float(facts["cosine_floor"]), float(facts["cosine_floor_high"]))
-        return Answer("cosine", _of(by_direction.along(dictionary, row, count)), chance)
+        index: DirectionIndex = self._once(
+            "direction", lambda: DirectionIndex.opened(Directions.of(dictionary), self._served.atlas)
+        )
+        chance = None if index.floor is None else Chance(index.floor.usual, index.floor.high)
+        return Answer("cosine", _of(index.search(row, count)), chance)
 
     def _sayings(self) -> Sayings:
         return Sayings(self._served.needed_atlas, self._served.model, self._served.text)

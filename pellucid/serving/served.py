@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from pellucid.activations.tokens import TokenStore
 from pellucid.atlas.build import decoder_digest
 from pellucid.atlas.captions import Captions
@@ -59,10 +61,14 @@ class ServedDictionary:
         """The text that the atlas points into, if it is at hand."""
         return self.atlas.text(self.folder) if self.atlas is not None else None
 
-    def unit(self, feature: int) -> float:
-        """The feature's maximum, the unit of shares; 1 where it is not known."""
+    @cached_property
+    def units(self) -> np.ndarray:
+        """[N] each feature's maximum, the unit of shares; 1 where it is not known."""
         maximum = self.dictionary.maximum
-        return float(maximum[feature]) or 1.0 if maximum is not None else 1.0
+        if maximum is None:
+            return np.ones(self.dictionary.num_features, np.float32)
+        found = maximum.cpu().numpy()
+        return np.where(found == 0, np.float32(1), found)
 
     @cached_property
     def captions(self) -> Captions | None:

@@ -33,6 +33,12 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
     Raises:
         Exception: the first that any of them raises; what is no `PellucidError` is a defect.
     """
+    if len(writings) == 1:
+        async with aclosing(writings[0]) as only:
+            async for event in only:
+                _count(request, event)
+                yield 0, event
+        return
     queue: asyncio.Queue[tuple[int, Piece | Finish | Exception | None]] = asyncio.Queue()
 
     async def pump(index: int, writing: Writing) -> None:
@@ -48,21 +54,25 @@ async def merged(request: Request, writings: Sequence[Writing]) -> AsyncGenerato
     try:
         left = len(tasks)
         while left:
-            index, event = await queue.get()
-            if isinstance(event, Exception):
-                raise event
-            if event is None:
+            index, found = await queue.get()
+            if isinstance(found, Exception):
+                raise found
+            if found is None:
                 left -= 1
                 continue
-            if isinstance(event, Finish):
-                tokens = request.app.state.metrics.tokens
-                tokens.labels("prompt").inc(event.prompt_tokens)
-                tokens.labels("answer").inc(event.answer_tokens)
-            yield index, event
+            _count(request, found)
+            yield index, found
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _count(request: Request, event: Piece | Finish) -> None:
+    if isinstance(event, Finish):
+        tokens = request.app.state.metrics.tokens
+        tokens.labels("prompt").inc(event.prompt_tokens)
+        tokens.labels("answer").inc(event.answer_tokens)
 
 
 async def begun(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pellucid.models.batching import Ended, Read, Request, Wrote
+from pellucid.models.batching import Effect, Ended, Read, Request, Wrote
 from pellucid.models.generation import Sampling
 from pellucid.models.pieces import Pieces
 from pellucid.serving.engine import Answering
@@ -110,19 +110,21 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
             watch=instruments.watchers,
             editors=instruments.editors,
             alternatives=asked.alternatives,
+            edited_at=instruments.edited_at,
         )
     )
     model = served.model
     pieces, stops = Pieces(model.decode), _Stops(asked.stops)
     written: list[int] = []
     prompt: list[TokenSeen] = []
+    effect: Effect | None = None
     reason: Literal["stop", "length", "sequence"] = "length"
     try:
         async for event in stream:
             if isinstance(event, Read):
                 prompt = await instruments.prompt(asked.prompt, event.codes) if event.codes else []
             elif isinstance(event, Ended):
-                reason = event.reason
+                reason, effect = event.reason, event.effect
             elif isinstance(event, Wrote):
                 written.append(event.token)
                 if event.token in model.end_ids:
@@ -146,5 +148,5 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
     proved = []
     if answer and instruments.editors:
         loop = asyncio.get_running_loop()
-        proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer)
+        proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer, effect)
     yield Finish(reason, stops.met, left, len(asked.prompt), len(written), prompt, proved)

@@ -167,9 +167,9 @@ class EditPlan:
         """What one edit adds to one row, by what is read of it [positions, D]."""
         if isinstance(edit, VectorEdit):
             return (edit.strength * edit.vector).to(x)[None]
-        activation = self.dictionary.activations_of(x, torch.tensor([edit.feature]))[:, 0]
+        activation = self.dictionary.activation_of(x, edit.feature)
         change = edit.wanted(activation, self.dictionary) - activation
-        return (change[:, None] * self.dictionary.decoder[edit.feature].to(x.device)).to(x.dtype)
+        return torch.outer(change, self.dictionary.decoder[edit.feature].to(x.device)).to(x.dtype)
 
 
 def parse_assignment(text: str, kind: Kind, scope: Scope = "all") -> FeatureEdit:

@@ -71,54 +71,78 @@ def prove(
         read, before, after, phase = _read(model, alone, prompts[row], answers[row])
         divergence = (plain[row].exp() * (plain[row] - changed)).sum(-1)
         kl = max(0.0, float(divergence.mean())) if len(divergence) else 0.0
-        moved = after - before
-        receipts = []
-        directions = torch.stack([_direction(e, plan.dictionary) for e in edits])
-        basis = torch.linalg.qr(directions.T).Q
-        outside = float(
-            (moved - moved @ basis @ basis.T).norm(dim=1).max() / moved.norm(dim=1).max().clamp(min=1e-9)
-        )
-        for edit, direction in zip(edits, directions, strict=True):
-            on = (
-                torch.ones(len(phase), dtype=torch.bool)
-                if edit.scope == "all"
-                else phase == (edit.scope == "answer")
-            )
-            if isinstance(edit, FeatureEdit):
-                index = torch.tensor([edit.feature])
-                was = plan.dictionary.activations_of(read[on], index)[:, 0]
-                became = (
-                    plan.dictionary.activations_of(after[on], index)[:, 0]
-                    if plan.dictionary.ports.same
-                    else was + moved[on] @ direction
-                )
-                asked = edit.wanted(was, plan.dictionary)
-                name = f"{edit.kind} {edit.feature}" + (
-                    "" if edit.kind == "ablate" else f" = {edit.strength:g}"
-                )
-            else:
-                was, became = before[on] @ direction, after[on] @ direction
-                asked = was + edit.strength * edit.vector.float().norm()
-                name = f"add vector × {edit.strength:g}"
-            receipts.append(
-                Receipt(
-                    edit=f"{name} on {edit.scope}",
-                    feature=edit.feature if isinstance(edit, FeatureEdit) else None,
-                    before=_mean(was),
-                    asked=_mean(asked),
-                    reached=_mean(became),
-                    tokens=int(on.sum()),
-                    kl=kl,
-                    kept=outside,
-                )
-            )
-        if not bool(moved.any()) or (len(divergence) and kl == 0.0):
-            raise NoEffectError(
-                f"The edits of row {row} changed nothing ({'; '.join(r.edit for r in receipts)}): "
-                "the feature was not active where the edit holds. Use 'set' or 'add', or a wider scope."
-            )
-        found.append(receipts)
+        found.append(_receipts(alone, read, before, after, phase, kl if len(divergence) else None, row))
     return found
+
+
+def of_written(plan: EditPlan, before: Tensor, prompt: int, kl: float) -> list[Receipt]:
+    """Receipts of the edits of a text, by what was measured while it was written.
+
+    Args:
+        plan: of one row; it reads where it writes.
+        before: [tokens, D] the activations there before the edits.
+        prompt: how many of the tokens are the prompt's.
+        kl: of the predictions along the answer, nats per token.
+
+    Raises:
+        NoEffectError: when the edits left the activations, or every prediction of the answer, as they were.
+    """
+    answer = torch.arange(len(before)) >= prompt
+    return _receipts(
+        plan, before, before, _edited(plan, before[None], before[None], answer[None])[0], answer, kl, 0
+    )
+
+
+def _receipts(
+    plan: EditPlan, read: Tensor, before: Tensor, after: Tensor, phase: Tensor, kl: float | None, row: int
+) -> list[Receipt]:
+    """Those of the one row of a plan; `kl` is none where nothing was predicted."""
+    (edits,) = plan.rows
+    moved = after - before
+    receipts = []
+    directions = torch.stack([_direction(e, plan.dictionary) for e in edits])
+    basis = torch.linalg.qr(directions.T).Q
+    outside = float(
+        (moved - moved @ basis @ basis.T).norm(dim=1).max() / moved.norm(dim=1).max().clamp(min=1e-9)
+    )
+    for edit, direction in zip(edits, directions, strict=True):
+        on = (
+            torch.ones(len(phase), dtype=torch.bool)
+            if edit.scope == "all"
+            else phase == (edit.scope == "answer")
+        )
+        if isinstance(edit, FeatureEdit):
+            index = torch.tensor([edit.feature])
+            was = plan.dictionary.activations_of(read[on], index)[:, 0]
+            became = (
+                plan.dictionary.activations_of(after[on], index)[:, 0]
+                if plan.dictionary.ports.same
+                else was + moved[on] @ direction
+            )
+            asked = edit.wanted(was, plan.dictionary)
+            name = f"{edit.kind} {edit.feature}" + ("" if edit.kind == "ablate" else f" = {edit.strength:g}")
+        else:
+            was, became = before[on] @ direction, after[on] @ direction
+            asked = was + edit.strength * edit.vector.float().norm()
+            name = f"add vector × {edit.strength:g}"
+        receipts.append(
+            Receipt(
+                edit=f"{name} on {edit.scope}",
+                feature=edit.feature if isinstance(edit, FeatureEdit) else None,
+                before=_mean(was),
+                asked=_mean(asked),
+                reached=_mean(became),
+                tokens=int(on.sum()),
+                kl=kl or 0.0,
+                kept=outside,
+            )
+        )
+    if not bool(moved.any()) or kl == 0.0:
+        raise NoEffectError(
+            f"The edits of row {row} changed nothing ({'; '.join(r.edit for r in receipts)}): "
+            "the feature was not active where the edit holds. Use 'set' or 'add', or a wider scope."
+        )
+    return receipts
 
 
 def _mean(values: Tensor) -> float:
@@ -140,9 +164,14 @@ def _read(
     found = model.capture(tokens, list(dict.fromkeys([site, target])))
     read, x = found[site], found[target]
     answer = torch.arange(tokens.shape[1], device=model.device)[None] >= len(prompt)
-    edited = torch.where(
+    edited = _edited(plan, x, read, answer)
+    return read[0].float().cpu(), x[0].float().cpu(), edited[0].float().cpu(), answer[0].cpu()
+
+
+def _edited(plan: EditPlan, x: Tensor, read: Tensor, answer: Tensor) -> Tensor:
+    """Activations [rows, tokens, D] with the edits of the plan, by which tokens are of the answer."""
+    return torch.where(
         answer[..., None],
         plan.edit(x, read, Pass("answer", answer)),
         plan.edit(x, read, Pass("prompt", ~answer)),
     )
-    return read[0].float().cpu(), x[0].float().cpu(), edited[0].float().cpu(), answer[0].cpu()

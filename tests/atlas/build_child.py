@@ -19,7 +19,7 @@ import torch
 from pellucid.activations.reading import Reader
 from pellucid.activations.tokens import TokenStore
 from pellucid.atlas import build as building
-from pellucid.atlas import postings
+from pellucid.atlas import neighbours, postings
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.baselines import random_dictionary
@@ -46,11 +46,13 @@ def sit(model: Model, dictionaries: list[Dictionary], store: TokenStore, out: Pa
     targets = [
         building.Target(d, Reader(model, store, d.site), out / str(n)) for n, d in enumerate(dictionaries)
     ]
-    building.build(targets, building.rows_of(len(store.tokens), 60), settings=SETTINGS)
+    rows = building.rows_of(len(store.tokens), 60)
+    neighbours.with_atlas(targets, rows, settings=SETTINGS)
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    numba.config.THREADING_LAYER = "workqueue"  # the one that a forked process may use
     numba.set_num_threads(1)
     model, store = tiny_model(layers=2, width=16), TokenStore.open(Path(sys.argv[1]))
     x = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))

@@ -20,8 +20,8 @@ from pellucid.atlas import labelling
 from pellucid.atlas.evidence import EvidenceSettings
 from pellucid.atlas.explainer_words import WordsExplainer
 from pellucid.atlas.kept_labels import Kept
-from pellucid.atlas.labelling import Subject
 from pellucid.atlas.pages import Atlas
+from pellucid.atlas.subjects import Subject
 from pellucid.core.places import Place
 from pellucid.testing import tiny_model
 

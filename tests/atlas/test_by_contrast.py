@@ -146,29 +146,11 @@ def test_a_dictionary_of_another_model_is_refused(tiny: Model, dictionary: Dicti
         peaks.read(tiny, [other], ["the rain"])
 
 
-def test_directions_are_found_as_by_brute_force(dictionary: Dictionary) -> None:
-    vector = torch.randn(dictionary.width, generator=torch.Generator().manual_seed(5))
-    cosines = torch.nn.functional.cosine_similarity(dictionary.decoder, vector[None])
-    found = by_direction.along(dictionary, vector.numpy(), 5)
-    assert [h.feature for h in found] == cosines.topk(5).indices.tolist()
-    assert found[0].score == pytest.approx(float(cosines.max()), abs=1e-6)
-    before = dictionary.decoder.clone()
-    doubled = (2 * dictionary.decoder[7]).numpy()
-    assert by_direction.along(dictionary, doubled, 1)[0].feature == 7
-    assert by_direction.along(dictionary, dictionary.decoder[7].numpy(), 1)[0].feature == 7
-    assert torch.equal(dictionary.decoder, before), "the vector may be a row of it"
-    assert torch.equal(torch.from_numpy(doubled), 2 * before[7])
-    for bad in (np.zeros(dictionary.width), np.full(dictionary.width, np.nan), np.ones(3)):
-        with pytest.raises(InputError):
-            by_direction.along(dictionary, bad)
-
-
 def test_the_mean_difference_is_between_the_means_of_texts(tiny: Model, dictionary: Dictionary) -> None:
     sides = [peaks.read(tiny, [dictionary], texts) for texts in (DOGS, RAIN)]
     means = [np.stack([r.columns[dictionary.ports.reads].mean(0).numpy() for r in s]).mean(0) for s in sides]
-    np.testing.assert_allclose(
-        by_direction.mean_difference(dictionary, *sides), means[0] - means[1], rtol=1e-5
-    )
+    found = by_direction.mean_difference(dictionary.ports, *sides)
+    np.testing.assert_allclose(found, means[0] - means[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(families()))

@@ -25,9 +25,10 @@ from pellucid.atlas.explainer_local import LocalExplainer
 from pellucid.atlas.explainer_words import WordsExplainer
 from pellucid.atlas.explainers import Judged, Sheet, Written
 from pellucid.atlas.kept_labels import Kept
-from pellucid.atlas.labelling import Subject, Summary
+from pellucid.atlas.labelling import Summary
 from pellucid.atlas.pages import Atlas
 from pellucid.atlas.spending import Budget, Prices
+from pellucid.atlas.subjects import Subject, short_name
 from pellucid.atlas.tables import Table
 from pellucid.core import files
 from pellucid.core.errors import InputError, LabelError, UpstreamError
@@ -376,4 +377,4 @@ NAMES = [
 
 @pytest.mark.parametrize(("spec", "name"), NAMES)
 def test_sources_have_short_names(spec: str, name: str) -> None:
-    assert labelling.short_name(spec) == name
+    assert short_name(spec) == name

@@ -93,16 +93,19 @@ def test_words_find_labels_examples_and_promoted_tokens(find: Any) -> None:
     assert "no feature is found" in find("search", "unheardof", table=True)
 
 
-def test_a_direction_is_a_file_a_feature_or_two_sets(find: Any, built: tuple[Path, Dictionary]) -> None:
+def test_a_direction_is_a_file_or_two_sets(find: Any, built: tuple[Path, Dictionary]) -> None:
     folder, _ = built
     assert find("search", folder / "vector.npy", "--by", "direction")[0]["feature"] == 9
-    assert find("search", 7, "--by", "direction")[0]["feature"] == 7
     named = find("search", "paris", "--by", "direction", "--count", 3)
     assert [r["cosine"] for r in named] == sorted((r["cosine"] for r in named), reverse=True)
     assert "Did you mean" in find("search", "parris", "--by", "direction", fails=True)
-    assert "Expected a vector" in find("search", folder / "short.npy", "--by", "direction", fails=True)
-    assert "does not exist" in find("search", 4000, "--by", "direction", fails=True)
+    assert "Expected a direction" in find("search", folder / "short.npy", "--by", "direction", fails=True)
+    assert "atlas similar 7" in find("search", 7, "--by", "direction", fails=True)
     assert "not a vector" in find("search", folder / "none.npy", "--by", "direction", fails=True)
+    (folder / "text.npy").write_text("no numbers")
+    assert "not a vector" in find("search", folder / "text.npy", "--by", "direction", fails=True)
+    np.save(folder / "words.npy", np.array(["a", "b"]))
+    assert "vector of numbers" in find("search", folder / "words.npy", "--by", "direction", fails=True)
 
 
 def test_a_prompt_shows_what_is_strongest_on_it(find: Any) -> None:

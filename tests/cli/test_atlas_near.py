@@ -83,10 +83,11 @@ def test_neighbours_are_found_and_looked_up(
     assert [s["feature"] for s in found["similar"]] == [s["feature"] for s in before["similar"]]
     assert found["cosine_floor"] > 0
     assert len(answer(capsys, "atlas", "similar", 3, "--count", 14, *one)["similar"]) == 14
-    direction = files.load(made["one"])[0].decoder[7].numpy()
-    np.save(tmp_path / "v.npy", 2 * direction)
-    told = answer(capsys, "atlas", "similar", "--vector", tmp_path / "v.npy", "--count", 1, *one)
-    assert told["similar"][0]["feature"] == 7
+    np.save(tmp_path / "v.npy", 2 * files.load(made["one"])[0].decoder[7].numpy())
+    by_vector = ("atlas", "search", tmp_path / "v.npy", "--by", "direction", "--count", 1, *one)
+    assert [r["feature"] for r in answer(capsys, *by_vector)] == [7]
+    assert run(*by_vector) == 0
+    assert "by chance" in " ".join(capsys.readouterr().err.split())
     firing = answer(capsys, "atlas", "similar", 3, "--by", "firing", *one)
     assert all(s["together"] >= 8 for s in firing["similar"])
     for by, said in (("direction", "by chance"), ("firing", "By chance")):
@@ -138,17 +139,11 @@ def test_wrong_input_is_one_clear_line(
     made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two = ("--dictionary", made["two"])
-    (tmp_path / "text.npy").write_text("no numbers")
-    np.save(tmp_path / "short.npy", np.ones(3))
     other = tmp_path / "other"
     shutil.copytree(made["two"], other)
     for words, said in (
-        (("similar", *two), "either the number"),
         (("similar", 99, *two), "0 to 47"),
         (("similar", 3, "--count", 0, *two), "1 or more"),
-        (("similar", "--vector", tmp_path / "text.npy", *two), "not an array"),
-        (("similar", "--vector", tmp_path / "short.npy", *two), "Expected a direction"),
-        (("similar", "--vector", tmp_path / "short.npy", "--by", "firing", *two), "fires nowhere"),
         (("similar", 3, "--atlas", made["one"] / "atlas", *two), "another dictionary"),
         (("neighbours", *two, "--atlas", tmp_path / "none"), "There is no atlas"),
         (("map", *two, "--clusters", 0), "1 cluster or more"),

@@ -378,6 +378,10 @@ def test_atlases_are_built_and_shown_where_they_were_put(
     page = json.loads(capsys.readouterr().out)
     assert page["promoted"], "measured now, because the atlas holds none"
     assert page["suppressed"] == []
+    for place in ((), ("--atlas", tmp_path / "one")):  # what `train` built, and this
+        near = ("atlas", "similar", 3, "--by", "firing", "--dictionary", trained["dictionary"], *place)
+        assert run(*near, "--json") == 0
+        assert all(s["together"] >= 8 for s in json.loads(capsys.readouterr().out)["similar"])
 
     twin = tmp_path / "twin"
     shutil.copytree(trained["dictionary"], twin, ignore=shutil.ignore_patterns("atlas"))

@@ -151,6 +151,18 @@ def test_decoding_no_codes_gives_the_bias() -> None:
     assert (d.num_features, d.width) == (40, 12)
 
 
+@pytest.mark.parametrize("activation", ["jumprelu", "relu"])
+def test_codes_of_few_rows_are_all_that_are_above_their_bars(activation: Activation) -> None:
+    d, x = dictionary(activation, features=1100, width=40), activations(9, width=40)
+    found = d.encode(x)
+    torch.testing.assert_close(found.dense(), by_hand(d, x), rtol=1e-5, atol=1e-5)
+    for row, (features, values) in enumerate(found):
+        assert bool((values.diff() <= 0).all())
+        alone = d.encode(x[row : row + 1])
+        assert torch.equal(alone.features, features), "a row knows no other"
+        assert torch.equal(alone.values, values)
+
+
 def test_a_few_rows_have_the_codes_they_have_among_many() -> None:
     g = torch.Generator().manual_seed(0)
     decoder = torch.nn.functional.normalize(torch.randn(2048, 64, generator=g), dim=1)

@@ -158,6 +158,22 @@ def test_decoding_is_that_of_the_reference(rows: int, features: int, width: int,
     np.testing.assert_allclose(found, plain.decode(codes, decoder, bias).numpy(), rtol=1e-5, atol=1e-5)
 
 
+@given(**SPARSE)
+def test_a_miss_is_what_is_decoded_less_the_aim(rows: int, features: int, width: int, seed: int) -> None:
+    codes, aim, decoder, bias = sparse_problem(rows, features, width, seed)
+    wiring = Wiring.simple(features)
+    wiring.start[features // 2 :] = width // 2
+    decoder[features // 2 :, : width // 2] = 0
+    errors, squares, along = kernels.miss(
+        codes.offsets, codes.features, codes.values, decoder, bias, wiring, aim
+    )
+    expected = plain.decode(codes, decoder, bias) - aim
+    np.testing.assert_allclose(errors[0], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(squares, expected.square().sum(1), rtol=1e-4, atol=1e-5)
+    dense = (expected.double() @ decoder.double().T)[codes.rows, codes.features.long()]
+    np.testing.assert_allclose(along, dense, rtol=1e-4, atol=1e-4)
+
+
 @given(st.lists(st.integers(0, 9), max_size=60))
 def test_entries_are_sorted_by_feature_and_keep_their_order_within_one(numbers: list[int]) -> None:
     starts, order = compiled.by_feature(np.array(numbers, np.int32), 10)

@@ -320,7 +320,7 @@ def test_with_a_router_silent_features_of_the_groups_visited_explain_the_error_a
 def test_visiting_every_group_learns_what_is_learnt_without_a_router(architecture: Architecture) -> None:
     """From the same start; they differ in the rows that have no gradient at a step."""
     stream = Synthetic()
-    settings = replace(SETTINGS, architecture=architecture, visits=8, directions="tokens")
+    settings = replace(SETTINGS, architecture=architecture, visits=8, token_share=1)
     routed = trainer_of(settings)
     begun = {name: t.clone() for name, t in routed.state().items()}
     flat = Trainer.restore(replace(settings, visits=None), PORTS, begun)

@@ -203,3 +203,35 @@ def test_a_request_whose_logits_are_no_numbers_fails_alone(worth: float) -> None
     first, spoilt = drive(batch, [good, Request(prompt, drawing, editors=[(SITE, spoil)])])
     assert [type(e) for e in spoilt] == [Read, Wrote, Failed]
     assert first == alone
+
+
+def test_an_effect_is_told_as_two_passes_over_the_text_find_it(tiny: Model) -> None:
+    requests = [
+        Request(
+            r.prompt, Sampling(max_tokens=r.sampling.max_tokens, temperature=1.0), editors=e, edited_at=SITE
+        )
+        for r, e in zip(
+            requests_of(tiny), [pushing(2.0), pushing(0.0), pushing(-3.0), pushing(0.5)], strict=True
+        )
+    ]
+    for request, events in zip(
+        requests, drive(Batch[Any](steps_of(tiny, slots=2, room=400)), requests, late=1), strict=True
+    ):
+        ended = events[-1]
+        assert isinstance(ended, Ended)
+        written = [e.token for e in events if isinstance(e, Wrote)]
+        answer = written[:-1] if ended.reason == "stop" else written
+        if not answer:
+            continue
+        assert ended.effect is not None
+        read = [*request.prompt, *written[:-1]]
+        captured = tiny.capture(torch.tensor([read]), [SITE])[SITE][0]
+        torch.testing.assert_close(ended.effect.before, captured, rtol=1e-3, atol=1e-4)
+        plain, edited = (
+            generation.logprobs_of(tiny, [request.prompt], [answer], editors=e)[0]
+            for e in ([], request.editors)
+        )
+        wanted = torch.nn.functional.kl_div(edited, plain, log_target=True, reduction="sum") / len(answer)
+        assert ended.effect.divergence == pytest.approx(float(wanted), rel=1e-2, abs=1e-5)
+        if request is requests[1]:
+            assert ended.effect.divergence == 0, "an edit that changes nothing has no effect, to the last bit"

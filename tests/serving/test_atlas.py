@@ -16,7 +16,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pellucid.atlas import by_direction, by_effect, by_prompt, embedding, neighbours
+from pellucid.atlas import by_effect, by_prompt, embedding, neighbours
+from pellucid.atlas.by_direction import DirectionIndex
+from pellucid.atlas.directions import Directions
 from pellucid.atlas.pages import Atlas, snippets
 from pellucid.atlas.sayings import Sayings
 from pellucid.core.errors import InputError
@@ -116,7 +118,8 @@ def test_searches_find_what_the_atlas_finds(mapped_address: str, mapped: Served)
     text = "the rain and the moon"
     _, strongest = by_prompt.strongest(model, {"d": dictionary}, text, count=4)
     assert found(by="prompt", text=text) == pytest.approx({f.feature: f.score for f in strongest})
-    along = by_direction.along(dictionary, dictionary.decoder[9].numpy(), 4)
+    index = DirectionIndex.opened(Directions.of(dictionary), served.needed_atlas)
+    along = index.search(dictionary.decoder[9].numpy(), 4)
     assert found(by="direction", feature=9) == pytest.approx({h.feature: h.score for h in along})
     assert found(by="direction", vector=dictionary.decoder[9].tolist()) == found(by="direction", feature=9)
     effects = served.needed_atlas.table("effects")
