@@ -153,7 +153,9 @@ def train(
             seed=seed,
             further=tuple(further),
             beside=other,
-            compiled=_pays(parse_count(tokens), network) if compiled is None else compiled,
+            compiled=_pays(min(parse_count(tokens), store.tokens.size), network)
+            if compiled is None
+            else compiled,
         )
         order = {"corpus": store.digest, "seed": seed, "batch_tokens": batch_tokens}
         earlier, position = _earlier(begun[1], ports, order) if begun else ([], (0, 0))

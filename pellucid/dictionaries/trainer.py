@@ -255,22 +255,25 @@ class Trainer:
         """
         mine = self.crew.rows(len(aim))
         entries = self._select(x[:, mine])
-        if self.crew.size == self.wiring.groups == 1:
-            found = kernels.miss(
+        along: Tensor | None = None
+        if self.crew.shards == self.wiring.groups == 1:
+            errors, squares, along = kernels.miss(
                 entries.offsets,
                 entries.features,
                 entries.values,
                 self.decoder,
                 self.vectors["decoder_bias"],
                 self.wiring,
-                aim,
+                aim[mine],
             )
-            return entries, *found
-        errors = self._rebuild(entries, entries.values).sub_(aim[mine])
+        else:
+            errors = self._rebuild(entries, entries.values).sub_(aim[mine])
+            squares = torch.linalg.vector_norm(errors[-1], dim=1).square()
         if self.crew.groups > 1:
             parts = (entries.offsets.diff(), entries.features, entries.pre)
             entries, errors = self._entries(*map(self.crew.pool, parts)), self.crew.pool(errors, dim=1)
-        return entries, errors, torch.linalg.vector_norm(errors[-1], dim=1).square(), None
+            squares, along = self.crew.pool(squares), None if along is None else self.crew.pool(along)
+        return entries, errors, squares, along
 
     def rate(self) -> float:
         """The learning rate of the next step."""

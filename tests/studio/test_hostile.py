@@ -200,7 +200,7 @@ def test_a_conversation_that_a_stranger_made_is_text(page: Page, address: str, t
     page.locator(".side .tk").first.wait_for()
     shown = NAMED if text == REORDERS else text
     assert said(page).replace(PART, "") == shown
-    assert shown in page.locator(".asked").inner_text().replace(PART, "")
+    assert shown in page.locator(".asked").text_content().replace(PART, "")
     unharmed(page)
 
 
