@@ -48,7 +48,7 @@ def train(
     learning_rate: float | None = None,
     batch_tokens: int = 4096,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
-    compiled: Annotated[bool | None, Parameter(name="--compile", negative="--no-compile")] = None,
+    compiled: Annotated[Literal["auto", "yes", "no"], Parameter(name="--compile")] = "auto",
     atlas_tokens: str = "500k",
     start: str | None = None,
     workers: int = 1,
@@ -86,7 +86,7 @@ def train(
         batch_tokens: tokens per step.
         precision: what the model computes in.
         compiled: compile the model's layers for reading: a minute to begin, then a third more tokens a
-            second; by default for 5M tokens or more, on a processor with a C++ compiler.
+            second; auto does it for 5M tokens or more, on a processor with a C++ compiler.
         atlas_tokens: how much of the text the feature pages are drawn from.
         start: a dictionary of the same size to begin from; on the text it was trained on, reading goes on
             where it ended.
@@ -153,9 +153,8 @@ def train(
             seed=seed,
             further=tuple(further),
             beside=other,
-            compiled=_pays(min(parse_count(tokens), store.tokens.size), network)
-            if compiled is None
-            else compiled,
+            compiled=compiled == "yes"
+            or (compiled == "auto" and _pays(min(parse_count(tokens), store.tokens.size), network)),
         )
         order = {"corpus": store.digest, "seed": seed, "batch_tokens": batch_tokens}
         earlier, position = _earlier(begun[1], ports, order) if begun else ([], (0, 0))
