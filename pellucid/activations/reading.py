@@ -2,10 +2,10 @@
 
 At one site, or at several side by side as columns; of one model, or of two that read the same tokens.
 
-The order is fixed by the seed and can be taken up at any batch. Rows are permuted over the whole store; a
-block of rows is read, its tokens are permuted (the shuffle buffer), and cut into batches; what does not fill
-the last batch of a block is dropped. A position is (block, batch): to resume there, the block is read again,
-to the same bits.
+The order is fixed by the seed and can be taken up at any batch. Rows are permuted over the whole store, anew
+for each pass over it; a block of rows is read, its tokens are permuted (the shuffle buffer), and cut into
+batches; what does not fill the last batch of a block is dropped. A position is (block, batch): to resume
+there, the block is read again, to the same bits.
 
 Left out: the first position of each row (the opening token, or whatever stands in its place, collects
 attention), the separators, and attention sinks, whose norm is many times the median (in SmolLM2's layer 15,
@@ -37,7 +37,14 @@ from pellucid.models.model import Model
 
 SINK_FACTOR = 5.0
 _PROBE_ROWS = 32
-ROWS_AT_ONCE = 8
+_ROWS_AT_ONCE = 8
+_ROWS_ON_ACCELERATORS = 128
+"""There a pass of few rows takes as long as the processor needs to ask for it."""
+
+
+def rows_at_once(model: Model) -> int:
+    """How many rows one pass of the model takes."""
+    return _ROWS_AT_ONCE if model.device.type == "cpu" else _ROWS_ON_ACCELERATORS
 
 
 class RowPool:
@@ -53,20 +60,20 @@ class RowPool:
         else:
             self._threads = ThreadPoolExecutor(1, "forward")
 
-    def read(self, tokens: Tensor, rows_at_once: int = ROWS_AT_ONCE) -> Tensor:
+    def read(self, tokens: Tensor, at_once: int | None = None) -> Tensor:
         """Activations [rows, positions, S·D] of token ids [rows, positions], where the model is.
 
         Short rows want more of them at once. Compiled layers take as many each time: the last part is filled
         with rows that are dropped again, because another shape would be compiled anew.
         """
-        count = len(tokens)
-        if self._compiled is not None and count % rows_at_once:
-            tokens = torch.cat([tokens, tokens[:1].expand(rows_at_once - count % rows_at_once, -1)])
+        count, at_once = len(tokens), at_once or rows_at_once(self.model)
+        if self._compiled is not None and count % at_once:
+            tokens = torch.cat([tokens, tokens[:1].expand(at_once - count % at_once, -1)])
 
         def forward(part: Tensor) -> Tensor:
             return self.model.columns(part, self.sites)
 
-        parts = [tokens[at : at + rows_at_once] for at in range(0, len(tokens), rows_at_once)]
+        parts = [tokens[at : at + at_once] for at in range(0, len(tokens), at_once)]
         with nullcontext() if self._compiled is None else self._compiled.in_place():
             return torch.cat(list(self._threads.map(forward, parts)))[:count]
 
@@ -90,8 +97,12 @@ class Reader:
     """A second model, with the same tokenizer; its activations at the same sites are the last columns."""
     compiled: bool = False
     """Whether to compile the layers; see `models.compiling`."""
+    passes: int = 1
+    """How many times all rows are read, each time in another order; blocks are numbered through."""
 
     def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise InputError(f"Text must be read once at least; got {self.passes} passes.")
         for site in self.sites:
             self.model.check_site(site)
         if self.beside is not None:
@@ -132,8 +143,13 @@ class Reader:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """[rows] the order in which training rows are read."""
-        return np.random.default_rng(self.seed).permutation(len(self.store.tokens))
+        """[rows] the order in which training rows are read the first time."""
+        return self._order_of(0)
+
+    def _order_of(self, number: int) -> np.ndarray:
+        """[rows] the order of a pass."""
+        seed = (self.seed, number) if number else self.seed
+        return np.random.default_rng(seed).permutation(len(self.store.tokens))
 
     @cached_property
     def sink_norms(self) -> Tensor:
@@ -209,8 +225,10 @@ class Reader:
 
     def block(self, number: int) -> Tensor:
         """[tokens, C] the activations of a block, permuted, where the model is."""
-        start = number * self.block_rows
-        rows = np.sort(self.order[start : start + self.block_rows])
+        turn, number_in_pass = divmod(number, self._blocks_per_pass)
+        start = number_in_pass * self.block_rows
+        order = self._order_of(turn) if turn else self.order
+        rows = np.sort(order[start : start + self.block_rows])
         activations, keep = self._read(np.asarray(self.store.tokens[rows]))
         usable = activations[keep]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
@@ -218,7 +236,11 @@ class Reader:
 
     @property
     def num_blocks(self) -> int:
-        """How many blocks the store fills; the last may be short."""
+        """How many blocks there are to read; the last of a pass may be short."""
+        return self.passes * self._blocks_per_pass
+
+    @property
+    def _blocks_per_pass(self) -> int:
         return -(-len(self.store.tokens) // self.block_rows)
 
     def sample(self, tokens: int) -> Tensor:

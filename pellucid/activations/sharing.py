@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pellucid.activations.reading import ROWS_AT_ONCE, Reader
+from pellucid.activations.reading import Reader, rows_at_once
 
 
 class Readers(Protocol):
@@ -37,8 +37,8 @@ class SharedReader(Reader):
     readers: Readers = field(kw_only=True)
 
     def _run(self, tokens: Tensor) -> Tensor:
-        groups = -(-len(tokens) // ROWS_AT_ONCE)
-        share = -(-groups // self.readers.size) * ROWS_AT_ONCE
+        at_once = rows_at_once(self.model)
+        share = -(-len(tokens) // (at_once * self.readers.size)) * at_once
         mine = tokens[self.readers.rank * share : (self.readers.rank + 1) * share]
         return self.readers.gather(super()._run(mine) if len(mine) else self._nothing(tokens))
 

@@ -44,6 +44,7 @@ def train(
     architecture: Annotated[tuple[Architecture, ...], _SEVERAL] = ("batchtopk",),
     visits: int | None = None,
     tokens: str = "1M",
+    passes: int = 1,
     seed: int = 0,
     learning_rate: float | None = None,
     batch_tokens: int = 4096,
@@ -81,6 +82,7 @@ def train(
         visits: divide the features into about as many groups as a group has features, and look for those of a
             token in so many groups, such as 16, instead of in all: the cost grows with the root of the width.
         tokens: how many tokens to train on, such as 25M.
+        passes: how many times the text may be read for that, each time in another order.
         seed: fixes the start and the order.
         learning_rate: the peak rate; by default derived from the width.
         batch_tokens: tokens per step.
@@ -154,7 +156,8 @@ def train(
             further=tuple(further),
             beside=other,
             compiled=compiled == "yes"
-            or (compiled == "auto" and _pays(min(parse_count(tokens), store.tokens.size), network)),
+            or (compiled == "auto" and _pays(min(parse_count(tokens), passes * store.tokens.size), network)),
+            passes=passes,
         )
         order = {"corpus": store.digest, "seed": seed, "batch_tokens": batch_tokens}
         earlier, position = _earlier(begun[1], ports, order) if begun else ([], (0, 0))

@@ -40,6 +40,7 @@ class Assignment:
     batch_tokens: int
     block_rows: int
     seed: int
+    passes: int
     jobs: tuple[Job, ...]
     position: Position
     """Where in the stream to begin."""
@@ -68,6 +69,7 @@ class Assignment:
             batch_tokens=reader.batch_tokens,
             block_rows=reader.block_rows,
             seed=reader.seed,
+            passes=reader.passes,
             jobs=tuple(replace(job, run=RunFolder(job.run.path.absolute())) for job in jobs),
             position=position,
             shards=shards,
@@ -91,6 +93,7 @@ class Assignment:
             batch_tokens=self.batch_tokens,
             block_rows=self.block_rows,
             seed=self.seed,
+            passes=self.passes,
             further=self.sites[1:],
             beside=others[0] if others else None,
             readers=crew,

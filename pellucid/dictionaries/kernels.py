@@ -207,18 +207,8 @@ def update(
         step: from 1.
         clock: [N] int32 how many steps each row has taken: only rows with a gradient then take one, and
             bias correction goes by a row's own steps. Without it, all rows take every step.
-
-    Raises:
-        InputError: when rows with clocks of their own lie on an accelerator.
     """
     rows, features, values, pre_slopes = entries
-    own: tuple[Any, ...] = (torch.empty_like(extra.place) if clock is None else clock, clock is not None)
-    if _MODULES.get(features.device.type) != "compiled":
-        if clock is not None:
-            raise InputError(
-                "Groups of features are trained on a processor alone. Train without visits here."
-            )
-        own = ()
     _call(
         "update",
         weights,
@@ -232,7 +222,8 @@ def update(
         tuple(extra),
         tuple(adam),
         step,
-        *own,
+        torch.empty_like(extra.place) if clock is None else clock,
+        clock is not None,
     )
 
 

@@ -43,14 +43,12 @@ class Product:
         return out
 
     def _fast(self, x: Tensor, encoder: Tensor, bias: Tensor, out: Tensor) -> None:
-        # The bias rides as one more column (padded to a full vector register): no second pass.
-        width = x.shape[1]
         inputs, weights = (
-            self._buffer(name, len(t), width + 32, torch.bfloat16, x.device)
+            self._buffer(name, len(t), _padded(x.shape[1]), torch.bfloat16, x.device)
             for name, t in (("inputs", x), ("weights", encoder))
         )
-        inputs[:, :width], inputs[:, width] = x, 1
-        weights[:, :width], weights[:, width] = encoder, bias
+        _fill(inputs, x, 1)
+        _fill(weights, encoder, bias)
         torch.mm(inputs, weights.T, out=out)
 
     def _rounded(self, x: Tensor, encoder: Tensor, bias: Tensor, out: Tensor) -> None:
@@ -65,3 +63,21 @@ class Product:
             found = torch.zeros(rows, columns, dtype=dtype, device=device)
             self._buffers[name] = found
         return found
+
+
+def with_bias(x: Tensor, encoder: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Activations [B, D'] and encoder rows [N, D'] in bf16, whose product has the bias [N] in it."""
+    inputs, weights = (t.new_zeros(len(t), _padded(x.shape[1]), dtype=torch.bfloat16) for t in (x, encoder))
+    _fill(inputs, x, 1)
+    _fill(weights, encoder, bias)
+    return inputs, weights
+
+
+def _padded(width: int) -> int:
+    """D': the bias rides as one more column and needs no pass of its own; padded to a full register."""
+    return -(-(width + 1) // 32) * 32
+
+
+def _fill(target: Tensor, rows: Tensor, last: Tensor | int) -> None:
+    width = rows.shape[1]
+    target[:, :width], target[:, width] = rows, last

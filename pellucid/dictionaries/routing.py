@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pellucid.dictionaries.product import with_bias
+
 _ITERATIONS = 10
 _ROWS_AT_ONCE = 4096
 
@@ -56,24 +58,38 @@ class Router:
         scores = torch.addmm(self.bias, x, self.rows.T)
         return scores.topk(self.visits, dim=1).indices.sort(dim=1).values
 
-    def scores(self, x: Tensor, encoder: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The pre-activations inside the groups visited [B, P·S], in fp32, and these groups [B, P].
+    def scores(
+        self, x: Tensor, encoder: Tensor, bias: Tensor, *, roughly: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The pre-activations inside the groups visited [B, P·S], and these groups [B, P].
+
+        One product for each group, of the rows that visit it, so that its encoder rows are read once.
 
         Args:
             x: [B, D].
             encoder: [N, D], group after group.
             bias: [N].
+            roughly: in bf16 and all products in one call, on an accelerator; a processor gains nothing by it.
         """
         groups = self.groups(x)
         size = len(encoder) // len(self.rows)
         order = groups.flatten().argsort(stable=True)
-        counts = torch.bincount(groups.flatten(), minlength=len(self.rows)).tolist()
-        found = torch.empty(groups.numel(), size, device=x.device)
-        # One product for each group, of the rows that visit it: their activations are gathered once.
-        for group, places in enumerate(torch.split(order, counts)):
-            if len(places):
-                mine = slice(group * size, (group + 1) * size)
-                found[places] = torch.addmm(bias[mine], x[places // self.visits], encoder[mine].T)
+        counts = torch.bincount(groups.flatten(), minlength=len(self.rows))
+        if x.device.type == "cpu" or not roughly:
+            found = torch.empty(groups.numel(), size, device=x.device)
+            for group, places in enumerate(torch.split(order, counts.cpu().tolist())):
+                if len(places):
+                    mine = slice(group * size, (group + 1) * size)
+                    found[places] = torch.addmm(bias[mine], x[places // self.visits], encoder[mine].T)
+        else:
+            rows, weights = with_bias(x, encoder, bias)
+            every = torch.nn.functional.grouped_mm(
+                rows[order // self.visits],
+                weights.view(len(self.rows), size, -1).transpose(1, 2),
+                offs=counts.cumsum(0).int(),
+            )
+            found = torch.empty_like(every)
+            found[order] = every
         return found.view(len(x), self.visits * size), groups
 
     def features(self, groups: Tensor, rows: Tensor, columns: Tensor, features: int) -> Tensor:
@@ -90,6 +106,13 @@ class Router:
         return (groups[rows, columns // size] * size + columns % size).int()
 
 
+def sums_by(labels: Tensor, x: Tensor, count: int) -> Tensor:
+    """[count, D] the sum of the rows [T, D] of each label [T], added up in their order on any device."""
+    lengths = torch.bincount(labels, minlength=count)
+    found: Tensor = torch.segment_reduce(x[labels.argsort(stable=True)], "sum", lengths=lengths, initial=0.0)
+    return found
+
+
 def cluster(x: Tensor, groups: int, visits: int, generator: torch.Generator) -> Router:
     """A router by spherical k-means over activations [T, D] that are centred.
 
@@ -98,16 +121,16 @@ def cluster(x: Tensor, groups: int, visits: int, generator: torch.Generator) -> 
     directions = torch.nn.functional.normalize(x, dim=1)
 
     def drawn(count: int) -> Tensor:
-        return directions[torch.randint(len(x), (count,), generator=generator)]
+        return directions[torch.randint(len(x), (count,), generator=generator).to(x.device)]
 
     rows = drawn(groups)
     for _ in range(_ITERATIONS):
         nearest = assigned(directions, rows)
-        sums = torch.zeros_like(rows).index_add_(0, nearest, directions)
+        sums = sums_by(nearest, directions, groups)
         empty = torch.bincount(nearest, minlength=groups) == 0
         sums[empty] = drawn(int(empty.sum()))
         rows = torch.nn.functional.normalize(sums, dim=1)
-    return Router(rows, torch.zeros(groups), visits)
+    return Router(rows, torch.zeros(groups, device=x.device), visits)
 
 
 def assigned(x: Tensor, rows: Tensor) -> Tensor:
@@ -132,7 +155,7 @@ def directions_of(x: Tensor, features: int, router: Router | None, generator: to
     nearest = assigned(unit[0], router.rows)
     counts = torch.bincount(nearest, minlength=len(router.rows))
     first = counts.cumsum(0) - counts
-    draws = torch.rand(len(router.rows), features // len(router.rows), generator=generator)
+    draws = torch.rand(len(router.rows), features // len(router.rows), generator=generator).to(x.device)
     place = (first[:, None] + (draws * counts[:, None]).long()).clamp(max=unit.shape[1] - 1)
     found = unit[0, nearest.argsort(stable=True)[place]]
     found[counts == 0] = router.rows[counts == 0][:, None]

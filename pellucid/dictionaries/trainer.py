@@ -143,7 +143,8 @@ class Trainer:
         """Pre-activations [T, N] of [R, T, D], or those visited, and the k largest of each row as entries."""
         k, bias = self.settings.k, self.vectors["encoder_bias"]
         if self.router is not None:
-            pre, groups = self.router.scores(inputs[0], self.encoder, bias)
+            scores, groups = self.router.scores(inputs[0], self.encoder, bias, roughly=True)
+            pre = scores.float()
         else:
             rows = self.encoder.chunk(len(inputs))
             pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
@@ -151,7 +152,7 @@ class Trainer:
         values, columns = pre.topk(k, dim=1)
         features = columns.flatten().int()
         if self.router is not None:
-            rows_of = torch.arange(len(pre)).repeat_interleave(k)
+            rows_of = torch.arange(len(pre), device=pre.device).repeat_interleave(k)
             features = self.router.features(groups, rows_of, features, len(bias))
         offsets = torch.arange(len(pre) + 1, device=pre.device) * k
         return pre, (offsets, features, values.clamp(min=0).flatten())
@@ -223,12 +224,12 @@ class Trainer:
         if self.router is None:
             product = self._product(x, self.encoder, bias - self.rule.bar)
         else:
-            scores, groups = self.router.scores(x[0], self.encoder, bias - self.rule.bar)
+            scores, groups = self.router.scores(x[0], self.encoder, bias - self.rule.bar, roughly=True)
             product = scores.bfloat16()
         counts, features = self.rule.select(product, self.step)
         offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         if self.router is not None:
-            rows = torch.arange(x.shape[1]).repeat_interleave(counts)
+            rows = torch.arange(x.shape[1], device=x.device).repeat_interleave(counts)
             features = self.router.features(groups, rows, features, len(bias))
         pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
         return self._entries(counts, features, pre)
@@ -419,7 +420,7 @@ class Trainer:
         """
         x, aim, k = x[:_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS], self.settings.k
         bias = self.vectors["encoder_bias"]
-        scores, groups = router.scores(x, self.encoder, bias)
+        scores, groups = router.scores(x, self.encoder, bias, roughly=True)
         silent_ones = self._silent_ones.view(len(router.rows), -1)
         scores[~silent_ones[groups].flatten(1)] = 0
         values, columns = scores.topk(k, dim=1)
@@ -428,15 +429,15 @@ class Trainer:
         features = router.features(groups, rows, columns[active], len(bias))
         offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         values = (kernels.dots(x, self.encoder, offsets, features) + bias[features]).clamp(min=0)
-        miss = kernels.decode(offsets, features, values, self.decoder, torch.zeros(error.shape[1])) - aim
+        miss = kernels.decode(offsets, features, values, self.decoder, error.new_zeros(error.shape[1])) - aim
         weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
         slope = torch.where(values > 0, kernels.dots(miss, self.decoder, offsets, features) * weight, 0)
         chosen, which = torch.unique(features, return_inverse=True)
-        place[chosen.long()] = torch.arange(len(chosen), dtype=torch.int32)
-        by_encoder, by_decoder = torch.zeros(len(chosen), x.shape[1]), torch.zeros(len(chosen), len(miss.T))
-        by_encoder.index_add_(0, which, slope[:, None] * x[rows])
-        by_decoder.index_add_(0, which, (values * weight)[:, None] * miss[rows])
-        return Extra(place, by_encoder, by_decoder), torch.zeros(len(chosen)).index_add_(0, which, slope)
+        place[chosen.long()] = torch.arange(len(chosen), dtype=torch.int32, device=x.device)
+        by_encoder = routing.sums_by(which, slope[:, None] * x[rows], len(chosen))
+        by_decoder = routing.sums_by(which, (values * weight)[:, None] * miss[rows], len(chosen))
+        by_bias = routing.sums_by(which, slope[:, None], len(chosen))[:, 0]
+        return Extra(place, by_encoder, by_decoder), by_bias
 
     @property
     def _measured_tokens(self) -> int:

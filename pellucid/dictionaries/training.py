@@ -217,7 +217,8 @@ def run_to_end(
     if done < steps:
         raise InputError(
             f"The text ran out after {done} of {steps} steps. "
-            f"Give more text, or ask for fewer tokens (about {done * batch_tokens:,})."
+            f"Give more text, read it several times (--passes), or ask for fewer tokens "
+            f"(about {done * batch_tokens:,})."
         )
     return trainers, position
 

@@ -167,6 +167,8 @@ def _update(
     place,
     extra_encoder,
     extra_decoder,
+    touched,
+    corrections,
     rows,
     inner,
     outer,
@@ -174,13 +176,15 @@ def _update(
     beta1,
     beta2,
     epsilon,
-    correct1,
-    correct2,
     ENTRIES: tl.constexpr,
     INNER: tl.constexpr,
     OUTER: tl.constexpr,
+    ALL: tl.constexpr,
 ):
     i = tl.program_id(0).to(tl.int64)
+    own = i * 0 if ALL else i
+    correct1, correct2 = tl.load(corrections + 2 * own), tl.load(corrections + 2 * own + 1)
+    i = i if ALL else tl.load(touched + i)
     into, out = tl.arange(0, INNER), tl.arange(0, OUTER)
     within, written = into < inner, (out < outer) & (out >= tl.load(start + i))
     read = tl.load(reads + i).to(tl.int64) * rows
@@ -339,22 +343,35 @@ def update(
     extra: tuple[Tensor, Tensor, Tensor],
     adam: tuple[float, float, float, float],
     step: int,
+    clock: Tensor,
+    own_clock: bool,
 ) -> None:
-    """A row of the input and one of the slopes are read once for each entry, the six matrices once."""
+    """A row of the input and one of the slopes are read once for each entry, the six matrices once.
+
+    Of rows with clocks of their own, only those with a gradient.
+    """
     (encoder, decoder), (starts, order) = weights, sorted_entries
     rate, beta1, beta2, epsilon = adam
+    touched, steps = starts, encoder.new_full((1,), step, dtype=torch.float64)
+    if own_clock:
+        touched = ((starts.diff() > 0) | (extra[0] >= 0)).nonzero()[:, 0]
+        clock[touched] += 1
+        steps = clock[touched].double()
+        if not len(touched):
+            return
+    corrections = torch.stack([1 / (1 - beta**steps) for beta in (beta1, beta2)], dim=1).float()
     inner, outer = encoder.shape[1], decoder.shape[1]
     sizes = {"INNER": triton.next_power_of_2(inner), "OUTER": triton.next_power_of_2(outer)}
     most = max(sizes.values())
     _run(
         _update,
-        (len(encoder),),
+        (len(touched) if own_clock else len(encoder),),
         *(encoder, *encoder_moments, decoder, *decoder_moments),
         *(starts, *(t[order] for t in entries)),
-        *(x.contiguous(), slopes.contiguous(), *wiring, *extra),
+        *(x.contiguous(), slopes.contiguous(), *wiring, *extra, touched, corrections),
         *(x.shape[1], inner, outer, rate, beta1, beta2, epsilon),
-        *(1 / (1 - beta1**step), 1 / (1 - beta2**step)),
         **sizes,
+        ALL=not own_clock,
         ENTRIES=max(1, min(4, 2**15 // most)),
         num_warps=max(4, min(32, most // 256)),
     )

@@ -171,6 +171,22 @@ def test_the_bits_do_not_depend_on_the_number_of_cores(tiny: Model, store: Token
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(*found, strict=True))
 
 
+def test_text_that_is_read_again_comes_in_another_order(tiny: Model, store: TokenStore) -> None:
+    rows = len(store.tokens)
+    once, twice = (reader(tiny, store, block_rows=rows, passes=passes) for passes in (1, 2))
+    assert (once.num_blocks, twice.num_blocks) == (1, 2)
+    first, second = twice.block(0), twice.block(1)
+    assert torch.equal(first, once.block(0))
+    assert not torch.equal(first, second)
+    assert sum((vectors(first) & vectors(second)).values()) == len(first)
+    resumed = [values for _, values in reader(tiny, store, block_rows=rows, passes=2).batches((1, 0))]
+    assert torch.equal(torch.cat(resumed), second[: len(second) // 50 * 50])
+    parts = [np.sort(reader(tiny, store, passes=2)._order_of(number)) for number in (0, 1)]
+    assert all(np.array_equal(part, np.arange(rows)) for part in parts)
+    with pytest.raises(InputError, match="at least; got 0 passes"):
+        reader(tiny, store, passes=0)
+
+
 def test_another_seed_reads_the_same_activations_in_another_order(tiny: Model, store: TokenStore) -> None:
     rows = len(store.tokens)
     one, two = (reader(tiny, store, seed=seed, block_rows=rows).block(0) for seed in (0, 1))

@@ -41,6 +41,7 @@ SETTINGS = TrainSettings(
 SITES = [Site("resid_post", layer) for layer in range(4)]
 ELSEWHERE: list[tuple[str, TrainSettings, Ports]] = [
     ("transcoder", replace(SETTINGS, skip=True), Ports((SITES[0],), (SITES[1],))),
+    ("visits", replace(SETTINGS, features=16, visits=2), Ports.of(SITES[0])),
     ("cross-layer transcoder", SETTINGS, Ports((SITES[0], SITES[1]), (SITES[2], SITES[3]))),
 ]
 
