@@ -28,6 +28,7 @@ from pellucid.dictionaries.product import with_bias
 
 _ITERATIONS = 10
 _ROWS_AT_ONCE = 4096
+_GROUPS_AT_ONCE = 1024  # that torch multiplies in one call
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,7 @@ class Router:
                     found[places] = torch.addmm(bias[mine], x[places // self.visits], encoder[mine].T)
         else:
             rows, weights = with_bias(x, encoder, bias)
-            every = torch.nn.functional.grouped_mm(
-                rows[order // self.visits],
-                weights.view(len(self.rows), size, -1).transpose(1, 2),
-                offs=counts.cumsum(0).int(),
-            )
+            every = _products(rows[order // self.visits], weights.view(len(self.rows), size, -1), counts)
             found = torch.empty_like(every)
             found[order] = every
         return found.view(len(x), self.visits * size), groups
@@ -104,6 +101,19 @@ class Router:
         size = features // len(self.rows)
         columns = columns.long()
         return (groups[rows, columns // size] * size + columns % size).int()
+
+
+def _products(rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """[T, S] the product of rows [T, D] with [G, S, D]: of the first counts[0] with weights[0], and so on."""
+    of_calls = torch.split(counts, _GROUPS_AT_ONCE)
+    sizes = [int(part.sum()) for part in of_calls]
+    parts = zip(torch.split(rows, sizes), torch.split(weights, _GROUPS_AT_ONCE), of_calls, strict=True)
+    return torch.cat(
+        [
+            torch.nn.functional.grouped_mm(a, b.transpose(1, 2), offs=part.cumsum(0, dtype=torch.int32))
+            for a, b, part in parts
+        ]
+    )
 
 
 def sums_by(labels: Tensor, x: Tensor, count: int) -> Tensor:

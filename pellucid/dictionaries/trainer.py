@@ -165,7 +165,7 @@ class Trainer:
         for at in range(0, len(aims), at_once):
             _, (_, features, values) = self._strongest(inputs[:, at : at + at_once])
             part = aims[at : at + at_once].repeat_interleave(self.settings.k, dim=0)
-            rows.index_add_(0, features, part * values[:, None])
+            rows += routing.sums_by(features, part * values[:, None], len(rows))
         rows *= torch.arange(aims.shape[1], device=rows.device) >= self.wiring.start[:, None]
         length: Tensor = rows.norm(dim=1, keepdim=True)
         return rows / length

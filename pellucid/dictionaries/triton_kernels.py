@@ -4,14 +4,17 @@ What a function must give, and its axes, stand in `kernels`; `compiled` does the
 is added up by atomics, so that the same call gives the same bits. How far this code has been run is said in
 docs/explanation/accelerators.md.
 
-Selection reads the product as bf16 bits, which sort as positive numbers do. The bar is found digit by digit
-(radix selection): a histogram of the upper eight bits below the sign, then one of the lower seven among those
-with the upper eight. Entries are kept sorted by feature for the update, as OpenAI's kernels do (Gao et al.
-2024, arXiv 2406.04093, appendix D), but a program owns its feature.
+Selection reads the product as bf16 bits, which sort as positive numbers do, and reads it once: for the
+largest entry of each chunk of columns. The k largest of a row lie in the k chunks with the largest maxima,
+the B·k largest of a batch in chunks whose maximum reaches the (B·k)-th largest of the maxima; only those are
+looked at closely. Within a row the bar is found bit by bit, by counting what reaches it. Entries are kept
+sorted by feature for the update, as OpenAI's kernels do (Gao et al. 2024, arXiv 2406.04093, appendix D), but
+a program owns its feature.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,66 +25,68 @@ from torch import Tensor
 _ENTRIES = 16  # entries whose matrix rows are on their way at the same time
 _COLUMNS = 128
 _SCAN = 2048  # columns of the product that a program looks at in one go
+_FEWEST_COLUMNS = 16  # of a chunk
+_MOST_AT_ONCE = 2**15  # numbers of a row that one program can hold
 
 
 @triton.jit
-def _digits(row, num, above, SHIFT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr):
-    """[BINS] how often each digit occurs in the positive numbers of a row whose bits above are `above`."""
-    counts = tl.zeros([BINS], tl.int32)
+def _maxima(product, num, chunks, out, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
+    """The largest entry of each chunk of a row, as bits."""
+    b = tl.program_id(0).to(tl.int64)
+    chunk = tl.program_id(1) * CHUNKS + tl.arange(0, CHUNKS)
+    place = chunk[:, None] * CHUNK + tl.arange(0, CHUNK)[None, :]
+    bits = tl.load(product + b * num + place, mask=place < num, other=0).to(tl.int32)
+    tl.store(out + b * chunks + chunk, tl.max(bits, 1).to(tl.int16), mask=chunk < chunks)
+
+
+@triton.jit
+def _largest_of_row(
+    numbers,
+    num,
+    k,
+    chunks,
+    of_chunks,
+    counts,
+    out,
+    SIZE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    ALL: tl.constexpr,
+):
+    """The places of the k largest positive numbers of a row, ascending; ties go to the lower place.
+
+    Of all its numbers, or of those in the `of_chunks[b]` chunks named by `chunks[b]`.
+    """
+    b = tl.program_id(0).to(tl.int64)
+    index = tl.arange(0, SIZE)
+    if ALL:
+        place, there = index, index < num
+    else:
+        which = index // CHUNK
+        held = which < tl.load(of_chunks + b)
+        place = tl.load(chunks + b * k + which, mask=held, other=0) * CHUNK + index % CHUNK
+        there = held & (place < num)
+    bits = tl.load(numbers + b * num + place, mask=there, other=0).to(tl.int32)
+    bar = 0
+    for power in tl.static_range(15):
+        tried = bar + (1 << (14 - power))
+        bar = tl.where(tl.sum((bits >= tried).to(tl.int32), 0) >= k, tried, bar)
+    above = bits > bar
+    equal = ((bits == bar) & (bits > 0)).to(tl.int32)
+    ties = k - tl.sum(above.to(tl.int32), 0)
+    kept = above | ((equal > 0) & (tl.cumsum(equal, 0) <= ties))
+    tl.store(out + b * k + tl.cumsum(kept.to(tl.int32), 0) - 1, place, mask=kept)
+    tl.store(counts + b, tl.sum(kept.to(tl.int32), 0).to(tl.int64))
+
+
+@triton.jit
+def _positive_of_row(product, num, offsets, features, BLOCK: tl.constexpr):
+    b = tl.program_id(0).to(tl.int64)
+    out = features + tl.load(offsets + b)
     for at in range(0, num, BLOCK):
         place = at + tl.arange(0, BLOCK)
-        bits = tl.load(row + place, mask=place < num, other=0).to(tl.int32)
-        shifted = bits >> SHIFT
-        counts += tl.histogram(shifted & (BINS - 1), BINS, mask=(bits > 0) & (shifted // BINS == above))
-    return counts
-
-
-@triton.jit
-def _bar(counts, wanted, BINS: tl.constexpr):
-    """The highest digit that leaves `wanted` (or 0), and how many lie above it."""
-    index = tl.arange(0, BINS)
-    left = tl.cumsum(counts, 0, reverse=True)
-    digit = tl.maximum(tl.sum((left >= wanted).to(tl.int32), 0) - 1, 0)
-    return digit, tl.sum(tl.where(index > digit, counts, 0), 0)
-
-
-@triton.jit
-def _keep(row, num, bar, ties, out, BLOCK: tl.constexpr):
-    """Write down what exceeds the bar, and the first `ties` that equal it; returns how many."""
-    size = 0
-    tied = 0
-    for at in range(0, num, BLOCK):
-        place = at + tl.arange(0, BLOCK)
-        bits = tl.load(row + place, mask=place < num, other=0).to(tl.int32)
-        equal = ((bits == bar) & (bits > 0)).to(tl.int32)
-        kept = (bits > bar) | ((equal > 0) & (tied + tl.cumsum(equal, 0) <= ties))
-        tl.store(out + size + tl.cumsum(kept.to(tl.int32), 0) - 1, place, mask=kept)
-        size += tl.sum(kept.to(tl.int32), 0)
-        tied += tl.sum(equal, 0)
-    return size
-
-
-@triton.jit
-def _select_row(product, num, k, counts, features, BLOCK: tl.constexpr):
-    b = tl.program_id(0).to(tl.int64)
-    row = product + b * num
-    upper, above = _bar(_digits(row, num, 0, 7, 256, BLOCK), k, 256)
-    lower, more = _bar(_digits(row, num, upper, 0, 128, BLOCK), k - above, 128)
-    size = _keep(row, num, upper * 128 + lower, k - above - more, features + b * k, BLOCK)
-    tl.store(counts + b, size)
-
-
-@triton.jit
-def _digits_of_rows(product, num, above, out, SHIFT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr):
-    b = tl.program_id(0).to(tl.int64)
-    counts = _digits(product + b * num, num, tl.load(above), SHIFT, BINS, BLOCK)
-    tl.store(out + b * BINS + tl.arange(0, BINS), counts)
-
-
-@triton.jit
-def _keep_rows(product, num, bar, offsets, features, BLOCK: tl.constexpr):
-    b = tl.program_id(0).to(tl.int64)
-    _keep(product + b * num, num, tl.load(bar), num, features + tl.load(offsets + b), BLOCK)
+        kept = tl.load(product + b * num + place, mask=place < num, other=0) > 0
+        tl.store(out + tl.cumsum(kept.to(tl.int32), 0) - 1, place, mask=kept)
+        out += tl.sum(kept.to(tl.int32), 0)
 
 
 @triton.jit
@@ -240,10 +245,15 @@ def _update(
 
 
 def select_per_row(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Counts [B], features [B, k] (unused places undefined): the row is read once, then from the cache."""
-    counts = bits.new_empty(len(bits), dtype=torch.int64)
-    features = bits.new_zeros(len(bits), k, dtype=torch.int32)
-    _run(_select_row, (len(bits),), bits, bits.shape[1], k, counts, features, BLOCK=_SCAN)
+    """Counts [B], features [B, k] (unused places undefined): the product is read once."""
+    num = bits.shape[1]
+    chunk = _chunk_of(num, k)
+    if max(triton.cdiv(num, chunk), k * chunk) > _MOST_AT_ONCE:
+        strengths, order = bits.clamp(min=0).sort(dim=1, descending=True, stable=True)
+        unused = max(0, k - num)
+        return (strengths[:, :k] > 0).sum(1), torch.nn.functional.pad(order[:, :k].int(), (0, unused))
+    of_chunks, picked = _largest(_maxima_of(bits, chunk), k, None, chunk)
+    counts, features = _largest(bits, k, (of_chunks, picked), chunk)
     # Strongest first, the lower feature number first among equals, and what is no entry last.
     present = torch.arange(k, device=bits.device) < counts[:, None]
     strength = torch.where(present, bits.gather(1, features.long()), 0)
@@ -252,46 +262,65 @@ def select_per_row(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Three passes over the product; two histograms a row, which also say how many of a row are kept."""
-    uppers = _digits_of(bits, bits.new_zeros(1, dtype=torch.int64), 7, 256)
-    upper, above = _bar_of(uppers, k * len(bits))
-    lowers = _digits_of(bits, upper, 0, 128)
-    lower, _ = _bar_of(lowers, k * len(bits) - above)
-    counts = _from(uppers, upper + 1) + _from(lowers, lower)
-    return counts, _kept(bits, upper * 128 + lower, counts)
+    """The product is read once, and what of it may be among the largest once more."""
+    rows, num = bits.shape
+    wanted = rows * k
+    chunk = _chunk_of(num, k)
+    maxima = _maxima_of(bits, chunk)
+    near = (maxima >= _bar_of(maxima, wanted)).flatten().nonzero()[:, 0]
+    whole = torch.nn.functional.pad(bits, (0, -num % chunk))
+    strengths = whole.view(-1, chunk)[near]
+    kept = strengths >= _bar_of(strengths, wanted)
+    which, column = kept.nonzero(as_tuple=True)
+    of_row, of_chunk = near // maxima.shape[1], near % maxima.shape[1]
+    counts = torch.bincount(of_row, weights=kept.sum(1).double(), minlength=rows).long()
+    return counts, (of_chunk[which] * chunk + column).int()
 
 
 def positive(bits: Tensor) -> tuple[Tensor, Tensor]:
     """Two passes over the product."""
-    none = bits.new_zeros(1, dtype=torch.int64)
-    counts = _digits_of(bits, none, 7, 256).sum(1)
-    return counts, _kept(bits, none, counts)
+    counts = (bits > 0).sum(1)
+    offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    features = bits.new_empty(int(offsets[-1]), dtype=torch.int32)
+    _run(_positive_of_row, (len(bits),), bits, bits.shape[1], offsets, features, BLOCK=_SCAN)
+    return counts, features
 
 
-def _digits_of(bits: Tensor, above: Tensor, shift: int, bins: int) -> Tensor:
-    out = bits.new_empty(len(bits), bins, dtype=torch.int32)
-    sizes = {"SHIFT": shift, "BINS": bins, "BLOCK": _SCAN}
-    _run(_digits_of_rows, (len(bits),), bits, bits.shape[1], above, out, **sizes)
+def _chunk_of(num: int, k: int) -> int:
+    """Columns of a chunk, so that there are about as many maxima in a row as columns in k chunks."""
+    return int(max(_FEWEST_COLUMNS, triton.next_power_of_2(max(1, math.isqrt(num // k)))))
+
+
+def _maxima_of(bits: Tensor, chunk: int) -> Tensor:
+    """[B, chunks], 0 at least."""
+    rows, num = bits.shape
+    out = bits.new_empty(rows, triton.cdiv(num, chunk))
+    sizes = {"CHUNK": chunk, "CHUNKS": max(1, _SCAN // chunk)}
+    grid = rows, triton.cdiv(out.shape[1], sizes["CHUNKS"])
+    _run(_maxima, grid, bits, num, out.shape[1], out, **sizes)
     return out
 
 
-def _bar_of(digits: Tensor, wanted: Tensor | int) -> tuple[Tensor, Tensor]:
-    """`_bar` for the digits of all rows together; [1] and []."""
-    left = digits.sum(0).flip(0).cumsum(0).flip(0)
-    digit = ((left >= wanted).sum() - 1).clamp(min=0)
-    return digit[None], torch.nn.functional.pad(left, (0, 1))[digit + 1]
+def _largest(
+    numbers: Tensor, k: int, chosen: tuple[Tensor, Tensor] | None, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Counts [B], places [B, k] of the largest of [B, num], or of the chunks chosen, [B] and [B, k]."""
+    rows, num = numbers.shape
+    counts = numbers.new_empty(rows, dtype=torch.int64)
+    places = numbers.new_zeros(rows, k, dtype=torch.int32)
+    of_chunks, picked = chosen or (counts, places)
+    size = triton.next_power_of_2(num if chosen is None else k * chunk)
+    sizes = {"SIZE": size, "CHUNK": chunk, "ALL": chosen is None}
+    arguments = numbers, num, k, picked, of_chunks, counts, places
+    _run(_largest_of_row, (rows,), *arguments, **sizes, num_warps=max(4, min(16, size // 1024)))
+    return counts, places
 
 
-def _from(digits: Tensor, digit: Tensor) -> Tensor:
-    """[B] how many digits of each row are at least `digit`."""
-    return (digits * (torch.arange(digits.shape[1], device=digits.device) >= digit)).sum(1)
-
-
-def _kept(bits: Tensor, bar: Tensor, counts: Tensor) -> Tensor:
-    offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    features = bits.new_empty(int(offsets[-1]), dtype=torch.int32)
-    _run(_keep_rows, (len(bits),), bits, bits.shape[1], bar, offsets, features, BLOCK=_SCAN)
-    return features
+def _bar_of(bits: Tensor, wanted: int) -> Tensor:
+    """The number that `wanted` of the positive ones reach, or the least there is if they are fewer."""
+    counts = torch.bincount(bits.flatten().clamp(min=0).int(), minlength=2**15)
+    left = counts.flip(0).cumsum(0).flip(0)
+    return ((left >= wanted).sum() - 1).clamp(min=1).to(bits.dtype)
 
 
 def dots_by_group(x: Tensor, group: Tensor, matrix: Tensor, offsets: Tensor, features: Tensor) -> Tensor:

@@ -67,6 +67,14 @@ def test_a_routed_product_is_the_dense_one_in_the_groups_with_the_largest_scores
     assert bool((features.view(rows, visits * S).diff(dim=1) > 0).all()), "ascending within a row"
 
 
+def test_products_of_many_groups_are_made_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "_GROUPS_AT_ONCE", 4)
+    counts = torch.tensor([3, 0, 5, 1, 0, 2])
+    rows, weights = draw(11, 16).bfloat16(), draw(G, S, 16, seed=1).bfloat16()
+    expected = torch.cat([x @ w.T for x, w in zip(rows.split(counts.tolist()), weights, strict=True)])
+    torch.testing.assert_close(routing._products(rows, weights, counts), expected, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("activation", ["topk", "jumprelu", "relu"])
 @given(rows=st.integers(0, 40), visits=st.integers(1, G), seed=st.integers(0, 1000))
 def test_routed_codes_are_those_of_the_definition(
