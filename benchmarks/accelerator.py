@@ -94,7 +94,7 @@ def of_kernels(n: int, d: int, device: str, copied: float, multiplied: float) ->
     work: list[tuple[str, Callable[[], object], float, float]] = [
         ("product in bf16", lambda: multiply(x, encoder, bias), 8 * n * d + 2 * BATCH * n, 2 * BATCH * n * d),
         ("selection per row", lambda: kernels.select_per_row(scores, K), 2 * BATCH * n, 0),
-        ("selection in the batch", lambda: kernels.select_in_batch(scores, K), 6 * BATCH * n, 0),
+        ("selection in the batch", lambda: kernels.select_in_batch(scores, K), 2 * BATCH * n, 0),
         ("values", lambda: kernels.dots(x[0], encoder, offsets, features), 4 * e * d, 0),
         ("decoding", lambda: kernels.decode(offsets, features, values, decoder, base), 4 * e * d, 0),
         ("update of all rows", lambda: update(None), 8 * e * d + 48 * n * d, 0),

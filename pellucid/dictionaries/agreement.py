@@ -93,7 +93,7 @@ def _alive(d: Dictionary) -> Tensor:
     rows = d.decoder if d.frequency is None else d.decoder[d.frequency > 0]
     if not len(rows):
         raise InputError("Every feature of the dictionary was silent: there is nothing to compare.")
-    return rows
+    return rows.cpu()
 
 
 def _shares(mine: Tensor, others: Tensor) -> tuple[float, Figure]:

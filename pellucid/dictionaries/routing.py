@@ -28,7 +28,7 @@ from pellucid.dictionaries.product import with_bias
 
 _ITERATIONS = 10
 _ROWS_AT_ONCE = 4096
-_GROUPS_AT_ONCE = 1024  # that torch multiplies in one call
+_GROUPS_AT_ONCE = 512  # torch multiplies fewer than 1,024 in one call
 
 
 @dataclass(frozen=True)

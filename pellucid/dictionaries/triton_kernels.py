@@ -267,14 +267,16 @@ def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     wanted = rows * k
     chunk = _chunk_of(num, k)
     maxima = _maxima_of(bits, chunk)
-    near = (maxima >= _bar_of(maxima, wanted)).flatten().nonzero()[:, 0]
-    whole = torch.nn.functional.pad(bits, (0, -num % chunk))
+    bar = _bar_of(maxima.flatten(), wanted)
+    near = (maxima >= bar).flatten().nonzero()[:, 0]
+    whole = torch.nn.functional.pad(bits, (0, -num % chunk)) if num % chunk else bits
     strengths = whole.view(-1, chunk)[near]
-    kept = strengths >= _bar_of(strengths, wanted)
-    which, column = kept.nonzero(as_tuple=True)
-    of_row, of_chunk = near // maxima.shape[1], near % maxima.shape[1]
-    counts = torch.bincount(of_row, weights=kept.sum(1).double(), minlength=rows).long()
-    return counts, (of_chunk[which] * chunk + column).int()
+    which, column = (strengths >= bar).nonzero(as_tuple=True)
+    found = strengths[which, column]
+    kept = (found >= _bar_of(found, wanted)).nonzero()[:, 0]
+    which = near[which[kept]]
+    counts = torch.bincount(which // maxima.shape[1], minlength=rows)
+    return counts, (which % maxima.shape[1] * chunk + column[kept]).int()
 
 
 def positive(bits: Tensor) -> tuple[Tensor, Tensor]:
@@ -317,10 +319,10 @@ def _largest(
 
 
 def _bar_of(bits: Tensor, wanted: int) -> Tensor:
-    """The number that `wanted` of the positive ones reach, or the least there is if they are fewer."""
-    counts = torch.bincount(bits.flatten().clamp(min=0).int(), minlength=2**15)
-    left = counts.flip(0).cumsum(0).flip(0)
-    return ((left >= wanted).sum() - 1).clamp(min=1).to(bits.dtype)
+    """The number that `wanted` of [E] reach, or the least positive one if they are fewer."""
+    if len(bits) < wanted:
+        return bits.new_ones(())
+    return bits.topk(wanted, sorted=False).values.min().clamp(min=1)
 
 
 def dots_by_group(x: Tensor, group: Tensor, matrix: Tensor, offsets: Tensor, features: Tensor) -> Tensor:
