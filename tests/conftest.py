@@ -9,13 +9,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+# Before anything loads OpenMP: threads that spin at a barrier keep those they wait for off a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before anything imports transformers: the tests of this house never ask a hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import pyarrow as pa
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-
-# Before anything imports transformers: the tests of this house never ask a hub.
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pellucid.core import digests, files
 from pellucid.core.errors import UpstreamError

@@ -1,7 +1,8 @@
-"""Sittings of one build of two atlases, for tests that kill them: `build_child.py STORE OUT KILLS`.
+"""A build of two atlases, whole and killed, for tests: `build_child.py STORE WHOLE KILLED KILLS`.
 
-KILLS is a JSON list: each sitting is a process of its own, forked after the imports, that kills itself before
-it syncs something to the disk for the so-many-th time; 0 for never. Prints the exit status of each.
+The whole build comes first, in this process, so that all is loaded when sittings are forked. KILLS is a JSON
+list: each sitting is a process of its own that kills itself before it syncs something to the disk for the
+so-many-th time; 0 for never. Prints the exit status of each.
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ def main() -> None:
     dictionaries = [
         random_dictionary(x, features=n, k=3, ports=ports, model_digest=model.digest) for n in (48, 30)
     ]
-    for kill_at in json.loads(sys.argv[3]):
+    whole, killed = Path(sys.argv[2]), Path(sys.argv[3])
+    sit(model, dictionaries, store, whole, 0)
+    for kill_at in json.loads(sys.argv[4]):
         process = os.fork()
         if process == 0:
             code = 1
             try:
-                sit(model, dictionaries, store, Path(sys.argv[2]), kill_at)
+                sit(model, dictionaries, store, killed, kill_at)
                 code = 0
             except BaseException:
                 traceback.print_exc()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pellucid.scaling import checks
 from pellucid.scaling.form_chinchilla import Chinchilla
 from tests.cli import shell
 
@@ -81,6 +83,26 @@ def test_forecast(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "7 outcomes, " in printed.err
 
 
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long in a check, and depends on the runs alone, is computed once for the same runs."""
+
+    def kept(compute: Callable[..., Any]) -> Callable[..., Any]:
+        found: dict[tuple[Any, ...], Any] = {}
+
+        def get(of: Any, *more: Any) -> Any:
+            key = str(getattr(of, "runs", of).y.tolist()), *map(str, more)
+            if key not in found:
+                found[key] = compute(of, *more)
+            return found[key]
+
+        return get
+
+    for name in ("choose", "profiles"):
+        monkeypatch.setattr(checks, name, kept(getattr(checks, name)))
+
+
+@pytest.mark.usefixtures("once")
 def test_check_stops_a_pipeline(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inside = told(capsys, "check", runs, "--at", "N=1B,D=20B")
     assert inside["alarms"] == []

@@ -1,10 +1,10 @@
 """Sittings of training runs on a tiny model, for tests that kill them: `training_child.py STORE SITTINGS`.
 
 SITTINGS is a JSON list of [run folder, seconds between checkpoints, kill after]. Each sitting is a process of
-its own, forked after the imports, which take longer than the training. `kill after` is the number of batches
-after which it kills itself, counted in this sitting; in the middle of the write of so many checkpoints if
-it is negative; 0 for never. At the end it writes the weights into the run folder. Prints the exit status of
-each.
+its own, forked after the imports and the loading of numba's own parts, which take longer than the training.
+`kill after` is the number of batches after which it kills itself, counted in this sitting; in the middle of
+the write of so many checkpoints if it is negative; 0 for never. At the end it writes the weights into the run
+folder. Prints the exit status of each.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import cast
 
 import numba
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,7 +29,7 @@ from pellucid.activations.reading import Reader
 from pellucid.activations.tokens import TokenStore
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import checkpoints, training
+from pellucid.dictionaries import checkpoints, compiled, training
 from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.models.model import Model
 from pellucid.testing import tiny_model
@@ -84,6 +85,7 @@ def sit(model: Model, store: Path, run_folder: Path, checkpoint_s: float, kill_a
 
 def main() -> None:
     torch.set_num_threads(1)
+    compiled.by_feature(np.zeros(1, np.int32), 1)  # numba's own parts; a parallel kernel would start threads
     model = tiny_model(layers=2, width=16)
     for run_folder, checkpoint_s, kill_after in json.loads(sys.argv[2]):
         process = os.fork()

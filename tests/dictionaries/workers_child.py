@@ -1,8 +1,9 @@
 """Crews of forked workers on a tiny model, for tests: `workers_child.py STORE FOLDER`.
 
-Ranks are forked after the imports, which take longer than all the training. Crews that are not killed are the
-same processes again and again. Every run leaves `weights.safetensors` and its events in FOLDER/name; what
-fails is told on standard error, and the exit status of each process is printed.
+Ranks are forked after the imports, the making of the model and the loading of numba's own parts, which take
+longer than all the training. Crews that are not killed are the same processes again and again. Every run
+leaves `weights.safetensors` and its events in FOLDER/name; what fails is told on standard error, and the exit
+status of each process is printed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
@@ -26,7 +28,7 @@ from pellucid.activations.sharing import SharedReader
 from pellucid.activations.tokens import TokenStore
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import assignment, checkpoints, kernels, training
+from pellucid.dictionaries import assignment, checkpoints, compiled, kernels, training
 from pellucid.dictionaries.assignment import Assignment
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
@@ -39,6 +41,7 @@ SETTINGS = TrainSettings(
 )
 LAYERED = Ports((Site("mlp_in", 0), Site("mlp_in", 1)), (Site("mlp_out", 0), Site("mlp_out", 1)))
 STORE, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
+MODEL = tiny_model(layers=2, width=16)
 
 
 def group(rank: int, size: int, name: str) -> None:
@@ -53,7 +56,7 @@ def job(name: str, ports: Ports | None = None) -> Job:
 
 def reader(ports: Ports | None) -> Reader:
     sites = (Site("resid_post", 1),) if ports is None else ports.sites
-    return Reader(tiny_model(layers=2, width=16), TokenStore.open(STORE), sites[0], 64, 16, further=sites[1:])
+    return Reader(MODEL, TokenStore.open(STORE), sites[0], 64, 16, further=sites[1:])
 
 
 def alone(name: str, ports: Ports | None = None) -> None:
@@ -121,9 +124,13 @@ def marked(counts: torch.Tensor, features: torch.Tensor, columns: int) -> torch.
 
 
 def whole_runs(rank: int) -> None:
-    """Everything that is not killed, by four processes; most of it by two of them."""
+    """Everything that is not killed: by four processes, by two of them, and by a third alone."""
     choose(rank, 4, 2)
     together("batchtopk-four", rank, 4, 2)
+    if rank == 2:
+        for kind in get_args(Architecture):
+            alone(f"{kind}-one")
+        alone("topk-layered-one", LAYERED)
     if rank > 1:
         return
     choose(rank, 2, 2)
@@ -131,10 +138,6 @@ def whole_runs(rank: int) -> None:
         together(f"{kind}-two", rank, 2, 2)
     together("batchtopk-rows", rank, 2, 1)
     together("topk-layered-two", rank, 2, 2, LAYERED)
-    if rank == 0:
-        for kind in get_args(Architecture):
-            alone(f"{kind}-one")
-        alone("topk-layered-one", LAYERED)
 
 
 def killed(rank: int, name: str, victim: int, batches: int, writes: int, sitting: int = 0) -> None:
@@ -196,7 +199,8 @@ def fork(size: int, work: Callable[[int], None]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    assignment.load = lambda *_, **__: tiny_model(layers=2, width=16)
+    compiled.by_feature(np.zeros(1, np.int32), 1)  # numba's own parts; a parallel kernel would start threads
+    assignment.load = lambda *_, **__: MODEL
     fork(4, whole_runs)
     fork(2, lambda rank: killed(rank, "batchtopk-killed", 1, 9, 0))
     shutil.copytree(FOLDER / "batchtopk-killed", FOLDER / "batchtopk-resharded")
