@@ -16,8 +16,8 @@ setup: $(READY) ## make .venv with everything but the peers of the benchmarks
 demo: $(READY) ## see inside SmolLM2 and steer it: under 4 minutes, leaves demo/report.html
 	$(BIN)/pellucid demo
 
-test: $(READY) ## run all tests that this machine can run
-	$(BIN)/python -m pytest
+test: $(READY) ## run all tests that this machine can run, one process a core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-unit: $(READY) ## run the tests that need no weights, no accelerator and no network
 	$(BIN)/python -m pytest -m "not model and not gpu and not net"

@@ -5,11 +5,14 @@ Also what the wheel is built with (hatch_build.py), so it imports the standard l
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pellucid.core.errors import InputError, UpstreamError
@@ -49,7 +52,9 @@ def pages() -> Path:
         )
     packages(npm)
     # Built aside and then put in place, so that a build that is killed leaves no half of the pages.
-    with tempfile.TemporaryDirectory(dir=STATIC.parent, prefix=".static-") as aside:
+    with _alone(), tempfile.TemporaryDirectory(dir=STATIC.parent, prefix=".static-") as aside:
+        if _stamp(STATIC / _STAMP) == wanted:
+            return STATIC
         out = Path(aside) / "static"
         _run(
             [
@@ -80,10 +85,19 @@ def packages(npm: str) -> None:
     """
     lock = hashlib.sha256((SOURCES / "package-lock.json").read_bytes()).hexdigest()
     stamp = SOURCES / "node_modules" / ".pellucid.json"
-    if _stamp(stamp) == lock:
-        return
-    _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"])
-    stamp.write_text(json.dumps({"sources": lock}), encoding="utf-8")
+    with _alone():
+        if _stamp(stamp) == lock:
+            return
+        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"])
+        stamp.write_text(json.dumps({"sources": lock}), encoding="utf-8")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time in this checkout; the others wait, and find it done."""
+    with (SOURCES / "package.json").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _digest() -> str:
