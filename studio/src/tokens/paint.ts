@@ -12,10 +12,13 @@ export const LEVELS = 10;
 /** A share as one of the levels that the style sheet has. */
 export const level = (share: number): number => Math.max(0, Math.min(LEVELS, Math.round(share * LEVELS)));
 
+/** On most tokens some feature comes to half of its maximum: only what is beyond that tints by itself. */
+const ORDINARY = 0.5;
+
 /** The classes of a token. */
 export function paint(tokens: Tokens, index: number, tints: readonly Tint[]): string {
   if (!tints.length) {
-    const step = level(tokens.strongest(index));
+    const step = level((tokens.strongest(index) - ORDINARY) / (1 - ORDINARY));
     return step ? `tk s${step}` : "tk";
   }
   let best = 0;
