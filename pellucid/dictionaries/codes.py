@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,12 +67,18 @@ class Codes:
         """Features active per token, on average."""
         return len(self.values) / max(1, len(self))
 
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Offsets, features and values in the memory of the processor, for whoever takes many rows."""
+        offsets, features, values = (t.cpu().numpy() for t in (self.offsets, self.features, self.values))
+        return offsets, features, values
+
     def row(self, token: int) -> tuple[Tensor, Tensor]:
         """Features and values of one token, strongest first."""
         if not 0 <= token < len(self):
             raise IndexError(f"Token {token} is not among {len(self)}.")
-        span = slice(int(self.offsets[token]), int(self.offsets[token + 1]))
-        return self.features[span], self.values[span]
+        start, stop = self.offsets[token : token + 2].tolist()
+        return self.features[start:stop], self.values[start:stop]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return (self.row(t) for t in range(len(self)))

@@ -20,7 +20,7 @@ from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.openai import MOST_TEXT, TextPart
 from pellucid.serving.permission import permit
-from pellucid.serving.streams import STREAMED, begun, gathered, lines, merged, sent
+from pellucid.serving.streams import STREAMED, begun, gathered, merged, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["Anthropic"])
@@ -103,9 +103,7 @@ async def messages(
         ((pieces, finish),) = await gathered(request, [writing])
         extra: dict[str, Any] = {}
         if body.pellucid is not None:
-            answer = [
-                {"token": p.token_text, "features": [f.model_dump() for f in p.features]} for p in pieces
-            ]
+            answer = [{"token": p.token_text, "features": p.features} for p in pieces]
             extra = {"pellucid": {**_proof(finish), "answer": answer}}
         return {
             **head,
@@ -116,7 +114,7 @@ async def messages(
         }
     events = await begun(merged(request, [writing]))
 
-    async def typed() -> AsyncIterator[str]:
+    async def typed() -> AsyncIterator[bytes]:
         usage = {"input_tokens": len(asked.prompt), "output_tokens": 0}
         opened = {**head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
         yield _event("message_start", message=opened)
@@ -127,8 +125,7 @@ async def messages(
                 extra: dict[str, Any] = {}
                 if isinstance(event, Piece):
                     if body.pellucid is not None:
-                        features = [f.model_dump() for f in event.features]
-                        extra = {"pellucid": {"token": event.token_text, "features": features}}
+                        extra = {"pellucid": {"token": event.token_text, "features": event.features}}
                     yield _delta(event.text, extra)
                     continue
                 if event.text:
@@ -143,18 +140,18 @@ async def messages(
         except Exception as error:  # the status is sent: what is wrong can be told as an event alone
             yield sent(Told.of(error).anthropic(), "error")
 
-    return StreamingResponse(lines(typed()), media_type="text/event-stream")
+    return StreamingResponse(typed(), media_type="text/event-stream")
 
 
 def _plain(text: Text) -> str:
     return text if isinstance(text, str) else "".join(p.text for p in text)
 
 
-def _event(kind: str, **fields: Any) -> str:
+def _event(kind: str, **fields: Any) -> bytes:
     return sent({"type": kind, **fields}, kind)
 
 
-def _delta(text: str, extra: dict[str, Any]) -> str:
+def _delta(text: str, extra: dict[str, Any]) -> bytes:
     return _event("content_block_delta", index=0, delta={"type": "text_delta", "text": text}, **extra)
 
 
@@ -164,4 +161,4 @@ def _end(finish: Finish) -> dict[str, Any]:
 
 
 def _proof(finish: Finish) -> dict[str, Any]:
-    return {"prompt": [t.model_dump() for t in finish.prompt], "receipts": finish.receipts}
+    return {"prompt": finish.prompt, "receipts": finish.receipts}

@@ -14,11 +14,12 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
@@ -86,15 +87,17 @@ class Extension(Strict):
     )
 
 
-class FeatureOnToken(BaseModel):
+class FeatureOnToken(TypedDict):
     """A feature that is active on a token."""
 
     dictionary: str
     feature: int
     activation: float
-    share: float = Field(description="The activation as a share of the feature's maximum.")
-    label: str | None = Field(description="What switches it on, where there is a reliable label.")
-    promotes: list[str] = Field(description="Tokens that it makes the model say when it is turned up.")
+    share: Annotated[float, Field(description="The activation as a share of the feature's maximum.")]
+    label: Annotated[str | None, Field(description="What switches it on, where there is a reliable label.")]
+    promotes: Annotated[
+        list[str], Field(description="Tokens that it makes the model say when it is turned up.")
+    ]
 
 
 class TokenSeen(BaseModel):
@@ -177,14 +180,19 @@ class Instruments:
         """What is told of a token; `row` counts from where the tokens of `seen` begin."""
         found: list[_Active] = []
         for (dictionary, watch), part in zip(self._watched, seen, strict=True):
-            numbers, strengths = (t.cpu().numpy() for t in part.codes.row(part.start + row))
+            offsets, features, values = part.codes.arrays
+            span = slice(*offsets[part.start + row : part.start + row + 2])
+            numbers, strengths = features[span], values[span]
             shares = strengths / dictionary.units[numbers]
-            best = numbers[np.argsort(-shares, kind="stable")[: watch.top]].tolist()
-            active = dict(
-                zip(numbers.tolist(), zip(strengths.tolist(), shares.tolist(), strict=True), strict=True)
-            )
-            for feature in dict.fromkeys([*watch.features, *best]):
-                found.append((dictionary, feature, *active.get(feature, (0.0, 0.0))))
+            best = np.argsort(-shares, kind="stable")[: watch.top]
+            strongest = zip(*(a[best].tolist() for a in (numbers, strengths, shares)), strict=True)
+            asked: dict[int, tuple[float, float]] = {}
+            for feature in watch.features:
+                place = np.flatnonzero(numbers == feature)
+                here = (float(strengths[place[0]]), float(shares[place[0]])) if len(place) else (0.0, 0.0)
+                asked[feature] = here
+            found += [(dictionary, feature, *here) for feature, here in asked.items()]
+            found += [(dictionary, *one) for one in strongest if one[0] not in asked]
         return found
 
     def _prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
@@ -250,14 +258,17 @@ def kept_recipe(name: str) -> Recipe:
 
 def _told(active: Sequence[_Active]) -> list[FeatureOnToken]:
     """Features with what stands beside them, which may have to be read."""
-    return [
-        FeatureOnToken(
-            dictionary=dictionary.name,
-            feature=feature,
-            activation=activation,
-            share=share,
-            label=dictionary.label(feature),
-            promotes=dictionary.promoted(feature),
+    found: list[FeatureOnToken] = []
+    for dictionary, feature, activation, share in active:
+        label, promotes = dictionary.described(feature)
+        found.append(
+            {
+                "dictionary": dictionary.name,
+                "feature": feature,
+                "activation": activation,
+                "share": share,
+                "label": label,
+                "promotes": promotes,
+            }
         )
-        for dictionary, feature, activation, share in active
-    ]
+    return found

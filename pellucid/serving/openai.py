@@ -24,7 +24,7 @@ from pellucid.models.pieces import bytes_of
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.permission import permit
-from pellucid.serving.streams import STREAMED, begun, gathered, lines, merged, room_for, sent
+from pellucid.serving.streams import STREAMED, begun, gathered, merged, room_for, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
 router = APIRouter(tags=["OpenAI"])
@@ -376,10 +376,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                     {
                         "index": index,
                         "prompt": [t.model_dump() for t in finish.prompt],
-                        "answer": [
-                            {"token": p.token_text, "features": [f.model_dump() for f in p.features]}
-                            for p in pieces
-                        ],
+                        "answer": [{"token": p.token_text, "features": p.features} for p in pieces],
                         "receipts": finish.receipts,
                     }
                 )
@@ -389,7 +386,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
 
     events = await begun(merged(request, writings))
 
-    async def chunks() -> AsyncIterator[str]:
+    async def chunks() -> AsyncIterator[bytes]:
         finishes: list[Finish] = []
         for index in range(len(asked)):
             if (opening := shape.opening(index)) is not None:
@@ -400,12 +397,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                 if isinstance(event, Piece):
                     choice = shape.piece(index, event.text, event)
                     if body.pellucid is not None:
-                        extra = {
-                            "pellucid": {
-                                "token": event.token_text,
-                                "features": [f.model_dump() for f in event.features],
-                            }
-                        }
+                        extra = {"pellucid": {"token": event.token_text, "features": event.features}}
                 else:
                     finishes.append(event)
                     if event.text:
@@ -414,12 +406,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                         )
                     choice = shape.closing(index, _reason(event))
                     if body.pellucid is not None:
-                        extra = {
-                            "pellucid": {
-                                "prompt": [t.model_dump() for t in event.prompt],
-                                "receipts": event.receipts,
-                            }
-                        }
+                        extra = {"pellucid": {"prompt": event.prompt, "receipts": event.receipts}}
                 yield sent({**head, "object": shape.chunk, "choices": [choice], **extra})
             if body.stream_options is not None and body.stream_options.include_usage:
                 yield sent(
@@ -432,6 +419,6 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                 )
         except Exception as error:  # the status is sent: what is wrong can be told as an event alone
             yield sent(Told.of(error).openai())
-        yield "data: [DONE]\n\n"
+        yield b"data: [DONE]\n\n"
 
-    return StreamingResponse(lines(chunks()), media_type="text/event-stream")
+    return StreamingResponse(chunks(), media_type="text/event-stream")

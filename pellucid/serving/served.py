@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from pellucid.dictionaries.base import Dictionary
 from pellucid.models import model as models
 from pellucid.models.model import Model
 from pellucid.steering.recipes import Recipe
+
+_DESCRIBED = 4096  # features of which the words are kept
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class ServedDictionary:
     def at_hand(self, feature: int) -> bool:
         """Whether its label and the tokens it promotes can be told without reading."""
         return self.captions is None or self.captions.at_hand(feature)
+
+    @cached_property
+    def described(self) -> Callable[[int], tuple[str | None, list[str]]]:
+        """A feature's label and the tokens it promotes, kept: common features are told again and again."""
+        return lru_cache(_DESCRIBED)(lambda feature: (self.label(feature), self.promoted(feature)))
 
     def promoted(self, feature: int, count: int = 6) -> list[str]:
         """Tokens that turning the feature up promotes, as text, each once; none where no atlas says."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import Request
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from pellucid.core.errors import InputError
 from pellucid.serving.writing import Finish, Piece
@@ -113,16 +114,18 @@ async def gathered(request: Request, writings: Sequence[Writing]) -> list[tuple[
     return [(pieces[i], finishes[i]) for i in range(len(writings))]
 
 
-def sent(value: Any, event: str | None = None) -> str:
-    """One server-sent event (WHATWG HTML, section 9.2)."""
-    head = f"event: {event}\n" if event else ""
-    return f"{head}data: {json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n"
+def sent(value: Any, event: str | None = None) -> bytes:
+    """One server-sent event (WHATWG HTML, section 9.2).
 
-
-async def lines(events: AsyncIterator[str]) -> AsyncIterator[bytes]:
-    """As bytes; what is half a character in UTF-16 cannot be sent, and is replaced."""
-    async for event in events:
-        yield event.encode("utf-8", "replace")
+    What is half a character in UTF-16 cannot be sent, and is replaced.
+    """
+    head = f"event: {event}\n".encode() if event else b""
+    try:
+        told = to_json(value, inf_nan_mode="null")
+    except PydanticSerializationError:
+        plain = json.dumps(to_jsonable_python(value), ensure_ascii=False, separators=(",", ":"))
+        told = plain.encode("utf-8", "replace")
+    return head + b"data: " + told + b"\n\n"
 
 
 def room_for(request: Request, prompt: Sequence[int]) -> int:
