@@ -6,8 +6,9 @@ the same weights, written out as BF16 here.
 
 A server is started as a user would start it; clients stream over HTTP, 1, 8 and 32 at a time, each a chat of
 its own at temperature 0. The arms (plain, a dictionary watched, an edit in every request, llama.cpp) take
-turns, so that a noisy machine is noisy for all. Printed: tokens per second of all streams together, time to
-the first token, and the 99th percentile between tokens.
+turns, so that a noisy machine is noisy for all. Edits come with their receipts, and, as `unproved`, without.
+Printed: tokens per second of all streams together, time to the first token, and the 99th percentile between
+tokens.
 
 The bars: watching costs under 10 %, an edit under 5 %, at every concurrency; 8 streams give at least 4 times
 the tokens per second of one; one watched stream runs at least twice as fast as `generate`.
@@ -51,6 +52,7 @@ EXTENSIONS: dict[str, Any] = {
     "watched": {"watch": [{"top": 5}]},
     # A feature that hardly moves the answer, so that all arms write about as much.
     "edited": {"edits": [{"feature": 0, "kind": "add", "strength": 0.01}]},
+    "unproved": {"edits": [{"feature": 0, "kind": "add", "strength": 0.01}], "receipts": False},
 }
 
 
@@ -274,7 +276,7 @@ async def run(given: argparse.Namespace, address: str, peer: str | None) -> None
     heads = ["streams", "", "tokens/s", "over rounds", "cost", "to the first, s", "between, ms", "99 %, ms"]
     printing.table(heads, rows)
     print(f"transformers generate, one row: {base:.1f} tokens/s")
-    for arm, most in (("watched", 0.10), ("edited", 0.05)):
+    for arm, most in (("watched", 0.10), ("edited", 0.05), ("unproved", 0.05)):
         for count in counts:
             pairs = zip(rates[count, arm], rates[count, "plain"], strict=True)
             cost = 1 - statistics.median(a / b for a, b in pairs)

@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-background-networking",
 )
 _DICTIONARY = "smollm2-resid_post.13-16k"
-_MUSIC = 4687
+_MUSIC = 12058
 
 
 @contextmanager

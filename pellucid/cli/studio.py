@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 app = App(name="studio", help_format="plaintext")
 
-_DEMO = (4687, "music", 0.6)
+_DEMO = (12058, "music", 0.6)
 """A feature of the shipped dictionary that writes what its name says, and a strength that leaves sentences
 whole."""
 

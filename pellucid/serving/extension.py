@@ -1,8 +1,8 @@
 """The one optional object in a request, and what it brings: features of each token, edits, receipts.
 
     "pellucid": {
-      "watch": [{"dictionary": "smollm2-resid_post.13-16k", "top": 5, "features": [4687]}],
-      "edits": [{"feature": 4687, "kind": "set", "strength": 1.0, "scope": "all"}]
+      "watch": [{"dictionary": "smollm2-resid_post.13-16k", "top": 5, "features": [12058]}],
+      "edits": [{"feature": 12058, "kind": "set", "strength": 1.0, "scope": "all"}]
     }
 
 A client that does not send it sees the plain API.
@@ -79,6 +79,11 @@ class Extension(Strict):
     recipe: str | None = Field(
         default=None, max_length=64, description="A recipe of the server; its edits come before the others."
     )
+    receipts: bool = Field(
+        default=True,
+        description="Whether the edits are proved at the end. For that the model reads prompt and answer "
+        "again from the edited site on, which costs most where many answers are written at once.",
+    )
     prompt: int | None = Field(
         default=None,
         ge=0,
@@ -145,6 +150,8 @@ class Instruments:
         }
         self._model = served.model
         self._told = wanted.prompt
+        self.proves = wanted.receipts and bool(self._plans)
+        """Whether the edits are proved at the end."""
 
     @property
     def watchers(self) -> list[Any]:
@@ -158,7 +165,9 @@ class Instruments:
 
     @property
     def edited_at(self) -> Site | None:
-        """What a request of the batch takes: the one site of its edits, if they read what they write."""
+        """What a request of the batch takes to prove its edits: their one site, if that is read too."""
+        if not self.proves:
+            return None
         plans = list(self._plans.values())
         alone = (
             len(plans) == 1 and plans[0].dictionary.ports.same and len(plans[0].dictionary.ports.reads) == 1

@@ -146,7 +146,7 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
     answer = [t for t in written if t not in model.end_ids]
     left = "" if stops.met is not None else stops.add(pieces.end()) + stops.end()
     proved = []
-    if answer and instruments.editors:
+    if answer and instruments.proves:
         loop = asyncio.get_running_loop()
         proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer, effect)
     yield Finish(reason, stops.met, left, len(asked.prompt), len(written), prompt, proved)

@@ -4,7 +4,7 @@ A recipe is a JSON file that can be sent to others. What is read is checked as i
 names are short and hold no path, edits must exist in the dictionary, and nothing in it is run.
 
     {"format": 1, "name": "music", "dictionary": "sha256:…", "model": "sha256:…",
-     "edits": [{"kind": "set", "feature": 4687, "strength": 0.8, "scope": "all"}], "note": "…"}
+     "edits": [{"kind": "set", "feature": 12058, "strength": 0.8, "scope": "all"}], "note": "…"}
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ test("every page has its address", () => {
   expect(routeOf("/inspect")).toEqual({ page: "inspect" });
   expect(routeOf("/map/")).toEqual({ page: "map" });
   const name = "smollm2-resid_post.13 16/k";
-  expect(routeOf(featurePath(name, 4687))).toEqual({ page: "feature", dictionary: name, feature: 4687 });
+  expect(routeOf(featurePath(name, 12058))).toEqual({ page: "feature", dictionary: name, feature: 12058 });
 });
 
 test("what is no page is nowhere", () => {

@@ -137,6 +137,9 @@ def test_features_come_with_every_token_and_edits_with_a_receipt(
         ).pellucid[0]
         assert short["prompt"] == proof["prompt"][max(0, len(proof["prompt"]) - count) :]
         assert short["receipts"] == proof["receipts"]
+    unproved = ask(client, served, temperature=0, extra_body={"pellucid": {**EXTENSION, "receipts": False}})
+    assert unproved.choices[0].message.content == edited
+    assert unproved.pellucid[0]["receipts"] == []
     for token in told[:-1]:
         by_number = {f["feature"]: f for f in token["features"]}
         assert 7 in by_number

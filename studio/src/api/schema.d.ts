@@ -776,6 +776,12 @@ export interface components {
              */
             recipe?: string | null;
             /**
+             * Receipts
+             * @description Whether the edits are proved at the end. For that the model reads prompt and answer again from the edited site on, which costs most where many answers are written at once.
+             * @default true
+             */
+            receipts: boolean;
+            /**
              * Prompt
              * @description So many of the prompt's last tokens are told with their features, after the answer; all where it is left out. Of a long conversation they are many megabytes.
              */
