@@ -49,7 +49,7 @@ def pages() -> Path:
     return built.pages()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(mapped: Served) -> Iterator[Served]:  # noqa: F811
     """The tiny model, with a dictionary whose atlas has everything; meaning is told by letters."""
     with pytest.MonkeyPatch.context() as patch:
@@ -57,7 +57,7 @@ def served(mapped: Served) -> Iterator[Served]:  # noqa: F811
         yield mapped
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(served: Served, pages: Path) -> Iterator[str]:
     from pellucid.serving.pages import Demo, mount
 
@@ -65,7 +65,7 @@ def address(served: Served, pages: Path) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     program = chromium()
     sync_api = pytest.importorskip("playwright.sync_api", reason=ABSENT)
