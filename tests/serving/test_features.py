@@ -62,4 +62,4 @@ def test_the_document_describes_every_route_and_its_errors(address: str) -> None
     assert wrong.status_code == 405
     assert set(wrong.headers["allow"].split(", ")) >= {"GET", "PUT", "DELETE"}
     extension = document["components"]["schemas"]["Extension"]["properties"]
-    assert {"watch", "edits", "recipe", "prompt"} == set(extension)
+    assert {"watch", "edits", "receipts", "recipe", "prompt"} == set(extension)
