@@ -215,7 +215,10 @@ class Instruments:
                 if at >= first:
                     found[at] = _told(self._active(parts, row))
                 at += 1
-        return [TokenSeen(token=t, features=f) for t, f in zip(texts[first:], found[first:], strict=True)]
+        return [
+            TokenSeen.model_construct(token=t, features=f)
+            for t, f in zip(texts[first:], found[first:], strict=True)
+        ]
 
     def receipts(
         self, prompt: Sequence[int], answer: Sequence[int], effect: Effect | None
