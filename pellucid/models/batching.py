@@ -25,7 +25,7 @@ from torch import Tensor
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.models import distributions
-from pellucid.models.generation import UNSOUND, Editor, Pass, Sampling, Watcher, drawn
+from pellucid.models.generation import UNSOUND, Editor, Pass, Sampling, Watcher, at_temperature, drawn
 from pellucid.models.model import Model
 from pellucid.models.steps import Steps, Tokens, Visit
 
@@ -433,7 +433,7 @@ def _chosen(asked: Sequence[_Running[C]], logits: Tensor, best: _Best) -> list[W
         temperature, top_p = (
             torch.tensor([[getattr(s, name)] for s in settings]) for name in ("temperature", "top_p")
         )
-        chosen = drawn((logprobs / temperature).softmax(-1), top_p, draws)
+        chosen = drawn(at_temperature(logprobs, temperature), top_p, draws)
         likelihoods = logprobs.gather(-1, chosen[:, None])[:, 0]
         for i, token, logprob in zip(drawing, chosen.tolist(), likelihoods.tolist(), strict=True):
             tokens[i], told[i] = token, logprob

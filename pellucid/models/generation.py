@@ -211,7 +211,7 @@ class Generator(Generic[C_co]):
         else:
             draws = torch.rand(len(logprobs), 1, generator=self._random)
             top_p = torch.full((len(logprobs), 1), s.top_p)
-            chosen = drawn((logprobs / s.temperature).softmax(-1), top_p, draws)
+            chosen = drawn(at_temperature(logprobs, torch.tensor(s.temperature)), top_p, draws)
         return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
 
 
@@ -225,6 +225,16 @@ def unsound(logits: Tensor) -> list[int]:
 
 _NUCLEUS = 1024
 """So many of the likeliest tokens nearly always hold the nucleus; finding them is a tenth of a full sort."""
+_COLDEST = 1e-6
+
+
+def at_temperature(logprobs: Tensor, temperature: Tensor) -> Tensor:
+    """[rows, vocabulary] probabilities at a temperature [rows, 1] above 0, or at one for all.
+
+    One that is all but 0 leaves the likeliest token, as 0 would: nothing is divided by what rounds to 0.
+    """
+    below = logprobs - logprobs.max(-1, keepdim=True).values
+    return (below / temperature.clamp(min=_COLDEST).to(below)).softmax(-1)
 
 
 def drawn(weights: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
@@ -255,7 +265,7 @@ def _nucleus(weights: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
 
 def _looked_up(ordered: Tensor, order: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
     sums = ordered.double().cumsum(-1)
-    sizes = (sums - ordered < top_p).sum(-1, keepdim=True)
+    sizes = (sums - ordered < top_p).sum(-1, keepdim=True).clamp(min=1)  # top_p may have been rounded to 0
     places = torch.searchsorted(sums, draws * sums.gather(-1, sizes - 1), right=True)
     return order.gather(-1, places.minimum(sizes - 1))[:, 0]
 

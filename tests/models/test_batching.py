@@ -205,6 +205,21 @@ def test_a_request_whose_logits_are_no_numbers_fails_alone(worth: float) -> None
     assert first == alone
 
 
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 5e-324), (5e-324, 1.0), (5e-324, 0.5)])
+def test_numbers_too_small_to_keep_leave_the_likeliest_token(
+    tiny: Model, temperature: float, top_p: float
+) -> None:
+    prompt = tiny.encode_prompts(["Hello, how are you?"])[0]
+    found = [
+        [e.token for e in events if isinstance(e, Wrote)]
+        for events in drive(
+            Batch[Any](steps_of(tiny, slots=2, room=100)),
+            [Request(prompt, Sampling(6)), Request(prompt, Sampling(6, temperature, top_p, 3))],
+        )
+    ]
+    assert found[0] == found[1]
+
+
 def test_an_effect_is_told_as_two_passes_over_the_text_find_it(tiny: Model) -> None:
     requests = [
         Request(

@@ -127,8 +127,9 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another(tiny: Mode
 def test_top_p_keeps_to_the_likeliest_tokens(tiny: Model) -> None:
     prompt = prompts_of(tiny, "The rain came")
     greedy = generation.answers(Generator(tiny, prompt, Sampling(max_tokens=6)))
-    narrow = generation.answers(Generator(tiny, prompt, Sampling(max_tokens=6, temperature=1.0, top_p=1e-6)))
-    assert narrow == greedy
+    for heat, top_p in ((1.0, 1e-6), (1.0, 5e-324), (5e-324, 1.0), (5e-324, 0.5)):
+        sampling = Sampling(max_tokens=6, temperature=heat, top_p=top_p)
+        assert generation.answers(Generator(tiny, prompt, sampling)) == greedy
 
 
 @pytest.mark.parametrize(("words", "sharpness"), [(6, 1.0), (3000, 4.0), (3000, 0.1)])
