@@ -19,11 +19,11 @@ benchmarks/LOG.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -141,15 +141,20 @@ class Reader:
         """All that is read of a model."""
         return (self.site, *self.further)
 
-    @cached_property
+    @property
     def order(self) -> np.ndarray:
         """[rows] the order in which training rows are read the first time."""
         return self._order_of(0)
 
-    def _order_of(self, number: int) -> np.ndarray:
-        """[rows] the order of a pass."""
-        seed = (self.seed, number) if number else self.seed
-        return np.random.default_rng(seed).permutation(len(self.store.tokens))
+    @cached_property
+    def _order_of(self) -> Callable[[int], np.ndarray]:
+        """[rows] the order of a pass, by its number; the last two are kept."""
+
+        def drawn(number: int) -> np.ndarray:
+            seed = (self.seed, number) if number else self.seed
+            return np.random.default_rng(seed).permutation(len(self.store.tokens))
+
+        return lru_cache(2)(drawn)
 
     @cached_property
     def sink_norms(self) -> Tensor:
@@ -227,8 +232,7 @@ class Reader:
         """[tokens, C] the activations of a block, permuted, where the model is."""
         turn, number_in_pass = divmod(number, self._blocks_per_pass)
         start = number_in_pass * self.block_rows
-        order = self._order_of(turn) if turn else self.order
-        rows = np.sort(order[start : start + self.block_rows])
+        rows = np.sort(self._order_of(turn)[start : start + self.block_rows])
         activations, keep = self._read(np.asarray(self.store.tokens[rows]))
         usable = activations[keep]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)

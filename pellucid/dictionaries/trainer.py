@@ -165,7 +165,8 @@ class Trainer:
         for at in range(0, len(aims), at_once):
             _, (_, features, values) = self._strongest(inputs[:, at : at + at_once])
             part = aims[at : at + at_once].repeat_interleave(self.settings.k, dim=0)
-            rows += routing.sums_by(features, part * values[:, None], len(rows))
+            chosen, which = torch.unique(features, return_inverse=True)
+            rows[chosen.long()] += routing.sums_by(which, part * values[:, None], len(chosen))
         rows *= torch.arange(aims.shape[1], device=rows.device) >= self.wiring.start[:, None]
         length: Tensor = rows.norm(dim=1, keepdim=True)
         return rows / length

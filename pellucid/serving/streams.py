@@ -118,14 +118,23 @@ def sent(value: Any, event: str | None = None) -> bytes:
     """One server-sent event (WHATWG HTML, section 9.2).
 
     What is half a character in UTF-16 cannot be sent, and is replaced.
+
+    Raises:
+        ValueError: when a number is none, or infinite.
     """
     head = f"event: {event}\n".encode() if event else b""
     try:
-        told = to_json(value, inf_nan_mode="null")
-    except PydanticSerializationError:
-        plain = json.dumps(to_jsonable_python(value), ensure_ascii=False, separators=(",", ":"))
-        told = plain.encode("utf-8", "replace")
+        told = to_json(value)
+    except PydanticSerializationError:  # half a character
+        told = _strictly(value)
+    if b"NaN" in told or b"Infinity" in told:  # a number, or a text that holds the word
+        told = _strictly(value)
     return head + b"data: " + told + b"\n\n"
+
+
+def _strictly(value: Any) -> bytes:
+    plain = json.dumps(to_jsonable_python(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return plain.encode("utf-8", "replace")
 
 
 def room_for(request: Request, prompt: Sequence[int]) -> int:
