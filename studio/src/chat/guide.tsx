@@ -38,7 +38,7 @@ export function Guide({ whole = false }: { whole?: boolean }) {
       )}
       <ol>
         <li class={ask ? "done" : ""}>
-          <b>Ask.</b> A word of the answer is tinted where a feature in it is strong: the darker, the nearer to its maximum.
+          <b>Ask.</b> A word of the answer is tinted where a feature in it is strong: the more, the nearer to its maximum.
           {whole && (
             <div class="prompts">
               {PROMPTS.map((text) => (

@@ -112,7 +112,7 @@ function Found({ tokens, dictionary: name }: { tokens: Tokens; dictionary: strin
         <p class="quiet small number">
           {tokens.length.toLocaleString("en")} tokens, {all.length.toLocaleString("en")} features active ·{" "}
           <span title="Models use the first token as an attention sink: its activation is many times longer than others, whatever the text">the first is left out</span> ·{" "}
-          <span class="scale">silent <i /> at its maximum</span>
+          <span class="scale">{pins.value.length ? "silent" : "at half"} <i /> at its maximum</span>
         </p>
       </section>
       <section aria-labelledby="heat">
