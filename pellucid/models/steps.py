@@ -91,8 +91,10 @@ def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "b
     return ModuleSteps(model, slots, room)
 
 
-_PIECE = 64
+_PIECE = 256
 """Tokens that are read again at a time."""
+_PREDICTIONS = 64
+"""Predictions that are compared at a time: each is all of the vocabulary, twice."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _FIXED_ROTATION = ("default", "linear", "llama3", "yarn")
 
@@ -189,11 +191,12 @@ class CompiledSteps:
                 first, len(self._layers.before_mlp), x[at : at + _PIECE], place, self._work(len(places))
             )
         total = 0.0
-        for at in range(0, len(final), _PIECE):
-            edited = final[at : at + _PIECE].numpy()
-            plain = x[start + at : start + at + len(edited)]
-            rows = [self._logits(r) for r in (self._normed(plain), edited)]
-            total += float(distributions.divergences(*rows, len(self._embedding)).sum())
+        for at in range(0, len(final), _PREDICTIONS):
+            edited = final[at : at + _PREDICTIONS].numpy()
+            plain = self._normed(x[start + at : start + at + len(edited)])
+            logits = self._logits(np.concatenate([plain, edited]))
+            found = distributions.divergences(*np.split(logits, 2), len(self._embedding))
+            total += float(found.sum())
         return max(0.0, total / len(final))
 
     def _work(self, rows: int) -> thin.Work:

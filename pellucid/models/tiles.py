@@ -187,13 +187,14 @@ def halves(blocks: int) -> Any:
                     ahead = _at(b, b.add(at, _I64(_AHEAD + line)), _I8)
                     b.call(prefetch, [ahead, _I32(0), _I32(3), _I32(1)])
                 b.call(load, [_I8(_B + n), _at(b, at, _I8), _I64(2 * DEPTH)])
-            for m in range(blocks):
-                for part in range(2):
+            for part in range(2):
+                for m in range(blocks):
                     at = b.add(b.add(x, b.mul(number, step)), _I64(16 * 2 * DEPTH * m))
                     at = b.add(at, low) if part else at
-                    b.call(load, [_I8(_A + part), _at(b, at, _I8), _I64(2 * DEPTH)])
+                    a = (part + m) % 2 if blocks == 1 else m
+                    b.call(load, [_I8(_A + a), _at(b, at, _I8), _I64(2 * DEPTH)])
                     for n in range(2):
-                        b.call(multiply, [_I8(2 * m + n), _I8(_A + part), _I8(_B + n)])
+                        b.call(multiply, [_I8(2 * m + n), _I8(_A + a), _I8(_B + n)])
             _again(b, number, depths, after)
             for m in range(blocks):
                 for n in range(2):
