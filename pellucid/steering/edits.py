@@ -215,7 +215,7 @@ class InPlace:
         dictionary = jobs[0][0].plan.dictionary
         told = [editor._jobs[phase] for editor, _, phase in jobs]
         features, kinds, amounts = ([v for t in told for v in t[part]] for part in range(3))
-        threshold = dictionary.encoder_bias.new_zeros(0) if dictionary.threshold is None else dictionary.threshold
+        none = np.empty(0, np.float32)
         _edit_rows(
             x.numpy(),
             np.array([(rows.start, rows.stop) for _, rows, _ in jobs]),
@@ -225,7 +225,7 @@ class InPlace:
             np.array(amounts, np.float32),
             dictionary.encoder.numpy(),
             dictionary.encoder_bias.numpy(),
-            threshold.numpy(),
+            none if dictionary.threshold is None else dictionary.threshold.numpy(),
             dictionary.decoder.numpy(),
         )
 
