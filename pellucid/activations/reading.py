@@ -32,6 +32,7 @@ from torch import Tensor
 from pellucid.activations.tokens import TokenStore
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
+from pellucid.models import threads
 from pellucid.models.compiling import CompiledLayers
 from pellucid.models.model import Model
 
@@ -53,12 +54,7 @@ class RowPool:
     def __init__(self, model: Model, sites: tuple[Site, ...], *, compiled: bool = False) -> None:
         self.model, self.sites = model, sites
         self._compiled = CompiledLayers(model.network, sites) if compiled else None
-        if model.device.type == "cpu":
-            # Within each thread a product runs on one core.
-            cores = torch.get_num_threads()
-            self._threads = ThreadPoolExecutor(cores, "forward", torch.set_num_threads, (1,))
-        else:
-            self._threads = ThreadPoolExecutor(1, "forward")
+        self._threads = threads.started(model.device)
 
     def read(self, tokens: Tensor, at_once: int | None = None) -> Tensor:
         """Activations [rows, positions, S·D] of token ids [rows, positions], where the model is.

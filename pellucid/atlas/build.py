@@ -35,7 +35,7 @@ FORMAT = 2
 RECORD = "atlas.json"
 _WORK = ".building"
 _ROWS_AT_ONCE = 64
-_FEATURES_AT_ONCE = 1024
+_FEATURES_AT_ONCE = 8192
 _EFFECTS = dict.fromkeys(
     ("promoted", "promoted_scores", "suppressed", "suppressed_scores"), "BYTE_STREAM_SPLIT"
 )
@@ -341,6 +341,15 @@ def record_of(
     }
 
 
+def _going_on(progress: Progress, before: int, total: int) -> Progress:
+    """Tells of a part of a stage as part of the whole."""
+
+    def told(stage: str, done: float, _total: float, /, **figures: float) -> None:
+        progress(stage, before + done, total, **figures)
+
+    return told
+
+
 def _effects(
     target: Target, place: Place, units: torch.Tensor, parts: Path, count: int, progress: Progress
 ) -> Table:
@@ -359,6 +368,7 @@ def _effects(
             units,
             features=range(at, min(total, at + _FEATURES_AT_ONCE)),
             count=count,
+            progress=_going_on(progress, at, total),
         )
         with files.replacing(path) as file:
             np.savez(
@@ -368,7 +378,6 @@ def _effects(
                 suppressed=effects.suppressed.int().numpy(),
                 suppressed_scores=effects.suppressed_scores.half().numpy(),
             )
-        progress("promoted tokens", min(total, at + _FEATURES_AT_ONCE), total)
 
     def block(path: Path) -> Columns:
         with np.load(path, allow_pickle=False) as bundle:

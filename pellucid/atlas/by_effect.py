@@ -23,18 +23,17 @@ from torch import Tensor
 
 from pellucid.atlas import indices
 from pellucid.atlas.by_words import Hit
-from pellucid.atlas.promoted import turning_up
+from pellucid.atlas.rises import FLOOR
 from pellucid.atlas.scans import largest
 from pellucid.atlas.tables import Table
 from pellucid.core import digests
 from pellucid.core.errors import InputError
 from pellucid.dictionaries.base import Dictionary
-from pellucid.models import hooks
 from pellucid.models.model import Model
+from pellucid.models.openings import Opening
 
 OPENINGS = ("They often talk about the", "One day we found a", "My favourite thing is", "The next word is")
 """Other openings than those the effects were measured on."""
-_FLOOR = 1e-4
 _ROWS_AT_ONCE = 64
 
 
@@ -168,25 +167,17 @@ def confirm(
 def _rises(model: Model, dictionary: Dictionary, features: Tensor, tokens: Tensor) -> Tensor:
     """[F] the mean over openings of how far the log of the tokens' joint probability rose."""
     assert dictionary.maximum is not None
+
+    def joint(logits: Tensor) -> Tensor:
+        return logits.float().softmax(-1).cpu()[:, tokens].sum(1)
+
     rises = torch.zeros(len(features))
-    with torch.inference_mode():
-        for opening in OPENINGS:
-            ids = torch.tensor([model.encode_text(opening)], device=model.device)
-            before = _joint(model, ids, tokens)
-            for at in range(0, len(features), _ROWS_AT_ONCE):
-                part = features[at : at + _ROWS_AT_ONCE]
-                editors = [
-                    (site, turning_up(dictionary.maximum[part][:, None] * directions))
-                    for site, directions in dictionary.directions(part)
-                ]
-                with hooks.edited(model.network, editors):
-                    after = _joint(model, ids, tokens)
-                rises[at : at + len(part)] += ((after + _FLOOR) / (before + _FLOOR)).log()
+    for opening in [Opening.read(model, text) for text in OPENINGS]:
+        before = joint(opening.logits())
+        for at in range(0, len(features), _ROWS_AT_ONCE):
+            part = features[at : at + _ROWS_AT_ONCE]
+            units = dictionary.maximum[part][:, None]
+            added = [(site, units * directions) for site, directions in dictionary.directions(part)]
+            after = joint(opening.logits(added))
+            rises[at : at + len(part)] += ((after + FLOOR) / (before + FLOOR)).log()
     return rises / len(OPENINGS)
-
-
-def _joint(model: Model, ids: Tensor, tokens: Tensor) -> Tensor:
-    """[rows] the joint probability of some tokens to come next, where editors may make many rows of one."""
-    logits = model.network(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1]
-    chances: Tensor = logits.float().softmax(-1).cpu()[:, tokens].sum(1)
-    return chances

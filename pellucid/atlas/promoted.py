@@ -18,14 +18,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pellucid.atlas import rises
 from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries.base import Dictionary
-from pellucid.models import hooks
+from pellucid.models import threads
 from pellucid.models.model import Model
+from pellucid.models.openings import Opening
 
 OPENINGS = ("I think the", "It was a", "She said that")
-_FLOOR = 1e-4
-_FEATURES_AT_ONCE = 128
+_FEATURES_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def measure(
 ) -> Effects:
     """The tokens that features promote and suppress most.
 
-    Costs a pass of the layers above the site over the openings for each feature: minutes for 16,384 features
-    of SmolLM2 on two cores.
+    Costs a pass of the layers above the site over all but the first position of the openings for each
+    feature: for 16,384 features of SmolLM2 on two cores under a minute in bf16, and twice as long in fp32.
 
     Args:
         model: the dictionary's model.
@@ -67,44 +68,24 @@ def measure(
         progress: told of features done.
     """
     chosen = torch.arange(dictionary.num_features) if features is None else torch.tensor(list(features))
-    openings = [torch.tensor([model.encode_text(text)], device=model.device) for text in OPENINGS]
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    with torch.inference_mode():
-        plain = [_next(model, tokens) for tokens in openings]
-        for at in range(0, len(chosen), _FEATURES_AT_ONCE):
-            part = chosen[at : at + _FEATURES_AT_ONCE]
-            editors = [
-                (site, turning_up((strength * units[part])[:, None] * directions))
-                for site, directions in dictionary.directions(part)
-            ]
-            rise = torch.zeros(len(part), plain[0].shape[1])
-            for tokens, before in zip(openings, plain, strict=True):
-                with hooks.edited(model.network, editors):
-                    after = _next(model, tokens)
-                rise += (after + _FLOOR).log() - (before + _FLOOR).log()
-            rise /= len(openings)
-            most, least = rise.topk(count, dim=1), rise.topk(count, dim=1, largest=False)
-            parts.append((most.indices, most.values, least.indices, least.values))
-            progress("promoted tokens", min(len(chosen), at + _FEATURES_AT_ONCE), len(chosen))
+
+    def plain(text: str) -> tuple[Opening, Tensor]:
+        opening = Opening.read(model, text)
+        return opening, opening.logits()
+
+    openings, before = zip(*threads.over(plain, OPENINGS, model.device), strict=True)
+
+    def found(part: Tensor) -> rises.Found:
+        scale = (strength * units[part])[:, None]
+        added = [(site, scale * directions) for site, directions in dictionary.directions(part)]
+        after = [opening.logits(added) for opening in openings]
+        most, risen, least, fallen = rises.strongest(before, after, count)
+        turned = scale != 0  # the others differ by rounding alone
+        return most, risen * turned, least, fallen * turned
+
+    parts: list[rises.Found] = []
+    batches = torch.split(chosen, _FEATURES_AT_ONCE)
+    for part in threads.over(found, batches, model.device):
+        parts.append(part)
+        progress("promoted tokens", sum(len(ids) for ids, *_ in parts), len(chosen))
     return Effects(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def turning_up(added: Tensor) -> hooks.Editor:
-    """Adds [F, D] to all positions of each row but the first, which collects attention.
-
-    One row becomes F there: below the site all features have one pass in common.
-    """
-
-    def turn_up(x: Tensor) -> Tensor:
-        raised = x + added[:, None].to(x)
-        raised[:, 0] = x[:, 0]
-        return raised
-
-    return turn_up
-
-
-def _next(model: Model, tokens: Tensor) -> Tensor:
-    """[rows, vocabulary] the probabilities of the next token, where editors may make many rows of one."""
-    output = model.network(input_ids=tokens, use_cache=False, logits_to_keep=1)
-    logits: Tensor = output.logits[:, -1]
-    return logits.float().softmax(-1).cpu()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from pellucid.atlas import promoted
 from pellucid.atlas.promoted import OPENINGS, measure
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
@@ -45,3 +46,31 @@ def test_effects_equal_one_feature_at_a_time(
         assert set(effects.promoted[place].tolist()) == set(most.indices.tolist())
         assert effects.suppressed_scores[place].tolist() == pytest.approx(least.values.tolist(), abs=1e-4)
         assert set(effects.suppressed[place].tolist()) == set(least.indices.tolist())
+
+
+def test_effects_do_not_depend_on_how_features_are_shared_out(
+    tiny: Model, dictionary_at: Callable[..., Dictionary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dictionary = dictionary_at(Site("resid_post", 1))
+    assert dictionary.maximum is not None
+    told: list[float] = []
+    whole = measure(tiny, dictionary, dictionary.maximum, count=3)
+    monkeypatch.setattr(promoted, "_FEATURES_AT_ONCE", 7)
+    parts = measure(
+        tiny, dictionary, dictionary.maximum, count=3, progress=lambda _, done, __, **___: told.append(done)
+    )
+    assert torch.allclose(whole.promoted_scores, parts.promoted_scores, atol=1e-4)
+    assert torch.allclose(whole.suppressed_scores, parts.suppressed_scores, atol=1e-4)
+    assert told == sorted(told)
+    assert told[-1] == dictionary.num_features
+
+
+def test_a_feature_that_was_silent_promotes_nothing(
+    tiny: Model, dictionary_at: Callable[..., Dictionary]
+) -> None:
+    dictionary = dictionary_at(Site("resid_post", 1))
+    units = torch.ones(dictionary.num_features)
+    units[4] = 0
+    effects = measure(tiny, dictionary, units, count=3, features=[3, 4])
+    assert effects.promoted_scores.abs().sum(1).bool().tolist() == [True, False]
+    assert effects.suppressed_scores.abs().sum(1).bool().tolist() == [True, False]
