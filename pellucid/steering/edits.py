@@ -23,18 +23,16 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models.generation import Editor, Pass, Phase
+from pellucid.steering import kernels
 
 Kind = Literal["set", "scale", "ablate", "cap", "add"]
 Scope = Literal["prompt", "answer", "all"]
-_SET, _SCALE, _ABLATE, _CAP = range(4)
-"""Places in `Kind`."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ class InPlace:
             units = [e.unit(self.plan.dictionary) if e.kind in ("set", "cap", "add") else 1.0 for e in edits]
             found[phase] = (
                 [e.feature for e in edits],
-                [get_args(Kind).index(e.kind) for e in edits],
+                [kernels.KINDS.index(e.kind) for e in edits],
                 [e.strength * unit for e, unit in zip(edits, units, strict=True)],
             )
         return found
@@ -216,7 +214,7 @@ class InPlace:
         told = [editor._jobs[phase] for editor, _, phase in jobs]
         features, kinds, amounts = ([v for t in told for v in t[part]] for part in range(3))
         none = np.empty(0, np.float32)
-        _edit_rows(
+        kernels.edit_rows(
             x.numpy(),
             np.array([(rows.start, rows.stop) for _, rows, _ in jobs]),
             np.cumsum([0, *(len(t[0]) for t in told)]),
@@ -228,58 +226,6 @@ class InPlace:
             none if dictionary.threshold is None else dictionary.threshold.numpy(),
             dictionary.decoder.numpy(),
         )
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _edit_rows(
-    x: np.ndarray,
-    spans: np.ndarray,
-    firsts: np.ndarray,
-    features: np.ndarray,
-    kinds: np.ndarray,
-    amounts: np.ndarray,
-    encoder: np.ndarray,
-    bias: np.ndarray,
-    threshold: np.ndarray,
-    decoder: np.ndarray,
-) -> None:
-    """Edit x [M, D] in place; a row does not depend on the others.
-
-    Args:
-        x: [M, D].
-        spans: [J, 2] for each job its rows, from the first to before the last.
-        firsts: [J + 1] where its edits begin and end; they are made in order.
-        features: [E].
-        kinds: [E] by their place in `Kind`.
-        amounts: [E] the strength, in units of an activation where it is one.
-        encoder: [N, D].
-        bias: [N].
-        threshold: [N], or [0] where there is none.
-        decoder: [N, D].
-    """
-    for job in range(len(spans)):
-        for row in range(spans[job, 0], spans[job, 1]):
-            at = x[row]
-            for e in range(firsts[job], firsts[job + 1]):
-                feature, kind, amount = features[e], kinds[e], amounts[e]
-                reads, writes, score = encoder[feature], decoder[feature], np.float32(0)
-                for d in range(len(at)):
-                    score += at[d] * reads[d]
-                score += bias[feature]
-                bar = max(np.float32(0), threshold[feature]) if len(threshold) else np.float32(0)
-                active = score if score > bar else np.float32(0)
-                if kind == _SET:
-                    change = amount - active
-                elif kind == _SCALE:
-                    change = active * amount - active
-                elif kind == _ABLATE:
-                    change = -active
-                elif kind == _CAP:
-                    change = min(active, amount) - active
-                else:
-                    change = amount
-                for d in range(len(at)):
-                    at[d] += change * writes[d]
 
 
 def parse_assignment(text: str, kind: Kind, scope: Scope = "all") -> FeatureEdit:
