@@ -1,6 +1,8 @@
 """Edits of the rows of a step, compiled: what PyTorch does in a dozen calls for each row.
 
-M rows, D width, N features; J jobs, E edits
+A row does not depend on the others.
+
+    M rows, D width, N features; J jobs, E edits
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def edit_rows(
     threshold: np.ndarray,
     decoder: np.ndarray,
 ) -> None:
-    """Edit x [M, D] in place; a row does not depend on the others.
+    """Edit x [M, D] in place.
 
     Args:
         x: [M, D].
