@@ -29,6 +29,7 @@ from pellucid.models.tiles import (
     ROWS,
     VECTORS,
     address,
+    aligned,
     configured,
     counted,
     halves,
@@ -263,7 +264,6 @@ def split_out(turn, x, weights, split):  # type: ignore[no-untyped-def]
     return following(turn, len(x))
 
 
-@njit(nogil=True, parallel=True, cache=True)
 def product(threads: int, x: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     """Write x · weightsᵀ to out [M, N].
 
@@ -273,7 +273,11 @@ def product(threads: int, x: np.ndarray, weights: np.ndarray, out: np.ndarray) -
         weights: packed; the dtype says how to multiply.
         out: [M, N], padded as the weights are.
     """
-    split = np.empty((2, x.shape[1] // DEPTH, len(x), DEPTH), np.uint16)
+    _product(threads, x, weights, out, aligned((2, x.shape[1] // DEPTH, len(x), DEPTH), np.uint16))
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _product(threads: int, x: np.ndarray, weights: np.ndarray, out: np.ndarray, split: np.ndarray) -> None:
     counts = turns(2)
     for _ in prange(threads):
         turn = split_out(address(counts), x, weights, split)

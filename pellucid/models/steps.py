@@ -124,8 +124,10 @@ class CompiledSteps:
         kept = np.float32 if self._head.dtype == np.float32 else np.uint16
         vector = (2, tiles.LANES) if kept is np.float32 else (tiles.LANES, 2)
         self._cache = thin.Cache(
-            np.zeros((*of_slot, places, width // 2, *vector), kept),
-            np.zeros((*of_slot, lanes // tiles.LANES, places * tiles.LANES // 2, *vector), kept),
+            tiles.aligned((*of_slot, places, width // 2, *vector), kept, zeros=True),
+            tiles.aligned(
+                (*of_slot, lanes // tiles.LANES, places * tiles.LANES // 2, *vector), kept, zeros=True
+            ),
         )
 
     @staticmethod
@@ -215,7 +217,7 @@ class CompiledSteps:
         rows, width = final.shape
         padded = np.zeros((rows, tiles.padded(width)), np.float32)
         padded[:, :width] = final
-        logits = np.empty((rows, self._head.shape[0] * tiles.LANES), np.float32)
+        logits = tiles.aligned((rows, self._head.shape[0] * tiles.LANES), np.float32)
         if rows:
             products.product(get_num_threads(), padded, self._head, logits)
         return logits
@@ -254,7 +256,7 @@ def _layers(layers: Any, *, half: bool) -> thin.Layers:
 
     def matrices(of: Callable[[Any], list[Any]]) -> np.ndarray:
         first = _packed(torch.cat([p.weight for p in of(layers[0])]), half=half)
-        found = np.empty((len(layers), *first.shape), first.dtype)
+        found = tiles.aligned((len(layers), *first.shape), first.dtype)
         for number, layer in enumerate(layers):
             found[number] = _packed(torch.cat([p.weight for p in of(layer)]), half=half)
         return found

@@ -110,9 +110,7 @@ def work_of(rows: int, width: int, qkv: int, read: int, hidden: int) -> Work:
     """Room for so many rows of the model."""
 
     def room(columns: int) -> np.ndarray:
-        found = aligned((rows, padded(columns)), np.float32)
-        found[:] = 0
-        return found
+        return aligned((rows, padded(columns)), np.float32, zeros=True)
 
     return Work(
         normal=room(width),

@@ -27,6 +27,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from llvmlite import binding, ir
 from numba import types
@@ -65,8 +66,10 @@ def packed(weights: np.ndarray) -> np.ndarray:
     full = np.zeros((padded(outputs, 2 * LANES), padded(inputs)), weights.dtype)
     full[:outputs, :inputs] = weights
     cut = full.reshape(-1, LANES, full.shape[1] // 2, 2)
-    order = (0, 2, 3, 1) if weights.dtype == np.float32 else (0, 2, 1, 3)
-    return np.ascontiguousarray(cut.transpose(order))
+    ordered = cut.transpose((0, 2, 3, 1) if weights.dtype == np.float32 else (0, 2, 1, 3))
+    found = aligned(ordered.shape, ordered.dtype)
+    found[:] = ordered
+    return found
 
 
 def packed_half(weights: Tensor) -> np.ndarray:
@@ -89,13 +92,13 @@ def packed_bytes(weights: Tensor) -> np.ndarray:
     return out
 
 
-def aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """An array, not set, that begins where a line of the cache does.
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike, *, zeros: bool = False) -> np.ndarray:
+    """An array that begins where a line of the cache does, not set unless it shall hold zeros.
 
-    The tile unit reads by lines: what lies across two of them takes it three times as long.
+    Vectors and the tile unit read by lines: what lies across two of them takes up to three times as long.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    room = np.empty(size + 64, np.uint8)
+    room = (np.zeros if zeros else np.empty)(size + 64, np.uint8)
     start = -room.ctypes.data % 64
     return room[start : start + size].view(dtype).reshape(shape)
 
