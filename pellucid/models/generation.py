@@ -36,11 +36,14 @@ class Watcher(Protocol[C_co]):
         """What to make of activations [T, D]."""
 
 
+Phase = Literal["prompt", "answer"]
+
+
 @dataclass(frozen=True)
 class Pass:
     """What an editor may know of the forward pass it edits."""
 
-    phase: Literal["prompt", "answer"]
+    phase: Phase
     """Whether the positions are those of the prompt, or one of the answer."""
     real: Tensor
     """[rows, positions] bool: tokens, not padding."""

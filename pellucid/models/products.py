@@ -16,6 +16,8 @@ Weights are float32 (`float32`), bfloat16 to be widened (`uint16`, their bits), 
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
@@ -27,6 +29,7 @@ from pellucid.models.tiles import (
     ROWS,
     VECTORS,
     address,
+    aligned,
     configured,
     counted,
     halves,
@@ -41,6 +44,21 @@ _PAIRS_AT_ONCE = 2
 """Pairs of vectors of outputs in a job of the tile unit."""
 _APART = 64
 """Bytes between two numbers that threads count on, so that they lie in two lines of the cache."""
+_LOOKS = 100_000
+"""How often a thread looks whether the others are done, some tenth of a millisecond, before it rests."""
+
+if sys.platform == "win32":
+
+    @njit(nogil=True)
+    def _rest() -> None:
+        """Look again at once."""
+else:
+    _sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
+
+    @njit(nogil=True)
+    def _rest() -> None:
+        """Leave the processor for a moment: to whom the others wait for, where others work on the machine."""
+        _sleep(np.uint32(1))
 
 
 @njit(nogil=True)
@@ -61,8 +79,11 @@ def done(turn: int) -> None:
 @njit(nogil=True)
 def following(turn: int, jobs: int) -> int:
     """Wait until all jobs of a turn are done; the next turn."""
+    looks = 0
     while looked(turn + _APART) < jobs:
-        pass
+        looks += 1
+        if looks > _LOOKS:
+            _rest()
     return turn + 2 * _APART
 
 
@@ -243,7 +264,6 @@ def split_out(turn, x, weights, split):  # type: ignore[no-untyped-def]
     return following(turn, len(x))
 
 
-@njit(nogil=True, parallel=True, cache=True)
 def product(threads: int, x: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     """Write x · weightsᵀ to out [M, N].
 
@@ -253,7 +273,11 @@ def product(threads: int, x: np.ndarray, weights: np.ndarray, out: np.ndarray) -
         weights: packed; the dtype says how to multiply.
         out: [M, N], padded as the weights are.
     """
-    split = np.empty((2, x.shape[1] // DEPTH, len(x), DEPTH), np.uint16)
+    _product(threads, x, weights, out, aligned((2, x.shape[1] // DEPTH, len(x), DEPTH), np.uint16))
+
+
+@njit(nogil=True, parallel=True, cache=True)
+def _product(threads: int, x: np.ndarray, weights: np.ndarray, out: np.ndarray, split: np.ndarray) -> None:
     counts = turns(2)
     for _ in prange(threads):
         turn = split_out(address(counts), x, weights, split)

@@ -91,8 +91,10 @@ def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "b
     return ModuleSteps(model, slots, room)
 
 
-_PIECE = 64
+_PIECE = 256
 """Tokens that are read again at a time."""
+_PREDICTIONS = 64
+"""Predictions that are compared at a time: each is all of the vocabulary, twice."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _FIXED_ROTATION = ("default", "linear", "llama3", "yarn")
 
@@ -122,8 +124,10 @@ class CompiledSteps:
         kept = np.float32 if self._head.dtype == np.float32 else np.uint16
         vector = (2, tiles.LANES) if kept is np.float32 else (tiles.LANES, 2)
         self._cache = thin.Cache(
-            np.zeros((*of_slot, places, width // 2, *vector), kept),
-            np.zeros((*of_slot, lanes // tiles.LANES, places * tiles.LANES // 2, *vector), kept),
+            tiles.aligned((*of_slot, places, width // 2, *vector), kept, zeros=True),
+            tiles.aligned(
+                (*of_slot, lanes // tiles.LANES, places * tiles.LANES // 2, *vector), kept, zeros=True
+            ),
         )
 
     @staticmethod
@@ -189,11 +193,12 @@ class CompiledSteps:
                 first, len(self._layers.before_mlp), x[at : at + _PIECE], place, self._work(len(places))
             )
         total = 0.0
-        for at in range(0, len(final), _PIECE):
-            edited = final[at : at + _PIECE].numpy()
-            plain = x[start + at : start + at + len(edited)]
-            rows = [self._logits(r) for r in (self._normed(plain), edited)]
-            total += float(distributions.divergences(*rows, len(self._embedding)).sum())
+        for at in range(0, len(final), _PREDICTIONS):
+            edited = final[at : at + _PREDICTIONS].numpy()
+            plain = self._normed(x[start + at : start + at + len(edited)])
+            logits = self._logits(np.concatenate([plain, edited]))
+            found = distributions.divergences(*np.split(logits, 2), len(self._embedding))
+            total += float(found.sum())
         return max(0.0, total / len(final))
 
     def _work(self, rows: int) -> thin.Work:
@@ -212,7 +217,7 @@ class CompiledSteps:
         rows, width = final.shape
         padded = np.zeros((rows, tiles.padded(width)), np.float32)
         padded[:, :width] = final
-        logits = np.empty((rows, self._head.shape[0] * tiles.LANES), np.float32)
+        logits = tiles.aligned((rows, self._head.shape[0] * tiles.LANES), np.float32)
         if rows:
             products.product(get_num_threads(), padded, self._head, logits)
         return logits
@@ -251,7 +256,7 @@ def _layers(layers: Any, *, half: bool) -> thin.Layers:
 
     def matrices(of: Callable[[Any], list[Any]]) -> np.ndarray:
         first = _packed(torch.cat([p.weight for p in of(layers[0])]), half=half)
-        found = np.empty((len(layers), *first.shape), first.dtype)
+        found = tiles.aligned((len(layers), *first.shape), first.dtype)
         for number, layer in enumerate(layers):
             found[number] = _packed(torch.cat([p.weight for p in of(layer)]), half=half)
         return found

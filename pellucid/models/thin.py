@@ -26,7 +26,7 @@ from pellucid.models.products import (
     split_out,
     turns,
 )
-from pellucid.models.tiles import DEPTH, LANES, address, counted, padded
+from pellucid.models.tiles import DEPTH, LANES, address, aligned, counted, padded
 
 _COLUMNS = 256
 """Columns of the hidden layer in a job."""
@@ -110,7 +110,7 @@ def work_of(rows: int, width: int, qkv: int, read: int, hidden: int) -> Work:
     """Room for so many rows of the model."""
 
     def room(columns: int) -> np.ndarray:
-        return np.zeros((rows, padded(columns)), np.float32)
+        return aligned((rows, padded(columns)), np.float32, zeros=True)
 
     return Work(
         normal=room(width),
@@ -119,7 +119,7 @@ def work_of(rows: int, width: int, qkv: int, read: int, hidden: int) -> Work:
         gate_up=room(2 * hidden),
         hidden=room(hidden),
         added=room(width),
-        split=np.empty((2, padded(max(width, read, hidden)) // DEPTH, rows, DEPTH), np.uint16),
+        split=aligned((2, padded(max(width, read, hidden)) // DEPTH, rows, DEPTH), np.uint16),
     )
 
 

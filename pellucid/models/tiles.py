@@ -4,25 +4,30 @@ numba's own loops reach a third of the speed: a tile keeps several rows times se
 registers while it goes once over the inputs. Every output of every row is summed by itself, in the order of
 the inputs, so that its bits depend neither on the other rows nor on how all are cut into tiles.
 
-Two kinds of arithmetic:
+Three kinds of arithmetic:
 
     `widened`   weights float32, or bfloat16 that is widened in the register; fused multiply and add in
                 float32; on every processor
     `halves`    the tile unit of Intel's AMX (Intel SDM, volume 1, chapter 18): weights bfloat16, and each
                 activation as the sum of two bfloat16 numbers, which leaves an error of 2^-17 of it; eight
                 times as many products at a time
+    `bytewise`  the same unit, for what need not be exact: weights int8, and each activation as the sum of two
+                int8 numbers; half the bytes, and twice as many products at a time; sums are whole numbers
 
-Weights lie packed, see `packed`: 16 outputs side by side, and of each two inputs, which is what both read.
+Weights lie packed, see `packed`: 16 outputs side by side, and of each two inputs, which is what the first two
+read; or `packed_bytes`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from llvmlite import binding, ir
 from numba import types
@@ -36,6 +41,10 @@ DEPTH = 32
 """Inputs that the tile unit takes at a time; packed weights are padded to it."""
 PART = 2 * DEPTH * LANES
 """Bytes of packed bfloat16 weights for so many inputs of a vector of outputs."""
+BYTES = 2 * DEPTH
+"""Inputs that the tile unit takes at a time where they are bytes; then packed weights are padded to it."""
+WIDEST = 2**31 // 127**2
+"""Inputs of which the products as bytes can be summed in 32 bits."""
 _AHEAD = 4096
 """Bytes by which weights are asked for before they are read."""
 
@@ -57,14 +66,41 @@ def packed(weights: np.ndarray) -> np.ndarray:
     full = np.zeros((padded(outputs, 2 * LANES), padded(inputs)), weights.dtype)
     full[:outputs, :inputs] = weights
     cut = full.reshape(-1, LANES, full.shape[1] // 2, 2)
-    order = (0, 2, 3, 1) if weights.dtype == np.float32 else (0, 2, 1, 3)
-    return np.ascontiguousarray(cut.transpose(order))
+    ordered = cut.transpose((0, 2, 3, 1) if weights.dtype == np.float32 else (0, 2, 1, 3))
+    found = aligned(ordered.shape, ordered.dtype)
+    found[:] = ordered
+    return found
 
 
 def packed_half(weights: Tensor) -> np.ndarray:
     """Weights [N, K] rounded to bfloat16 and packed; the dtype says how they are to be multiplied here."""
     bits = weights.detach().bfloat16().contiguous().view(torch.int16).numpy()
     return packed(bits if has_tile_unit() else bits.view(np.uint16))
+
+
+def packed_bytes(weights: Tensor) -> np.ndarray:
+    """Weights [N, K], whole numbers of -127 to 127 in any dtype, as `bytewise` reads them.
+
+    [N / 32, K / 64, 2, 16, 16, 4] int8: of two vectors of 16 outputs, 64 inputs by fours. Padded with zeros.
+    """
+    outputs, inputs = weights.shape
+    full = np.zeros((padded(outputs, 2 * LANES), padded(inputs, BYTES)), np.int8)
+    full[:outputs, :inputs] = weights.to(torch.int8).numpy()
+    cut = full.reshape(-1, 2, LANES, full.shape[1] // BYTES, BYTES // 4, 4).transpose(0, 3, 1, 4, 2, 5)
+    out = aligned(cut.shape, np.int8)
+    out[:] = cut
+    return out
+
+
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike, *, zeros: bool = False) -> np.ndarray:
+    """An array that begins where a line of the cache does, not set unless it shall hold zeros.
+
+    Vectors and the tile unit read by lines: what lies across two of them takes up to three times as long.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = (np.zeros if zeros else np.empty)(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def padded(size: int, to: int = DEPTH) -> int:
@@ -187,13 +223,14 @@ def halves(blocks: int) -> Any:
                     ahead = _at(b, b.add(at, _I64(_AHEAD + line)), _I8)
                     b.call(prefetch, [ahead, _I32(0), _I32(3), _I32(1)])
                 b.call(load, [_I8(_B + n), _at(b, at, _I8), _I64(2 * DEPTH)])
-            for m in range(blocks):
-                for part in range(2):
+            for part in range(2):
+                for m in range(blocks):
                     at = b.add(b.add(x, b.mul(number, step)), _I64(16 * 2 * DEPTH * m))
                     at = b.add(at, low) if part else at
-                    b.call(load, [_I8(_A + part), _at(b, at, _I8), _I64(2 * DEPTH)])
+                    a = (part + m) % 2 if blocks == 1 else m
+                    b.call(load, [_I8(_A + a), _at(b, at, _I8), _I64(2 * DEPTH)])
                     for n in range(2):
-                        b.call(multiply, [_I8(2 * m + n), _I8(_A + part), _I8(_B + n)])
+                        b.call(multiply, [_I8(2 * m + n), _I8(_A + a), _I8(_B + n)])
             _again(b, number, depths, after)
             for m in range(blocks):
                 for n in range(2):
@@ -204,6 +241,44 @@ def halves(blocks: int) -> Any:
         return types.void(*[types.intp] * 8), generate
 
     return tile
+
+
+@intrinsic
+def bytewise(ctx: Any, x: Any, weights: Any, depths: Any, out: Any) -> Any:
+    """A tile of 16 rows × 32 outputs, by addresses (TDPBSSD, Intel SDM, volume 2).
+
+    x [depths, 2, 16, 64] int8: 64 inputs of 16 rows, each as two numbers; weights [depths, 2, 16, 16, 4], see
+    `packed_bytes`; out [16, 2, 32] int32: the sums of a row's first numbers, and of its second.
+    """
+
+    def generate(context: Any, b: ir.IRBuilder, _signature: Any, arguments: Any) -> Any:
+        x, weights, depths, out = arguments
+        load = _function(b, "llvm.x86.tileloadd64", _NONE, _I8, _BYTES, _I64)
+        store = _function(b, "llvm.x86.tilestored64", _NONE, _I8, _BYTES, _I64)
+        zero = _function(b, "llvm.x86.tilezero", _NONE, _I8)
+        multiply = _function(b, "llvm.x86.tdpbssd", _NONE, _I8, _I8, _I8)
+        prefetch = _function(b, "llvm.prefetch.p0", _NONE, _BYTES, _I32, _I32, _I32)
+        for number in range(4):
+            b.call(zero, [_I8(number)])
+        number, _, after = _loop(b, depths)
+        inputs, columns = (b.add(start, b.mul(number, _I64(2 * PART))) for start in (x, weights))
+        for line in range(0, 2 * PART, 64):
+            ahead = _at(b, b.add(columns, _I64(_AHEAD + line)), _I8)
+            b.call(prefetch, [ahead, _I32(0), _I32(3), _I32(1)])
+        for n in range(2):
+            b.call(load, [_I8(_B + n), _at(b, b.add(columns, _I64(PART * n)), _I8), _I64(BYTES)])
+        # A multiplication takes 52 cycles, and the next may begin after 16: hence four sums in turn.
+        for part in range(2):
+            b.call(load, [_I8(_A + part), _at(b, b.add(inputs, _I64(PART * part)), _I8), _I64(BYTES)])
+            for n in range(2):
+                b.call(multiply, [_I8(2 * part + n), _I8(_A + part), _I8(_B + n)])
+        _again(b, number, depths, after)
+        for vector in range(4):
+            at = _at(b, b.add(out, _I64(4 * LANES * vector)), _I8)
+            b.call(store, [_I8(vector), at, _I64(4 * 4 * LANES)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), generate
 
 
 @intrinsic
@@ -273,8 +348,8 @@ CONFIGURATIONS = np.stack([_configuration(max(rows, 1)) for rows in range(17)])
 
 
 @cache
-def has_tile_unit() -> bool:
-    """Whether this processor has AMX for bfloat16, and Linux lets this process use it.
+def has_tile_unit(kind: Literal["bf16", "int8"] = "bf16") -> bool:
+    """Whether this processor has AMX for numbers of a kind, and Linux lets this process use it.
 
     Not where numba is told to compile for another processor than this.
     """
@@ -286,7 +361,7 @@ def has_tile_unit() -> bool:
     ):
         return False
     features = binding.get_host_cpu_features()
-    if not (features.get("amx-tile") and features.get("amx-bf16")):
+    if not (features.get("amx-tile") and features.get(f"amx-{kind}")):
         return False
     # arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), Documentation/arch/x86/xstate.rst of Linux.
     return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)

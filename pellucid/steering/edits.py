@@ -18,15 +18,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
-from pellucid.models.generation import Editor, Pass
+from pellucid.models.generation import Editor, Pass, Phase
+from pellucid.steering import kernels
 
 Kind = Literal["set", "scale", "ablate", "cap", "add"]
 Scope = Literal["prompt", "answer", "all"]
@@ -137,7 +140,7 @@ class EditPlan:
             return []
         site, target = self.dictionary.site, self.dictionary.target
         if site == target:
-            return [(site, lambda x, this: self.edit(x, x, this))]
+            return [(site, InPlace(self))]
         held: dict[str, Tensor] = {}
 
         def read(x: Tensor, _this: Pass) -> Tensor:
@@ -170,6 +173,59 @@ class EditPlan:
         activation = self.dictionary.activation_of(x, edit.feature)
         change = edit.wanted(activation, self.dictionary) - activation
         return torch.outer(change, self.dictionary.decoder[edit.feature].to(x.device)).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """The editor of a plan whose dictionary reads the site that it writes."""
+
+    plan: EditPlan
+
+    def __call__(self, x: Tensor, this: Pass) -> Tensor:
+        """The edited activations of [rows, positions, D]."""
+        return self.plan.edit(x, x, this)
+
+    @property
+    def kin(self) -> object | None:
+        """What it has in common with those it can edit together with, if there are any."""
+        dictionary, (edits, *others) = self.plan.dictionary, self.plan.rows
+        alone = dictionary.activation != "topk" and dictionary.router is None and dictionary.ports.parts == 1
+        plain = not others and all(isinstance(edit, FeatureEdit) for edit in edits)
+        return dictionary if alone and plain and dictionary.encoder.device.type == "cpu" else None
+
+    @cached_property
+    def _jobs(self) -> dict[Phase, tuple[list[int], list[int], list[float]]]:
+        """For tokens of each phase: features, kinds and amounts of its edits."""
+        found: dict[Phase, tuple[list[int], list[int], list[float]]] = {}
+        for phase in get_args(Phase):
+            edits = [e for e in self.plan.rows[0] if isinstance(e, FeatureEdit) and e.scope in ("all", phase)]
+            units = [e.unit(self.plan.dictionary) if e.kind in ("set", "cap", "add") else 1.0 for e in edits]
+            found[phase] = (
+                [e.feature for e in edits],
+                [kernels.KINDS.index(e.kind) for e in edits],
+                [e.strength * unit for e, unit in zip(edits, units, strict=True)],
+            )
+        return found
+
+    @staticmethod
+    def together(x: Tensor, jobs: Sequence[tuple[InPlace, slice, Phase]]) -> None:
+        """Edit rows of x [M, D] float32, in place, each by the editor it stands beside; all are kin."""
+        dictionary = jobs[0][0].plan.dictionary
+        told = [editor._jobs[phase] for editor, _, phase in jobs]
+        features, kinds, amounts = ([v for t in told for v in t[part]] for part in range(3))
+        none = np.empty(0, np.float32)
+        kernels.edit_rows(
+            x.numpy(),
+            np.array([(rows.start, rows.stop) for _, rows, _ in jobs]),
+            np.cumsum([0, *(len(t[0]) for t in told)]),
+            np.array(features, np.int64),
+            np.array(kinds, np.int64),
+            np.array(amounts, np.float32),
+            dictionary.encoder.numpy(),
+            dictionary.encoder_bias.numpy(),
+            none if dictionary.threshold is None else dictionary.threshold.numpy(),
+            dictionary.decoder.numpy(),
+        )
 
 
 def parse_assignment(text: str, kind: Kind, scope: Scope = "all") -> FeatureEdit:

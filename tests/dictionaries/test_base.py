@@ -112,6 +112,12 @@ def test_an_activation_that_is_no_number_is_counted_and_refused(bad: float) -> N
         dictionary("topk").encode(x)
 
 
+def test_large_activations_are_numbers_though_their_sum_is_none() -> None:
+    x = torch.full((2, 12), 3e38)
+    assert not torch.isfinite(x.sum())
+    assert len(dictionary("relu").encode(x)) == 2
+
+
 @pytest.mark.parametrize("shape", [(10, 11), (10,), (2, 5, 12)])
 def test_another_width_is_refused_with_both(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=rf"\[tokens, 12\], got \[{', '.join(map(str, shape))}\]"):

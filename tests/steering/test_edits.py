@@ -10,10 +10,10 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.models import hooks
-from pellucid.models.generation import Editor, Pass
+from pellucid.models.generation import Editor, Pass, Phase
 from pellucid.models.model import Model
 from pellucid.steering import receipts
-from pellucid.steering.edits import Edit, EditPlan, FeatureEdit, VectorEdit, parse_assignment
+from pellucid.steering.edits import Edit, EditPlan, FeatureEdit, InPlace, VectorEdit, parse_assignment
 
 ROWS, POSITIONS = 3, 5
 
@@ -81,6 +81,49 @@ def test_scopes_choose_the_phase_and_padding_is_left_alone(tiny: Model, dictiona
 def test_a_raw_vector_is_added(tiny: Model, dictionary: Dictionary) -> None:
     x, v = activations(tiny), torch.randn(tiny.width)
     torch.testing.assert_close(run(dictionary, x, VectorEdit(v, 1.5)), x + 1.5 * v)
+
+
+@pytest.mark.parametrize("activation", ["jumprelu", "relu"])
+def test_edits_of_several_texts_made_together_are_those_made_alone(
+    tiny: Model, dictionary: Dictionary, activation: str
+) -> None:
+    if activation == "relu":
+        dictionary = replace(dictionary, activation="relu", threshold=None)
+    texts = (
+        [FeatureEdit("set", 1, 2.0), FeatureEdit("scale", 9, 3.0)],
+        [FeatureEdit("ablate", 4), FeatureEdit("cap", 7, 0.1), FeatureEdit("add", 4 + 1, -1.5)],
+        [FeatureEdit("set", 2, 1.0, "prompt"), FeatureEdit("set", 2, 3.0, "answer")],
+        [FeatureEdit("scale", 3, 0.5, "prompt")],
+    )
+    x = torch.randn(12, tiny.width, generator=torch.Generator().manual_seed(2)) * 2
+    spans = (slice(0, 3), slice(4, 9), slice(9, 10), slice(10, 12))
+    phases: list[Phase] = ["prompt", "answer", "answer", "answer"]
+    editors = [EditPlan.same(dictionary, edits, 1).editors[0][1] for edits in texts]
+    assert all(isinstance(e, InPlace) and e.kin is dictionary for e in editors)
+    together, alone = x.clone(), x.clone()
+    InPlace.together(together, list(zip(editors, spans, phases, strict=True)))  # type: ignore[arg-type]
+    for editor, rows, phase in zip(editors, spans, phases, strict=True):
+        real = torch.ones(1, rows.stop - rows.start, dtype=torch.bool)
+        alone[rows] = editor(x[rows][None], Pass(phase, real))[0]
+        one = x.clone()
+        InPlace.together(one, [(editor, rows, phase)])  # type: ignore[list-item]
+        assert torch.equal(one[rows], together[rows])
+    torch.testing.assert_close(together, alone)
+    assert torch.equal(together[3], x[3])
+    assert torch.equal(together[10:], x[10:])  # its edit holds on the prompt alone
+
+
+def test_what_cannot_be_edited_together_says_so(tiny: Model, dictionary: Dictionary) -> None:
+    edits = [FeatureEdit("set", 1, 2.0)]
+    topk = replace(dictionary, activation="topk", k=4, threshold=None)
+    for plan in (
+        EditPlan.same(topk, edits, 1),
+        EditPlan.same(dictionary, edits, 2),
+        EditPlan.same(dictionary, [VectorEdit(torch.randn(tiny.width))], 1),
+    ):
+        ((_, editor),) = plan.editors
+        assert isinstance(editor, InPlace)
+        assert editor.kin is None
 
 
 def test_what_means_nothing_is_refused(dictionary: Dictionary) -> None:
