@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.dictionaries.codes import Codes
 from pellucid.models.batching import Batch, Ended, Event, Failed, Request, check
+from pellucid.models.generation import Sampling
 from pellucid.models.steps import Steps
 
 _SWITCH = 5e-4
@@ -196,7 +197,19 @@ class Engine:
         self._commands.put(("submit", request, stream))
         return stream
 
+    def _prepare(self) -> None:
+        """Write two tokens for nobody: what a machine compiles once is compiled before anybody waits for it.
+
+        What fails here fails again for whoever asks, and is told there.
+        """
+        with suppress(Exception):
+            batch = Batch[Codes](self.steps)
+            batch.submit(Request([0], Sampling(max_tokens=2)))
+            while batch.running or batch.waiting:
+                batch.step()
+
     def _run(self) -> None:
+        self._prepare()
         batch = Batch[Codes](self.steps)
         stopping = False
         while not stopping or self._streams:

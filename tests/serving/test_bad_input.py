@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,13 +212,14 @@ def test_logits_that_are_no_numbers_are_an_error_and_the_others_go_on(
     wild: str, served: Served, path: str, stream: bool
 ) -> None:
     plain = body_of(served, temperature=0)
-    alone = httpx.post(wild + path, json=plain).json()
+    post = partial(httpx.post, wild + path, timeout=60)  # an edit may have to be compiled first
+    alone = post(json=plain).json()
 
     def ask(number: int) -> httpx.Response:
         if number % 2 == 0:
-            return httpx.post(wild + path, json=plain)
+            return post(json=plain)
         bad = {**plain, "stream": stream, "pellucid": overflowing("all")}
-        return httpx.post(wild + path, json=bad)
+        return post(json=bad)
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(ask, range(8)))
