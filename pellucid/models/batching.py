@@ -219,10 +219,10 @@ class Batch(Generic[C]):
         visits = [
             *_before(measured, spans),
             *_editing(parts, spans, failed),
-            *_watching(parts, spans, seen, failed),
             *_final([r for r in asked if self._measures(r)], spans),
         ]
-        logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits)
+        looks = _watching(parts, spans, seen, failed)
+        logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits, looks)
         best = _Best(*distributions.likeliest(logits.numpy()))
         for row in np.flatnonzero(~np.isfinite(best.logits)):
             failed.setdefault(asked[row].ticket, InputError(UNSOUND))

@@ -14,7 +14,7 @@ other texts change the order of sums, and with it the last bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -53,8 +53,21 @@ class Steps(Protocol):
     slots: int
     room: int
 
-    def step(self, tokens: Tokens, wanted: Sequence[int], visits: Sequence[tuple[Site, Visit]]) -> Tensor:
-        """Logits [len(wanted), V] float32 after some of the tokens; `visits` act in order."""
+    def step(
+        self,
+        tokens: Tokens,
+        wanted: Sequence[int],
+        visits: Sequence[tuple[Site, Visit]] = (),
+        looks: Sequence[tuple[Site, Visit]] = (),
+    ) -> Tensor:
+        """Logits [len(wanted), V] float32 after some of the tokens.
+
+        Args:
+            tokens: what is read.
+            wanted: their numbers.
+            visits: act in order.
+            looks: see what visits left, perhaps when all is done, and change nothing.
+        """
 
     def measures(self, site: Site) -> bool:
         """Whether `divergence` can be asked for edits at a site."""
@@ -96,6 +109,8 @@ _PIECE = 256
 _PREDICTIONS = 64
 """Predictions that are compared at a time: each is all of the vocabulary, twice."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+_RESIDUAL = ("resid_pre", "resid_post")
+_BEFORE_OR_INSIDE = ("resid_pre", "attn_out", "mlp_in", "mlp_out")
 _FIXED_ROTATION = ("default", "linear", "llama3", "yarn")
 
 
@@ -146,40 +161,59 @@ class CompiledSteps:
             and model.dtype in {torch.float32, torch.bfloat16}
         )
 
-    def step(self, tokens: Tokens, wanted: Sequence[int], visits: Sequence[tuple[Site, Visit]]) -> Tensor:
+    def step(
+        self,
+        tokens: Tokens,
+        wanted: Sequence[int],
+        visits: Sequence[tuple[Site, Visit]] = (),
+        looks: Sequence[tuple[Site, Visit]] = (),
+    ) -> Tensor:
         """See `Steps`."""
+        count = len(self._layers.before_mlp)
         at: dict[str, list[Visit]] = {}
         for site, visit in visits:
             at.setdefault(str(site), []).append(visit)
+        after: dict[int, list[Visit]] = {}
+        # Those that must be shown on the way first: a layer that is gone through in pieces keeps nothing.
+        for site, look in sorted(looks, key=lambda one: one[0].kind in _RESIDUAL):
+            layer = _kept_before(site, count, at)
+            if layer is None:
+                at.setdefault(str(site), []).append(look)
+            else:
+                after.setdefault(layer, []).append(look)
         places = tokens.places.astype(np.int64)
         place = thin.Place(tokens.slots.astype(np.int64), places, self._cosines[places], self._sines[places])
         with torch.inference_mode():
             x = self._embedding[torch.from_numpy(tokens.ids)].float().numpy()
             _visited(x, at.get("embed"))
-            work, count, done = self._work(len(x)), len(self._layers.before_mlp), 0
+            kept = thin.kept_of(x, count, list(after))
+            work, done = self._work(len(x)), 0
             for layer in range(count):
                 inside = [at.get(f"{kind}.{layer}") for kind in ("attn_out", "mlp_in", "mlp_out")]
-                before, after = at.get(f"resid_pre.{layer}"), at.get(f"resid_post.{layer}")
+                before, behind = at.get(f"resid_pre.{layer}"), at.get(f"resid_post.{layer}")
                 if before or any(inside):
-                    self._through(done, layer, x, place, work)
+                    self._through(done, layer, x, place, work, kept)
                     _visited(x, before)
                     done = layer
                 if any(inside):
                     self._layer(layer, x, place, work, inside)
                     done = layer + 1
-                if after:
-                    self._through(done, layer + 1, x, place, work)
-                    _visited(x, after)
+                if behind:
+                    self._through(done, layer + 1, x, place, work, kept)
+                    _visited(x, behind)
                     done = layer + 1
-            self._through(done, count, x, place, work)
+            self._through(done, count, x, place, work, kept)
             final = self._normed(x)
             _visited(final, at.get("resid_final"))
             logits = self._logits(final[list(wanted)])
+            for found, layer in zip(kept.found, after, strict=True):
+                for look in after[layer]:
+                    look(torch.from_numpy(found), np.arange(len(found)))
         return torch.from_numpy(logits)[:, : len(self._embedding)].contiguous()
 
     def measures(self, site: Site) -> bool:
         """See `Steps`: where what was before the edits is all that layers above need."""
-        return site.kind in ("resid_pre", "resid_post")
+        return site.kind in _RESIDUAL
 
     def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
         """See `Steps`: only the layers above the site are read again."""
@@ -189,9 +223,9 @@ class CompiledSteps:
         for at in range(0, len(x), _PIECE):
             places = np.arange(at, min(at + _PIECE, len(x)))
             place = thin.Place(np.full(len(places), slot), places, self._cosines[places], self._sines[places])
-            self._through(
-                first, len(self._layers.before_mlp), x[at : at + _PIECE], place, self._work(len(places))
-            )
+            piece, count = x[at : at + _PIECE], len(self._layers.before_mlp)
+            nothing = thin.kept_of(piece, count, [])
+            self._through(first, count, piece, place, self._work(len(places)), nothing)
         total = 0.0
         for at in range(0, len(final), _PREDICTIONS):
             edited = final[at : at + _PREDICTIONS].numpy()
@@ -222,11 +256,13 @@ class CompiledSteps:
             products.product(get_num_threads(), padded, self._head, logits)
         return logits
 
-    def _through(self, first: int, last: int, x: np.ndarray, place: thin.Place, work: thin.Work) -> None:
+    def _through(
+        self, first: int, last: int, x: np.ndarray, place: thin.Place, work: thin.Work, kept: thin.Kept
+    ) -> None:
         """Take x through layers as they are."""
         if first < last:
             thin.through(
-                get_num_threads(), first, last, x, place, self._layers, self._cache, self._sizes, work
+                get_num_threads(), first, last, x, place, self._layers, self._cache, self._sizes, work, kept
             )
 
     def _layer(
@@ -242,6 +278,16 @@ class CompiledSteps:
         thin.mlp(get_num_threads(), layer, self._layers, self._sizes, work)
         _visited(work.added[:, :width], mlp_out)
         thin.add(x, work.added)
+
+
+def _kept_before(site: Site, count: int, at: Collection[str]) -> int | None:
+    """The layer before which what a site holds stands, if nobody visits what lies around it."""
+    if site.kind not in _RESIDUAL:
+        return None
+    assert site.layer is not None
+    layer = site.layer + (site.kind == "resid_post")
+    near = (f"resid_post.{layer - 1}", *(f"{kind}.{layer}" for kind in _BEFORE_OR_INSIDE))
+    return None if layer == count or any(name in at for name in near) else layer
 
 
 def _projections(attention: Any) -> list[Any]:
@@ -305,7 +351,13 @@ class ModuleSteps:
         self.model, self.slots, self.room = model, slots, room
         self._cache = SlotCache(model, slots, room)
 
-    def step(self, tokens: Tokens, wanted: Sequence[int], visits: Sequence[tuple[Site, Visit]]) -> Tensor:
+    def step(
+        self,
+        tokens: Tokens,
+        wanted: Sequence[int],
+        visits: Sequence[tuple[Site, Visit]] = (),
+        looks: Sequence[tuple[Site, Visit]] = (),
+    ) -> Tensor:
         """See `Steps`."""
         _, first, counts = np.unique(tokens.slots, return_index=True, return_counts=True)
         # Texts of which one token is read go together, the others one by one.
@@ -314,7 +366,7 @@ class ModuleSteps:
             groups.append(first[counts == 1][:, None])
         found: dict[int, Tensor] = {}
         for group in groups:
-            found.update(self._forward(tokens, group, set(wanted), visits))
+            found.update(self._forward(tokens, group, set(wanted), [*visits, *looks]))
         return torch.stack([found[t] for t in wanted]) if wanted else torch.empty(0, 0)
 
     def measures(self, site: Site) -> bool:

@@ -106,6 +106,22 @@ class Work(NamedTuple):
     """[2, most inputs / 32, M, 32] uint16: a factor as the sum of two of bfloat16, for the tile unit."""
 
 
+class Kept(NamedTuple):
+    """What x is before some layers, for those that only look."""
+
+    number: np.ndarray
+    """[layers] the place of each in `found`, or -1."""
+    found: np.ndarray
+    """[K, M, D]"""
+
+
+def kept_of(x: np.ndarray, count: int, before: list[int]) -> Kept:
+    """Room for what x [M, D] will be before some of `count` layers."""
+    number = np.full(count, -1)
+    number[before] = np.arange(len(before))
+    return Kept(number, np.empty((len(before), *x.shape), np.float32))
+
+
 def work_of(rows: int, width: int, qkv: int, read: int, hidden: int) -> Work:
     """Room for so many rows of the model."""
 
@@ -136,8 +152,11 @@ def _normed_row(x: np.ndarray, gain: np.ndarray, epsilon: float, out: np.ndarray
 
 
 @njit(nogil=True)
-def _normed(turn, x, added, adding, gain, epsilon, weights, out, split):  # type: ignore[no-untyped-def]
-    """Add to x what is to be added, and norm it for the product with these weights; the next turn."""
+def _normed(turn, x, added, adding, gain, epsilon, weights, out, split, kept):  # type: ignore[no-untyped-def]
+    """Add to x what is to be added, and norm it for the product with these weights; the next turn.
+
+    What x is then is kept, if `kept` has rows.
+    """
     rows, width = x.shape
     m = counted(turn)
     while m < rows:
@@ -145,6 +164,8 @@ def _normed(turn, x, added, adding, gain, epsilon, weights, out, split):  # type
         if adding:
             for k in range(width):
                 row[k] += more[k]
+        if len(kept):
+            kept[m] = row
         _normed_row(row, gain, epsilon, out[m])
         parted(weights, out, split, m, 0, out.shape[1])
         done(turn)
@@ -275,10 +296,10 @@ def _attended(turn, layer, place, layers, cache, sizes, work):  # type: ignore[n
 
 
 @njit(nogil=True)
-def _attention(turn, layer, x, adding, place, layers, cache, sizes, work):  # type: ignore[no-untyped-def]
+def _attention(turn, layer, x, adding, kept, place, layers, cache, sizes, work):  # type: ignore[no-untyped-def]
     """What the attention of a layer adds to x [M, D], to `work.added`, after what is there; the next turn."""
     gain, qkv = layers.before_attention[layer], layers.qkv[layer]
-    turn = _normed(turn, x, work.added, adding, gain, sizes.epsilon, qkv, work.normal, work.split)
+    turn = _normed(turn, x, work.added, adding, gain, sizes.epsilon, qkv, work.normal, work.split, kept)
     turn = multiplied(turn, work.normal, qkv, work.qkv, work.split)
     turn = _prepared(turn, layer, place, layers, cache, sizes, work)
     turn = _attended(turn, layer, place, layers, cache, sizes, work)
@@ -305,15 +326,21 @@ def through(
     cache: Cache,
     sizes: Sizes,
     work: Work,
+    kept: Kept,
 ) -> None:
     """Take x [M, D] through layers, from the first to before the last."""
     counts = turns(10 * (last - first) + 1)
+    nothing = x[:0]
     for _ in prange(threads):
         turn = address(counts)
         for layer in range(first, last):
-            turn = _attention(turn, layer, x, layer > first, place, layers, cache, sizes, work)
-            gain, weights = layers.before_mlp[layer], layers.gate_up[layer]
-            turn = _normed(turn, x, work.added, True, gain, sizes.epsilon, weights, work.normal, work.split)
+            number = kept.number[layer]
+            before = kept.found[number] if number >= 0 else nothing
+            turn = _attention(turn, layer, x, layer > first, before, place, layers, cache, sizes, work)
+            gain, weights, normal = layers.before_mlp[layer], layers.gate_up[layer], work.normal
+            turn = _normed(
+                turn, x, work.added, True, gain, sizes.epsilon, weights, normal, work.split, nothing
+            )
             turn = _mlp(turn, layer, layers, sizes, work)
     if first < last:
         add(x, work.added)
@@ -333,7 +360,7 @@ def attention(
     """What the attention of a layer adds to x [M, D], to `work.added`."""
     counts = turns(10)
     for _ in prange(threads):
-        _attention(address(counts), layer, x, False, place, layers, cache, sizes, work)
+        _attention(address(counts), layer, x, False, x[:0], place, layers, cache, sizes, work)
 
 
 @njit(nogil=True, parallel=True, cache=True)

@@ -132,3 +132,33 @@ def test_steps_are_compiled_where_they_can_be(tiny: Model) -> None:
     assert isinstance(steps_of(tiny_model("gpt2"), slots=2, room=16), ModuleSteps)
     with pytest.raises(InputError, match="room at most"):
         steps_of(tiny, slots=2, room=100_000)
+
+
+@pytest.mark.parametrize(("model", "steps"), variants())
+@pytest.mark.parametrize("edited", [None, "resid_pre.1", "attn_out.1", "resid_post.1", "resid_post.2"])
+def test_looks_see_what_visits_see_after_the_edits(model: Model, steps: Steps, edited: str | None) -> None:
+    ids = np.arange(3, 12)
+    tokens = Tokens(ids, np.repeat([0, 1], [5, 4]), np.concatenate([np.arange(5), np.arange(4)]))
+    kinds = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")
+    names = [f"{kind}.{layer}" for layer in range(model.num_layers) for kind in kinds]
+    edits: list[tuple[Site, Visit]] = [] if edited is None else [(Site.parse(edited), lambda x, _: x * 1.5)]
+
+    def gathering(found: dict[str, dict[int, Tensor]]) -> list[tuple[Site, Visit]]:
+        def gather(name: str) -> Visit:
+            def visit(x: Tensor, which: np.ndarray) -> None:
+                for row, number in zip(x.clone(), which.tolist(), strict=True):
+                    found.setdefault(name, {})[number] = row
+
+            return visit
+
+        return [(Site.parse(name), gather(name)) for name in [*names, "resid_final", "embed"]]
+
+    visited: dict[str, dict[int, Tensor]] = {}
+    looked: dict[str, dict[int, Tensor]] = {}
+    one = steps.step(tokens, [4, 8], [*edits, *gathering(visited)])
+    other = steps.step(tokens, [4, 8], edits, gathering(looked))
+    assert torch.equal(one, other)
+    assert visited.keys() == looked.keys()
+    for name, rows in visited.items():
+        assert rows.keys() == looked[name].keys() == set(range(9))
+        assert all(torch.equal(row, looked[name][number]) for number, row in rows.items()), name
