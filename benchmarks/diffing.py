@@ -95,7 +95,7 @@ def trained(
     command = [sys.executable, "-m", "pellucid", "train", "--out", str(out), "--model", "smollm2"]
     command += ["--beside", beside, "--site", SITE, "--features", given.features, "--tokens", given.tokens]
     command += ["--passes", "4", "--compile", "no", "--json", "--text", NEWS, str(text)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     dictionary, card = files.load(out / "result")
     return dictionary, card["difference"]
 
@@ -145,7 +145,7 @@ def main() -> None:
         made = {}
         for name, beside in (("itself", "smollm2"), ("tuned", str(work / "tuned"))):
             started = time.perf_counter()
-            dictionary, told = trained(work / name, beside, text, given)
+            dictionary, told = trained(work / f"beside-{name}", beside, text, given)
             made[name] = dictionary, told
             rows.append(
                 (
