@@ -40,8 +40,8 @@ def plain(before: Sequence[Tensor], after: Sequence[Tensor], count: int) -> Foun
     """`strongest`, on any device."""
     ratios = _product(after) / _product(before)
     most, least = ratios.topk(count), ratios.topk(count, largest=False)
-    rises = (found.values.log() / len(after) for found in (most, least))
-    return most.indices.cpu(), next(rises).cpu(), least.indices.cpu(), next(rises).cpu()
+    risen, fallen = (found.values.log() / len(after) for found in (most, least))
+    return most.indices.cpu(), risen.cpu(), least.indices.cpu(), fallen.cpu()
 
 
 def _product(logits: Sequence[Tensor]) -> Tensor:

@@ -44,6 +44,7 @@ class Tokens:
 Visit = Callable[[Tensor, np.ndarray], Tensor | None]
 """Sees the activations [m, D] of a site for some tokens of the step, and their numbers [m] in it; what it
 returns takes their place."""
+Visits = Sequence[tuple[Site, Visit]]
 
 
 class Steps(Protocol):
@@ -53,13 +54,7 @@ class Steps(Protocol):
     slots: int
     room: int
 
-    def step(
-        self,
-        tokens: Tokens,
-        wanted: Sequence[int],
-        visits: Sequence[tuple[Site, Visit]] = (),
-        looks: Sequence[tuple[Site, Visit]] = (),
-    ) -> Tensor:
+    def step(self, tokens: Tokens, wanted: Sequence[int], visits: Visits = (), looks: Visits = ()) -> Tensor:
         """Logits [len(wanted), V] float32 after some of the tokens.
 
         Args:
@@ -110,7 +105,7 @@ _PREDICTIONS = 64
 """Predictions that are compared at a time: each is all of the vocabulary, twice."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _RESIDUAL = ("resid_pre", "resid_post")
-_BEFORE_OR_INSIDE = ("resid_pre", "attn_out", "mlp_in", "mlp_out")
+_INSIDE = ("attn_out", "mlp_in", "mlp_out")
 _FIXED_ROTATION = ("default", "linear", "llama3", "yarn")
 
 
@@ -161,13 +156,7 @@ class CompiledSteps:
             and model.dtype in {torch.float32, torch.bfloat16}
         )
 
-    def step(
-        self,
-        tokens: Tokens,
-        wanted: Sequence[int],
-        visits: Sequence[tuple[Site, Visit]] = (),
-        looks: Sequence[tuple[Site, Visit]] = (),
-    ) -> Tensor:
+    def step(self, tokens: Tokens, wanted: Sequence[int], visits: Visits = (), looks: Visits = ()) -> Tensor:
         """See `Steps`."""
         count = len(self._layers.before_mlp)
         at: dict[str, list[Visit]] = {}
@@ -189,7 +178,7 @@ class CompiledSteps:
             kept = thin.kept_of(x, count, list(after))
             work, done = self._work(len(x)), 0
             for layer in range(count):
-                inside = [at.get(f"{kind}.{layer}") for kind in ("attn_out", "mlp_in", "mlp_out")]
+                inside = [at.get(f"{kind}.{layer}") for kind in _INSIDE]
                 before, behind = at.get(f"resid_pre.{layer}"), at.get(f"resid_post.{layer}")
                 if before or any(inside):
                     self._through(done, layer, x, place, work, kept)
@@ -286,7 +275,7 @@ def _kept_before(site: Site, count: int, at: Collection[str]) -> int | None:
         return None
     assert site.layer is not None
     layer = site.layer + (site.kind == "resid_post")
-    near = (f"resid_post.{layer - 1}", *(f"{kind}.{layer}" for kind in _BEFORE_OR_INSIDE))
+    near = (f"resid_post.{layer - 1}", *(f"{kind}.{layer}" for kind in ("resid_pre", *_INSIDE)))
     return None if layer == count or any(name in at for name in near) else layer
 
 
@@ -351,13 +340,7 @@ class ModuleSteps:
         self.model, self.slots, self.room = model, slots, room
         self._cache = SlotCache(model, slots, room)
 
-    def step(
-        self,
-        tokens: Tokens,
-        wanted: Sequence[int],
-        visits: Sequence[tuple[Site, Visit]] = (),
-        looks: Sequence[tuple[Site, Visit]] = (),
-    ) -> Tensor:
+    def step(self, tokens: Tokens, wanted: Sequence[int], visits: Visits = (), looks: Visits = ()) -> Tensor:
         """See `Steps`."""
         _, first, counts = np.unique(tokens.slots, return_index=True, return_counts=True)
         # Texts of which one token is read go together, the others one by one.
@@ -378,7 +361,7 @@ class ModuleSteps:
         raise NotImplementedError("these steps cannot begin above a site")
 
     def _forward(
-        self, tokens: Tokens, group: np.ndarray, wanted: set[int], visits: Sequence[tuple[Site, Visit]]
+        self, tokens: Tokens, group: np.ndarray, wanted: set[int], visits: Visits
     ) -> dict[int, Tensor]:
         """Read tokens [n, T], given by their numbers; the logits of those that are wanted."""
         device = self.model.device

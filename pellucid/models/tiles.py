@@ -66,10 +66,7 @@ def packed(weights: np.ndarray) -> np.ndarray:
     full = np.zeros((padded(outputs, 2 * LANES), padded(inputs)), weights.dtype)
     full[:outputs, :inputs] = weights
     cut = full.reshape(-1, LANES, full.shape[1] // 2, 2)
-    ordered = cut.transpose((0, 2, 3, 1) if weights.dtype == np.float32 else (0, 2, 1, 3))
-    found = aligned(ordered.shape, ordered.dtype)
-    found[:] = ordered
-    return found
+    return _laid(cut.transpose((0, 2, 3, 1) if weights.dtype == np.float32 else (0, 2, 1, 3)))
 
 
 def packed_half(weights: Tensor) -> np.ndarray:
@@ -86,10 +83,15 @@ def packed_bytes(weights: Tensor) -> np.ndarray:
     outputs, inputs = weights.shape
     full = np.zeros((padded(outputs, 2 * LANES), padded(inputs, BYTES)), np.int8)
     full[:outputs, :inputs] = weights.to(torch.int8).numpy()
-    cut = full.reshape(-1, 2, LANES, full.shape[1] // BYTES, BYTES // 4, 4).transpose(0, 3, 1, 4, 2, 5)
-    out = aligned(cut.shape, np.int8)
-    out[:] = cut
-    return out
+    cut = full.reshape(-1, 2, LANES, full.shape[1] // BYTES, BYTES // 4, 4)
+    return _laid(cut.transpose(0, 3, 1, 4, 2, 5))
+
+
+def _laid(ordered: np.ndarray) -> np.ndarray:
+    """The same numbers, one after the other from a line of the cache on."""
+    found = aligned(ordered.shape, ordered.dtype)
+    found[:] = ordered
+    return found
 
 
 def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike, *, zeros: bool = False) -> np.ndarray:

@@ -185,7 +185,7 @@ class InPlace:
         """The edited activations of [rows, positions, D]."""
         return self.plan.edit(x, x, this)
 
-    @property
+    @cached_property
     def kin(self) -> object | None:
         """What it has in common with those it can edit together with, if there are any."""
         dictionary, (edits, *others) = self.plan.dictionary, self.plan.rows
@@ -202,7 +202,7 @@ class InPlace:
             units = [e.unit(self.plan.dictionary) if e.kind in ("set", "cap", "add") else 1.0 for e in edits]
             found[phase] = (
                 [e.feature for e in edits],
-                [kernels.KINDS.index(e.kind) for e in edits],
+                [get_args(Kind).index(e.kind) for e in edits],
                 [e.strength * unit for e, unit in zip(edits, units, strict=True)],
             )
         return found

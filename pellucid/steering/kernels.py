@@ -10,11 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-KINDS = ("set", "scale", "ablate", "cap", "add")
+from pellucid.models.products import REORDERED
+
 _SET, _SCALE, _ABLATE, _CAP = range(4)
+"""Places in `edits.Kind`; the last is `add`."""
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, nogil=True, fastmath=REORDERED)
 def edit_rows(
     x: np.ndarray,
     spans: np.ndarray,
@@ -34,7 +36,7 @@ def edit_rows(
         spans: [J, 2] for each job its rows, from the first to before the last.
         firsts: [J + 1] where its edits begin and end; they are made in order.
         features: [E].
-        kinds: [E] by their place in `KINDS`.
+        kinds: [E] by their place in `edits.Kind`.
         amounts: [E] an activation; for `scale`, a factor.
         encoder: [N, D].
         bias: [N].
