@@ -1,9 +1,10 @@
 """Continuous batching: requests join and leave while others are being written.
 
 Each request has its own prompt, sampling, stop tokens, edits and watchers. In a step every running request
-writes a token, and one that is new reads the next piece of its prompt, so that a long prompt holds nobody up.
+writes a token, and those that are new read a piece of their prompts, of so many tokens together that a long
+prompt holds nobody up. The beginning of a prompt is not read if a slot holds it (`beginnings`).
 What a request writes does not depend on the others where the steps are compiled (`steps.CompiledSteps`):
-pieces are cut by its own prompt alone, its edits see its own tokens alone, and it draws from its own seed.
+its edits see its own tokens alone, and it draws from its own seed.
 
 `Batch` is one loop's state, moved by `step`, for one thread; threads, queues and networks are the business of
 whoever drives it. Events of a request come in this order: `Read`, `Wrote` …, `Ended`; or `Failed` at any
@@ -14,8 +15,9 @@ touched by it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -25,14 +27,19 @@ from torch import Tensor
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.models import distributions
+from pellucid.models.beginnings import Beginnings, Reading, Sight
 from pellucid.models.generation import UNSOUND, Editor, Pass, Phase, Sampling, Watcher, at_temperature, drawn
 from pellucid.models.model import Model
-from pellucid.models.steps import Steps, Tokens, Visit
+from pellucid.models.steps import Edited, Steps, Tokens, Visit
 
 C = TypeVar("C")
 
 PIECE = 64
-"""Tokens of a prompt that are read in one step."""
+"""Tokens of prompts that are read in one step."""
+_TOGETHER = 8
+"""Texts whose effects are measured together: reading the weights once for all is half of the work."""
+_PATIENCE = 8
+"""Steps that a text may wait for others to be measured with, while there is other work."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Request(Generic[C]):
     """So many of the likeliest tokens are told beside each that is written."""
     edited_at: Site | None = None
     """Where its editors act, if what they change is to be told at the end."""
+    owner: Hashable = None
+    """Whose it is: what was read of one owner's prompts is not used for another's."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,8 @@ class Read(Generic[C]):
 
     codes: list[list[Seen[C]]]
     """For each watcher, the codes of the prompt's tokens, piece by piece."""
+    held: int
+    """So many of them, the first, had been read before."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,7 @@ Event = Read[C] | Wrote[C] | Ended | Failed
 @dataclass
 class _Running(Generic[C]):
     request: Request[C]
+    reading: Reading
     ticket: int
     slot: int
     random: torch.Generator
@@ -130,10 +142,16 @@ class _Running(Generic[C]):
     """Whether that token is the last one, read for its codes alone, if at all."""
     seen: list[list[Seen[C]]] = field(default_factory=list)
     """For each watcher, the codes of each piece of the prompt."""
-    before: list[Tensor] = field(default_factory=list)
-    """Of each of its steps, the activations before its editors acted, where its effect is measured."""
+    held: int | None = None
+    """Tokens of the prompt that the slot held; none until its turn to be read has come."""
     final: list[Tensor] = field(default_factory=list)
-    """The final activations [D] from which each token was chosen, likewise."""
+    """The final activations [D] from which each token was chosen, where its effect is measured."""
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether tokens of the answer are read as those of a prompt would be."""
+        edits = _edits(self.request.editors, "prompt")
+        return edits is not None and edits == _edits(self.request.editors, "answer")
 
 
 def check(request: Request[C], model: Model, room: int) -> None:
@@ -162,8 +180,9 @@ class Batch(Generic[C]):
         self.steps = steps
         self._waiting: deque[tuple[int, Request[C]]] = deque()
         self._running: dict[int, _Running[C]] = {}
-        self._free = list(range(steps.slots))[::-1]
-        self._tickets = 0
+        self._measured: deque[_Measured] = deque()
+        self._beginnings = Beginnings(steps)
+        self._tickets = self._steps_taken = 0
 
     @property
     def waiting(self) -> int:
@@ -172,8 +191,8 @@ class Batch(Generic[C]):
 
     @property
     def running(self) -> int:
-        """Requests in a slot."""
-        return len(self._running)
+        """Requests that are being read or written, or whose effect is being measured."""
+        return len(self._running) + len(self._measured)
 
     def submit(self, request: Request[C]) -> int:
         """Take a request on; its ticket, by which its events are told.
@@ -189,20 +208,28 @@ class Batch(Generic[C]):
     def cancel(self, ticket: int) -> None:
         """Forget a request; one that has ended is forgotten already."""
         self._waiting = deque(w for w in self._waiting if w[0] != ticket)
+        self._measured = deque(m for m in self._measured if m.ticket != ticket)
         if ticket in self._running:
             self._leave(self._running[ticket])
 
     def step(self) -> list[tuple[int, Event[C]]]:
-        """Move every request on by a token, and one prompt by a piece; what came of it, by ticket."""
-        while self._waiting and self._free:
+        """Move every request on by a token, and prompts by a piece; what came of it, by ticket."""
+        while self._waiting and self._beginnings.free:
             ticket, request = self._waiting.popleft()
-            random = torch.Generator().manual_seed(request.sampling.seed)
+            reading = self._reading(request)
             self._running[ticket] = _Running(
-                request, ticket, self._free.pop(), random, seen=[[] for _ in request.watch]
+                request,
+                reading,
+                ticket,
+                self._beginnings.take(reading),
+                torch.Generator().manual_seed(request.sampling.seed),
+                seen=[[] for _ in request.watch],
             )
+        self._steps_taken += 1
+        events: list[tuple[int, Event[C]]] = [*self._ended()]
         parts = self._parts()
         if not parts:
-            return []
+            return events
         spans, stop = {}, 0
         for part in parts:
             spans[part.of.ticket] = (stop, stop + len(part.ids))
@@ -215,21 +242,20 @@ class Batch(Generic[C]):
         asked = [p.of for p in parts if p.place + len(p.ids) >= len(p.of.request.prompt) and not p.of.last]
         seen: dict[tuple[int, int], Seen[C]] = {}
         failed: dict[int, PellucidError] = {}
-        measured = [p.of for p in parts if self._measures(p.of)]
+        before, after = self._keeping(parts, spans, tokens)
         visits = [
-            *_before(measured, spans),
+            *before,
             *_editing(parts, spans, failed),
-            *_final([r for r in asked if self._measures(r)], spans),
+            *_final([r for r in asked if self._measures(r.request)], spans),
         ]
-        looks = _watching(parts, spans, seen, failed)
+        looks = [*after, *self._watching(parts, spans, seen, failed)]
         logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits, looks)
         best = _Best(*distributions.likeliest(logits.numpy()))
         for row in np.flatnonzero(~np.isfinite(best.logits)):
             failed.setdefault(asked[row].ticket, InputError(UNSOUND))
-        events: list[tuple[int, Event[C]]] = []
         for part in parts:
             if part.of.ticket in failed:
-                self._leave(part.of)
+                self._leave(part.of, sound=False)
                 events.append((part.of.ticket, Failed(failed[part.of.ticket])))
                 continue
             found = [seen[part.of.ticket, number] for number in range(len(part.of.request.watch))]
@@ -241,17 +267,41 @@ class Batch(Generic[C]):
             events += [(running.ticket, e) for e in self._next(running, chosen)]
         return events
 
+    def _reading(self, request: Request[C]) -> Reading:
+        sights: list[Sight] = [("after", w.site) for w in request.watch]
+        if self._measures(request):
+            assert request.edited_at is not None
+            sights.append(("before", request.edited_at))
+        return Reading(request.prompt, _edits(request.editors, "prompt"), request.owner, set(sights))
+
     def _parts(self) -> list[_Part[C]]:
-        """What is read in this step: a token of all that are being written, a piece of one prompt."""
+        """What is read in this step: a token of all that are being written, some tokens of prompts.
+
+        Of two prompts that begin alike the second waits until it can take that from the first.
+        """
         parts = [
             _Part(r, [r.pending.token], len(r.request.prompt) + r.written - 1)
             for r in self._running.values()
             if r.pending is not None
         ]
+        left, now = PIECE, list[_Running[C]]()
         for running in self._running.values():
-            prompt, read = running.request.prompt, running.read
-            if read < len(prompt):
-                return [*parts, _Part(running, list(prompt[read : read + PIECE]), read)]
+            prompt, reading = running.request.prompt, running.reading
+            if running.pending is not None:
+                continue
+            read = running.read
+            if running.held is None:
+                read = self._beginnings.held(reading)
+                if any(reading.shared(other.reading) > read for other in now):
+                    continue
+            ids = list(prompt[read : read + PIECE])
+            if len(ids) > left:
+                break
+            if running.held is None:
+                running.held = running.read = self._beginnings.begin(running.slot, reading)
+            parts.append(_Part(running, ids, running.read))
+            now.append(running)
+            left -= len(ids)
         return parts
 
     def _moved(self, part: _Part[C], found: list[Seen[C]]) -> Iterator[Event[C]]:
@@ -260,15 +310,18 @@ class Batch(Generic[C]):
         if running.pending is not None:
             if running.request.watch:
                 yield replace(running.pending, codes=found)
+            if running.alike:
+                self._beginnings.read(running.slot, part.ids, part.place, running.reading.sights)
             if running.last:
-                yield self._end(running, running.pending.token)
+                yield from self._end(running, part.place + 1)
             running.pending = None
             return
+        self._beginnings.read(running.slot, part.ids, part.place, running.reading.sights)
         running.read += len(part.ids)
         for kept, new in zip(running.seen, found, strict=True):
             kept.append(new)
         if running.read == len(running.request.prompt):
-            yield Read(running.seen)
+            yield Read(running.seen, running.held or 0)
 
     def _next(self, running: _Running[C], chosen: Wrote[C]) -> Iterator[Event[C]]:
         """A token was chosen: it is told at once, unless its codes are wanted, which come when it is read."""
@@ -279,27 +332,125 @@ class Batch(Generic[C]):
         if not running.request.watch:
             yield chosen
             if running.last:
-                yield self._end(running, chosen.token)
+                yield from self._end(running, len(running.request.prompt) + running.written - 1)
 
-    def _end(self, running: _Running[C], token: int) -> Ended:
+    def _end(self, running: _Running[C], read: int) -> Iterator[Ended]:
+        """So many tokens of a request were read, and it is over; its effect is told once it is measured."""
+        request = running.request
+        stopped = running.pending is not None and running.pending.token in self.steps.model.end_ids
+        reason: Literal["stop", "length"] = "stop" if stopped else "length"
+        written = running.written - stopped
+        if self._measures(request) and written:
+            assert request.edited_at is not None
+            before = self._beginnings.kept(("before", request.edited_at), running.slot, read)
+            final = torch.stack(running.final[:written])
+            text = Edited(request.edited_at, before, len(request.prompt) - 1, final)
+            self._measured.append(_Measured(running.ticket, reason, text, self._steps_taken))
+        else:
+            yield Ended(reason)
         self._leave(running)
-        stopped = token in self.steps.model.end_ids
-        effect = None
-        if self._measures(running) and (written := running.written - stopped):
-            assert running.request.edited_at is not None
-            before, final = torch.cat(running.before), torch.stack(running.final[:written])
-            start = len(running.request.prompt) - 1
-            divergence = self.steps.divergence(running.request.edited_at, before, running.slot, start, final)
-            effect = Effect(before, divergence)
-        return Ended("stop" if stopped else "length", effect)
 
-    def _measures(self, running: _Running[C]) -> bool:
-        site = running.request.edited_at
-        return site is not None and self.steps.measures(site)
+    def _ended(self) -> Iterator[tuple[int, Ended]]:
+        """Measure the effects of some texts, if there are enough of them or they have waited enough."""
+        if not self._measured:
+            return
+        waited = self._steps_taken - self._measured[0].since
+        if self._running and waited < _PATIENCE and len(self._measured) < _TOGETHER:
+            return
+        found = [self._measured.popleft() for _ in range(min(_TOGETHER, len(self._measured)))]
+        for one, divergence in zip(found, self.steps.divergences([o.text for o in found]), strict=True):
+            yield one.ticket, Ended(one.reason, Effect(one.text.before, divergence))
 
-    def _leave(self, running: _Running[C]) -> None:
+    def _measures(self, request: Request[C]) -> bool:
+        return request.edited_at is not None and self.steps.measures(request.edited_at)
+
+    def _leave(self, running: _Running[C], *, sound: bool = True) -> None:
         del self._running[running.ticket]
-        self._free.append(running.slot)
+        self._beginnings.leave(running.slot, sound=sound)
+
+    def _keeping(
+        self, parts: Sequence[_Part[C]], spans: Spans, tokens: Tokens
+    ) -> tuple[list[tuple[Site, Visit]], list[tuple[Site, Visit]]]:
+        """Keep what sights need: before editors act, and after."""
+        by_sight: dict[Sight, list[_Part[C]]] = {}
+        for part in parts:
+            for sight in part.of.reading.sights:
+                by_sight.setdefault(sight, []).append(part)
+
+        def keep(sight: Sight, mine: Sequence[_Part[C]]) -> tuple[Site, Visit]:
+            wanted = np.zeros(len(tokens.ids), bool)
+            for part in mine:
+                wanted[slice(*spans[part.of.ticket])] = True
+
+            def visit(x: Tensor, which: np.ndarray) -> None:
+                here = np.flatnonzero(wanted[which])
+                if len(here):
+                    rows = x if len(here) == len(which) else x[torch.from_numpy(here)]
+                    self._beginnings.keep(sight, tokens.slots[which[here]], tokens.places[which[here]], rows)
+
+            return sight[1], visit
+
+        visits = {sight: keep(sight, mine) for sight, mine in by_sight.items()}
+        before, after = ([v for s, v in visits.items() if s[0] == when] for when in ("before", "after"))
+        return before, after
+
+    def _watching(
+        self,
+        parts: Sequence[_Part[C]],
+        spans: Spans,
+        seen: dict[tuple[int, int], Seen[C]],
+        failed: dict[int, PellucidError],
+    ) -> list[tuple[Site, Visit]]:
+        """For each watcher, all tokens of the step that it watches, put together; `seen` is filled.
+
+        Those that were read before come first. What cannot be watched together is watched one by one, to
+        know whose activations they are.
+        """
+        jobs: dict[int, tuple[Watcher[C], list[tuple[_Part[C], int]]]] = {}
+        for part in parts:
+            for number, watcher in enumerate(part.of.request.watch):
+                jobs.setdefault(id(watcher), (watcher, []))[1].append((part, number))
+
+        def visit_of(watcher: Watcher[C], who: list[tuple[_Part[C], int]]) -> Visit:
+            def visit(x: Tensor, which: np.ndarray) -> None:
+                pieces: dict[tuple[int, int], Tensor] = {}
+                for part, number in who:
+                    rows = _rows(which, *spans[part.of.ticket])
+                    if rows is None:
+                        continue
+                    piece = x[rows]
+                    if part.place and part.place == part.of.held:
+                        held = self._beginnings.kept(("after", watcher.site), part.of.slot, part.place)
+                        piece = torch.cat([held.to(piece), piece])
+                    pieces[part.of.ticket, number] = piece
+                if not pieces:
+                    return
+                try:
+                    codes = watcher.encode(torch.cat(list(pieces.values())))
+                    stops = np.cumsum([len(p) for p in pieces.values()]).tolist()
+                    for (key, piece), stop in zip(pieces.items(), stops, strict=True):
+                        seen[key] = Seen(codes, stop - len(piece), stop)
+                except PellucidError:
+                    for key, piece in pieces.items():
+                        try:
+                            seen[key] = Seen(watcher.encode(piece), 0, len(piece))
+                        except PellucidError as error:
+                            failed[key[0]] = error
+
+            return visit
+
+        return [(watcher.site, visit_of(watcher, who)) for watcher, who in jobs.values()]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A text that has ended, and whose effect is to be measured."""
+
+    ticket: int
+    reason: Literal["stop", "length"]
+    text: Edited
+    since: int
+    """The step in which it ended."""
 
 
 @dataclass(frozen=True)
@@ -314,20 +465,6 @@ class _Part(Generic[C]):
 
 Spans = dict[int, tuple[int, int]]
 """For each ticket its tokens in a step, from the first to before the second."""
-
-
-def _before(measured: Sequence[_Running[C]], spans: Spans) -> list[tuple[Site, Visit]]:
-    """Keep what editors will change."""
-
-    def keep(running: _Running[C]) -> Visit:
-        def visit(x: Tensor, which: np.ndarray) -> None:
-            rows = _rows(which, *spans[running.ticket])
-            assert rows is not None
-            running.before.append(x[rows].clone())
-
-        return visit
-
-    return [(r.request.edited_at, keep(r)) for r in measured if r.request.edited_at is not None]
 
 
 def _final(measured: Sequence[_Running[C]], spans: Spans) -> list[tuple[Site, Visit]]:
@@ -391,46 +528,21 @@ def _editing(
     return [(site, visit_of([groups[key] for key in sorted(groups)])) for site, groups in at.items()]
 
 
+def _edits(editors: Sequence[tuple[Site, Editor]], phase: Phase) -> Hashable | None:
+    """What editors do in a phase, to be compared; none where one does not say."""
+    found = []
+    for site, editor in editors:
+        told = editor.mark(phase) if hasattr(editor, "mark") else None
+        if told is None:
+            return None
+        if told:
+            found.append((str(site), told))
+    return tuple(found)
+
+
 def _kin(editor: Any) -> Kindred | None:
     """The editor, if there may be others like it."""
     return editor if getattr(editor, "kin", None) is not None else None
-
-
-def _watching(
-    parts: Sequence[_Part[C]],
-    spans: Spans,
-    seen: dict[tuple[int, int], Seen[C]],
-    failed: dict[int, PellucidError],
-) -> list[tuple[Site, Visit]]:
-    """For each watcher, all tokens of the step that it watches, put together; `seen` is filled.
-
-    What cannot be watched together is watched one by one, to know whose activations they are.
-    """
-    jobs: dict[int, tuple[Watcher[C], list[tuple[int, int]]]] = {}
-    for part in parts:
-        for number, watcher in enumerate(part.of.request.watch):
-            jobs.setdefault(id(watcher), (watcher, []))[1].append((part.of.ticket, number))
-
-    def visit_of(watcher: Watcher[C], who: list[tuple[int, int]]) -> Visit:
-        def visit(x: Tensor, which: np.ndarray) -> None:
-            pieces = {key: x[rows] for key in who if (rows := _rows(which, *spans[key[0]])) is not None}
-            if not pieces:
-                return
-            try:
-                codes = watcher.encode(torch.cat(list(pieces.values())))
-                stops = np.cumsum([len(p) for p in pieces.values()]).tolist()
-                for (key, piece), stop in zip(pieces.items(), stops, strict=True):
-                    seen[key] = Seen(codes, stop - len(piece), stop)
-            except PellucidError:
-                for key, piece in pieces.items():
-                    try:
-                        seen[key] = Seen(watcher.encode(piece), 0, len(piece))
-                    except PellucidError as error:
-                        failed[key[0]] = error
-
-        return visit
-
-    return [(watcher.site, visit_of(watcher, who)) for watcher, who in jobs.values()]
 
 
 def _rows(which: np.ndarray, start: int, stop: int) -> slice | None:

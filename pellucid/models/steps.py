@@ -47,6 +47,20 @@ returns takes their place."""
 Visits = Sequence[tuple[Site, Visit]]
 
 
+@dataclass(frozen=True)
+class Edited:
+    """A text that was written under edits."""
+
+    site: Site
+    """Where they were made, all that were."""
+    before: Tensor
+    """[tokens, D] the activations there before them, from the beginning of the text."""
+    start: int
+    """The first token whose prediction counts."""
+    final: Tensor
+    """[count, D] the final activations of that and the following, as edited."""
+
+
 class Steps(Protocol):
     """A model that reads several texts at once."""
 
@@ -65,18 +79,13 @@ class Steps(Protocol):
         """
 
     def measures(self, site: Site) -> bool:
-        """Whether `divergence` can be asked for edits at a site."""
+        """Whether `divergences` can be asked for edits at a site."""
 
-    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
-        """How far edits at a site moved the predictions of a text that has ended: KL, nats per token.
+    def divergences(self, texts: Sequence[Edited]) -> list[float]:
+        """How far edits moved the predictions of texts: KL(plain ‖ edited), nats per token."""
 
-        Args:
-            site: where they were made, all that were.
-            before: [tokens, D] the activations there before them, from the beginning of the text.
-            slot: that of the text; what it holds is lost.
-            start: the first token whose prediction counts.
-            final: [count, D] the final activations of that and the following, as edited.
-        """
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Have a slot hold the first tokens of another."""
 
 
 def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "bf16"] = "same") -> Steps:
@@ -103,6 +112,8 @@ _PIECE = 256
 """Tokens that are read again at a time."""
 _PREDICTIONS = 64
 """Predictions that are compared at a time: each is all of the vocabulary, twice."""
+_TEXTS = 8
+"""Texts that are read again side by side, in slots of their own."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _RESIDUAL = ("resid_pre", "resid_post")
 _INSIDE = ("attn_out", "mlp_in", "mlp_out")
@@ -129,7 +140,7 @@ class CompiledSteps:
         self._cosines, self._sines = cosines[0].float().numpy(), sines[0].float().numpy()
         width = self._cosines.shape[1]
         # Pages of the operating system become real when they are first written.
-        of_slot = len(layers), slots, config.num_key_value_heads
+        of_slot = len(layers), slots + _TEXTS, config.num_key_value_heads
         places, lanes = tiles.padded(room, tiles.LANES) // tiles.LANES, tiles.padded(width, tiles.LANES)
         kept = np.float32 if self._head.dtype == np.float32 else np.uint16
         vector = (2, tiles.LANES) if kept is np.float32 else (tiles.LANES, 2)
@@ -204,25 +215,51 @@ class CompiledSteps:
         """See `Steps`: where what was before the edits is all that layers above need."""
         return site.kind in _RESIDUAL
 
-    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
-        """See `Steps`: only the layers above the site are read again."""
-        assert site.layer is not None
-        first = site.layer + (site.kind == "resid_post")
-        x = before.numpy().copy()
+    def divergences(self, texts: Sequence[Edited]) -> list[float]:
+        """See `Steps`: only the layers above the site are read again, and of several texts together."""
+        found = dict[int, float]()
+        by_layer: dict[int, list[int]] = {}
+        for number, text in enumerate(texts):
+            assert text.site.layer is not None
+            by_layer.setdefault(text.site.layer + (text.site.kind == "resid_post"), []).append(number)
+        for first, numbers in by_layer.items():
+            for at in range(0, len(numbers), _TEXTS):
+                mine = numbers[at : at + _TEXTS]
+                found.update(zip(mine, self._divergences(first, [texts[n] for n in mine]), strict=True))
+        return [found[number] for number in range(len(texts))]
+
+    def _divergences(self, first: int, texts: Sequence[Edited]) -> list[float]:
+        """Those of texts that are read again from one layer on."""
+        x = torch.cat([text.before for text in texts]).numpy()
+        lengths, counts = (
+            [len(t) for t in of] for of in zip(*((t.before, t.final) for t in texts), strict=True)
+        )
+        slots = np.repeat(self.slots + np.arange(len(texts)), lengths)
+        places = np.concatenate([np.arange(length) for length in lengths])
         for at in range(0, len(x), _PIECE):
-            places = np.arange(at, min(at + _PIECE, len(x)))
-            place = thin.Place(np.full(len(places), slot), places, self._cosines[places], self._sines[places])
-            piece, count = x[at : at + _PIECE], len(self._layers.before_mlp)
+            piece, here = x[at : at + _PIECE], places[at : at + _PIECE]
+            place = thin.Place(slots[at : at + _PIECE], here, self._cosines[here], self._sines[here])
+            count = len(self._layers.before_mlp)
             nothing = thin.kept_of(piece, count, [])
-            self._through(first, count, piece, place, self._work(len(places)), nothing)
-        total = 0.0
-        for at in range(0, len(final), _PREDICTIONS):
-            edited = final[at : at + _PREDICTIONS].numpy()
-            plain = self._normed(x[start + at : start + at + len(edited)])
-            logits = self._logits(np.concatenate([plain, edited]))
-            found = distributions.divergences(*np.split(logits, 2), len(self._embedding))
-            total += float(found.sum())
-        return max(0.0, total / len(final))
+            self._through(first, count, piece, place, self._work(len(piece)), nothing)
+        starts = np.cumsum([0, *lengths])[:-1] + [t.start for t in texts]
+        plain = np.concatenate([x[s : s + c] for s, c in zip(starts, counts, strict=True)])
+        edited = torch.cat([text.final for text in texts]).numpy()
+        found = np.empty(len(plain))
+        for at in range(0, len(plain), _PREDICTIONS):
+            these = slice(at, at + _PREDICTIONS)
+            logits = self._logits(np.concatenate([self._normed(plain[these]), edited[these]]))
+            found[these] = distributions.divergences(*np.split(logits, 2), len(self._embedding))
+        of_text = np.split(found, np.cumsum(counts)[:-1])
+        return [max(0.0, float(part.mean())) for part in of_text]
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """See `Steps`: whole vectors of places; what lies beyond the tokens is never read."""
+        vectors = tiles.padded(count, tiles.LANES) // tiles.LANES
+        keys, values = self._cache
+        keys[:, target, :, :vectors] = keys[:, source, :, :vectors]
+        pairs = vectors * tiles.LANES // 2
+        values[:, target, :, :, :pairs] = values[:, source, :, :, :pairs]
 
     def _work(self, rows: int) -> thin.Work:
         read = self._sizes.heads * self._cosines.shape[1]
@@ -356,9 +393,14 @@ class ModuleSteps:
         """See `Steps`."""
         return False
 
-    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+    def divergences(self, texts: Sequence[Edited]) -> list[float]:
         """See `Steps`."""
         raise NotImplementedError("these steps cannot begin above a site")
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """See `Steps`."""
+        with torch.inference_mode():
+            self._cache.copy(source, target, count)
 
     def _forward(
         self, tokens: Tokens, group: np.ndarray, wanted: set[int], visits: Visits

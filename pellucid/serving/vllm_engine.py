@@ -196,7 +196,7 @@ class VllmEngine:
         request_id = secrets.token_hex(16)  # all of one length: the extension tells them apart by beginnings
         prompt = {"prompt_token_ids": list(request.prompt)}
         if not request.watch:
-            yield Read[Codes]([])
+            yield Read[Codes]([], 0)
         async for output in self._llm.generate(prompt, self._parameters(request, found), request_id):
             (answer,) = output.outputs
             for token, logprobs in zip(answer.token_ids, answer.logprobs, strict=True):
@@ -280,7 +280,7 @@ def _watched(
             [Seen(part, 0, min(len(part), prompt - first)) for first, part in parts if first < prompt]
         )
         later.append({first + n: Seen(part, n, n + 1) for first, part in parts for n in range(len(part))})
-    events: list[Event[Codes]] = [Read(reads)]
+    events: list[Event[Codes]] = [Read(reads, 0)]
     for number, wrote in enumerate(written):
         seen = [
             of_one.get(prompt + number) or Seen(_nothing(parts[0][1].num_features), 0, 1)
