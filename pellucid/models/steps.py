@@ -27,6 +27,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.models import distributions, hooks, products, thin, tiles
 from pellucid.models.model import Model
+from pellucid.models.rereading import Rereading
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ class Steps(Protocol):
         """
 
     def measures(self, site: Site) -> bool:
-        """Whether `divergences` can be asked for edits at a site."""
+        """Whether `divergence` can be asked for edits at a site."""
 
-    def divergences(self, texts: Sequence[Edited]) -> list[float]:
-        """How far edits moved the predictions of texts: KL(plain ‖ edited), nats per token."""
+    def divergence(self, text: Edited) -> float:
+        """How far edits moved the predictions of a text: KL(plain ‖ edited), nats per token."""
 
     def copy(self, source: int, target: int, count: int) -> None:
         """Have a slot hold the first tokens of another."""
@@ -112,8 +113,8 @@ _PIECE = 256
 """Tokens that are read again at a time."""
 _PREDICTIONS = 64
 """Predictions that are compared at a time: each is all of the vocabulary, twice."""
-_TEXTS = 8
-"""Texts that are read again side by side, in slots of their own."""
+_AGAIN = 4
+"""Slots for texts that are read again."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _RESIDUAL = ("resid_pre", "resid_post")
 _INSIDE = ("attn_out", "mlp_in", "mlp_out")
@@ -137,10 +138,11 @@ class CompiledSteps:
             self._final = _gain(network.model.norm)
             self._head = _packed(network.get_output_embeddings().weight, half=self._layers.qkv.itemsize == 2)
             cosines, sines = network.model.rotary_emb(torch.zeros(1, 1, 1), torch.arange(room)[None])
+        self._again = Rereading(range(slots, slots + _AGAIN))
         self._cosines, self._sines = cosines[0].float().numpy(), sines[0].float().numpy()
         width = self._cosines.shape[1]
         # Pages of the operating system become real when they are first written.
-        of_slot = len(layers), slots + _TEXTS, config.num_key_value_heads
+        of_slot = len(layers), slots + _AGAIN, config.num_key_value_heads
         places, lanes = tiles.padded(room, tiles.LANES) // tiles.LANES, tiles.padded(width, tiles.LANES)
         kept = np.float32 if self._head.dtype == np.float32 else np.uint16
         vector = (2, tiles.LANES) if kept is np.float32 else (tiles.LANES, 2)
@@ -215,43 +217,29 @@ class CompiledSteps:
         """See `Steps`: where what was before the edits is all that layers above need."""
         return site.kind in _RESIDUAL
 
-    def divergences(self, texts: Sequence[Edited]) -> list[float]:
-        """See `Steps`: only the layers above the site are read again, and of several texts together."""
-        found = dict[int, float]()
-        by_layer: dict[int, list[int]] = {}
-        for number, text in enumerate(texts):
-            assert text.site.layer is not None
-            by_layer.setdefault(text.site.layer + (text.site.kind == "resid_post"), []).append(number)
-        for first, numbers in by_layer.items():
-            for at in range(0, len(numbers), _TEXTS):
-                mine = numbers[at : at + _TEXTS]
-                found.update(zip(mine, self._divergences(first, [texts[n] for n in mine]), strict=True))
-        return [found[number] for number in range(len(texts))]
-
-    def _divergences(self, first: int, texts: Sequence[Edited]) -> list[float]:
-        """Those of texts that are read again from one layer on."""
-        x = torch.cat([text.before for text in texts]).numpy()
-        lengths, counts = (
-            [len(t) for t in of] for of in zip(*((t.before, t.final) for t in texts), strict=True)
-        )
-        slots = np.repeat(self.slots + np.arange(len(texts)), lengths)
-        places = np.concatenate([np.arange(length) for length in lengths])
-        for at in range(0, len(x), _PIECE):
-            piece, here = x[at : at + _PIECE], places[at : at + _PIECE]
-            place = thin.Place(slots[at : at + _PIECE], here, self._cosines[here], self._sines[here])
-            count = len(self._layers.before_mlp)
+    def divergence(self, text: Edited) -> float:
+        """See `Steps`: only the layers above the site are read again."""
+        assert text.site.layer is not None
+        first, count = text.site.layer + (text.site.kind == "resid_post"), len(self._layers.before_mlp)
+        x = text.before.numpy().copy()
+        slot, source, held = self._again.place(first, x, text.start)
+        if source != slot:
+            self.copy(source, slot, held)
+        for at in range(held, len(x), _PIECE):
+            places = np.arange(at, min(at + _PIECE, len(x)))
+            slots = np.full(len(places), slot)
+            place = thin.Place(slots, places, self._cosines[places], self._sines[places])
+            piece = x[at : at + _PIECE]
             nothing = thin.kept_of(piece, count, [])
-            self._through(first, count, piece, place, self._work(len(piece)), nothing)
-        starts = np.cumsum([0, *lengths])[:-1] + [t.start for t in texts]
-        plain = np.concatenate([x[s : s + c] for s, c in zip(starts, counts, strict=True)])
-        edited = torch.cat([text.final for text in texts]).numpy()
-        found = np.empty(len(plain))
-        for at in range(0, len(plain), _PREDICTIONS):
-            these = slice(at, at + _PREDICTIONS)
-            logits = self._logits(np.concatenate([self._normed(plain[these]), edited[these]]))
-            found[these] = distributions.divergences(*np.split(logits, 2), len(self._embedding))
-        of_text = np.split(found, np.cumsum(counts)[:-1])
-        return [max(0.0, float(part.mean())) for part in of_text]
+            self._through(first, count, piece, place, self._work(len(places)), nothing)
+        total = 0.0
+        for at in range(0, len(text.final), _PREDICTIONS):
+            edited = text.final[at : at + _PREDICTIONS].numpy()
+            plain = self._normed(x[text.start + at : text.start + at + len(edited)])
+            logits = self._logits(np.concatenate([plain, edited]))
+            found = distributions.divergences(*np.split(logits, 2), len(self._embedding))
+            total += float(found.sum())
+        return max(0.0, total / len(text.final))
 
     def copy(self, source: int, target: int, count: int) -> None:
         """See `Steps`: whole vectors of places; what lies beyond the tokens is never read."""
@@ -393,7 +381,7 @@ class ModuleSteps:
         """See `Steps`."""
         return False
 
-    def divergences(self, texts: Sequence[Edited]) -> list[float]:
+    def divergence(self, text: Edited) -> float:
         """See `Steps`."""
         raise NotImplementedError("these steps cannot begin above a site")
 

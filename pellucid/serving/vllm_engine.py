@@ -31,9 +31,9 @@ from torch import Tensor
 from pellucid.core.errors import InputError, MissingDependencyError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
-from pellucid.models.batching import Ended, Event, Failed, Read, Request, Seen, Wrote, check
 from pellucid.models.generation import UNSOUND, Editor, Pass, Watcher
 from pellucid.models.model import Model
+from pellucid.models.requests import Ended, Event, Failed, Read, Request, Seen, Wrote, check
 from pellucid.serving.engine import BusyError, Load, StoppedError, Stream
 
 _SITES = ("resid_pre", "resid_post")
@@ -189,7 +189,7 @@ class VllmEngine:
     async def _events(
         self, request: Request[Codes], found: list[tuple[Callable[..., Any], Site]]
     ) -> AsyncIterator[Event[Codes]]:
-        """The events of a request, in the order of `batching`."""
+        """The events of a request, in the order of `requests`."""
         written: list[Wrote[Codes]] = []
         results: Any = {}
         most = request.sampling.max_tokens

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pellucid.models.batching import Effect, Ended, Read, Request, Wrote
 from pellucid.models.generation import Sampling
 from pellucid.models.pieces import Pieces
+from pellucid.models.requests import Effect, Ended, Read, Request, Wrote
 from pellucid.serving.engine import Answering
 from pellucid.serving.extension import Extension, FeatureOnToken, Instruments, TokenSeen
 from pellucid.serving.served import Served

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pellucid.core.sites import Site
-from pellucid.models.batching import Batch, Effect, Ended, Event, Read, Request, Wrote
+from pellucid.models.batching import Batch
 from pellucid.models.generation import Pass, Sampling
 from pellucid.models.model import Model
-from pellucid.models.steps import Steps, Tokens, Visits, steps_of
+from pellucid.models.requests import Effect, Ended, Event, Read, Request, Wrote
+from pellucid.models.steps import CompiledSteps, Steps, Tokens, Visits, steps_of
 from pellucid.testing import tiny_model
 
 SITE = Site("resid_post", 1)
@@ -247,7 +248,7 @@ def test_what_failed_is_not_held(model: Model) -> None:
     assert told(events) == told(alone)
 
 
-def test_effects_of_texts_measured_together_are_those_of_each(model: Model) -> None:
+def test_effects_of_texts_that_end_together_are_those_of_each(model: Model) -> None:
     steps = steps_of(model, slots=12, room=400)
     requests = [
         Request[Any]([*SYSTEM[: 3 + n], 40], Sampling(max_tokens=3 + n % 3), editors=EDITS[1], edited_at=SITE)
@@ -259,3 +260,45 @@ def test_effects_of_texts_measured_together_are_those_of_each(model: Model) -> N
         assert isinstance(events[-1], Ended)
         assert isinstance(events[-1].effect, Effect)
         assert told(events) == told(alone)
+
+
+def test_what_a_text_is_read_again_for_is_not_read_a_third_time(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = steps_of(model, slots=2, room=400)
+    assert isinstance(steps, CompiledSteps)
+    read: list[int] = []
+    whole = steps._through
+
+    def through(first: int, last: int, x: Any, *more: Any) -> None:
+        read.append(len(x))
+        whole(first, last, x, *more)
+
+    def measured(prompt: list[int]) -> tuple[Effect, list[int], int]:
+        request = Request[Any](prompt, Sampling(max_tokens=5), editors=EDITS[1], edited_at=SITE)
+        batch = Batch[Any](steps)
+        batch.submit(request)
+        events: list[Event[Any]] = []
+        while not batch._measured:
+            events += [event for _, event in batch.step()]
+        with monkeypatch.context() as patch:
+            patch.setattr(steps, "_through", through)
+            read.clear()
+            events += [event for _, event in batch.step()]
+        ((_, alone),) = [(None, finish(Batch[Any](steps_of(model, slots=1, room=400)), request)[0])]
+        assert told(events) == told(alone)
+        assert isinstance(events[-1], Ended)
+        assert events[-1].effect is not None
+        return events[-1].effect, wrote(events), read[0]
+
+    _, answer, first = measured(SYSTEM)
+    assert first == len(SYSTEM) + len(answer) - 1
+    grown = [*SYSTEM, *answer, 4, 5]
+    _, answer, second = measured(grown)
+    # All that stood there before but the last token, which was not read then, and what is new.
+    assert second == 1 + 2 + len(answer) - 1
+    # Another text with the same beginning takes that, and leaves the longer one where it is.
+    _, other, third = measured([*SYSTEM[:12], 50])
+    assert third == 1 + len(other) - 1
+    _, more, fourth = measured([*grown, *answer, 7])
+    assert fourth == 1 + 1 + len(more) - 1
