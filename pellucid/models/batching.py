@@ -206,7 +206,7 @@ class Batch(Generic[C]):
             assert request.edited_at is not None
             before = self._beginnings.kept(("before", request.edited_at), running.slot, read)
             final = torch.stack(running.final[:written])
-            text = Edited(request.edited_at, before, len(request.prompt) - 1, final)
+            text = Edited(request.edited_at, before, len(request.prompt) - 1, final, request.owner)
             self._measured.append(_Measured(running.ticket, reason, text))
         else:
             yield Ended(reason)

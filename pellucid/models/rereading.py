@@ -6,7 +6,7 @@ the layer is, token by token, what stood there the last time, and so is all that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 
@@ -16,30 +16,28 @@ class Rereading:
 
     def __init__(self, slots: Iterable[int]) -> None:
         """Nothing is held; of these the one used longest ago comes first."""
-        nothing = (-1, np.empty((0, 0), np.float32))
-        self._held: dict[int, tuple[int, np.ndarray]] = dict.fromkeys(slots, nothing)
+        nothing = (None, np.empty((0, 0), np.float32))
+        self._held: dict[int, tuple[Hashable, np.ndarray]] = dict.fromkeys(slots, nothing)
 
-    def place(self, layer: int, x: np.ndarray, most: int) -> tuple[int, int, int]:
+    def place(self, key: Hashable, x: np.ndarray, most: int) -> tuple[int, int, int]:
         """Where a text is to be read again.
 
         Args:
-            layer: from this one on.
-            x: [T, D] what stands before it.
+            key: from which layer on, and whose it is: only what has the same is taken.
+            x: [T, D] what stands before the layer.
             most: tokens that need not be read.
 
         Returns:
             The slot; another, or the same, that holds its beginning; and the length of that. The slot counts
             as holding the whole text from now on.
         """
-        shared = {
-            slot: _alike(held, x[:most]) if at == layer else 0 for slot, (at, held) in self._held.items()
-        }
+        shared = {slot: _alike(held, x[:most]) if of == key else 0 for slot, (of, held) in self._held.items()}
         source = max(shared, key=shared.__getitem__)
         # A longer text is not given up for the few tokens with which both begin.
         whole = 2 * shared[source] >= len(self._held[source][1])
         slot = source if whole and shared[source] else next(iter(self._held))
         del self._held[slot]
-        self._held[slot] = layer, x.copy()
+        self._held[slot] = key, x.copy()
         return slot, source, shared[source]
 
 

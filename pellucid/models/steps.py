@@ -14,7 +14,7 @@ other texts change the order of sums, and with it the last bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -60,6 +60,8 @@ class Edited:
     """The first token whose prediction counts."""
     final: Tensor
     """[count, D] the final activations of that and the following, as edited."""
+    owner: Hashable
+    """Whose it is."""
 
 
 class Steps(Protocol):
@@ -222,7 +224,7 @@ class CompiledSteps:
         assert text.site.layer is not None
         first, count = text.site.layer + (text.site.kind == "resid_post"), len(self._layers.before_mlp)
         x = text.before.numpy().copy()
-        slot, source, held = self._again.place(first, x, text.start)
+        slot, source, held = self._again.place((first, text.owner), x, text.start)
         if source != slot:
             self.copy(source, slot, held)
         for at in range(held, len(x), _PIECE):
