@@ -118,7 +118,9 @@ def test_searches_find_the_same(
     hits = [Hit(3, 1.0), Hit(7, 2.0)]
     raised = [by_effect.confirm(m, d[name], hits, [5, 9], drawn=4) for m, d in ((tiny, plain), (away, moved))]
     assert [f.feature for f in raised[1].features] == [f.feature for f in raised[0].features]
-    assert [f.rise for f in raised[1].features] == pytest.approx([f.rise for f in raised[0].features], abs=1e-3)
+    assert [f.rise for f in raised[1].features] == pytest.approx(
+        [f.rise for f in raised[0].features], abs=1e-3
+    )
     assert raised[1].chance == pytest.approx(raised[0].chance, abs=1e-3)
     contrasts = []
     for model, dictionaries in ((tiny, plain), (away, moved)):
@@ -131,14 +133,18 @@ def test_what_features_say_is_judged_by_the_same_rows(
     tiny: Model, device: str, on: On, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
-    ids = np.array([tiny.tokenizer(c, add_special_tokens=False).input_ids[0] for c in "abcdefghijklmnopqrstuvwxyz"])
+    ids = np.array(
+        [tiny.tokenizer(c, add_special_tokens=False).input_ids[0] for c in "abcdefghijklmnopqrstuvwxyz"]
+    )
     columns = {
         "promoted": np.array([random.permutation(ids)[:12] for _ in range(60)], np.int32),
         "promoted_scores": np.tile(np.linspace(2, 1, 12).astype(np.float16), (60, 1)),
     }
     effects, counts = tables.write(tmp_path / "effects", [columns]), np.full(len(tiny.tokenizer), 5)
     for feature in range(4):
-        expected, found = (Outputs(m, effects, counts).of(feature, ["moon"]) for m in (tiny, on(device, tiny)))
+        expected, found = (
+            Outputs(m, effects, counts).of(feature, ["moon"]) for m in (tiny, on(device, tiny))
+        )
         assert expected is not None
         assert found is not None
         assert found.text == expected.text

@@ -128,7 +128,11 @@ def test_requests_of_a_batch_are_answered_as_each_alone_on_the_processor(
                 assert [t for t, _ in mine.alternatives] == [t for t, _ in theirs.alternatives]
                 seen = list(zip(mine.codes, theirs.codes, strict=True))
             elif isinstance(mine, Read):
-                seen = [(a, b) for m, t in zip(mine.codes, theirs.codes, strict=True) for a, b in zip(m, t, strict=True)]
+                seen = [
+                    (a, b)
+                    for m, t in zip(mine.codes, theirs.codes, strict=True)
+                    for a, b in zip(m, t, strict=True)
+                ]
             for a, b in seen:
                 torch.testing.assert_close(a.codes[a.start : a.stop], b.codes[b.start : b.stop], **CLOSE)
 
