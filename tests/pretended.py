@@ -1,6 +1,6 @@
-"""A pretended accelerator, for machines without one: `known()`, and then tensors go there with `.to("pretend")`.
+"""A pretended accelerator, for machines without one.
 
-What lies there is kept by the processor, and refuses to meet what does not lie there, as on an accelerator:
+After `known()`, tensors go there with `.to("pretend")`. What lies there is kept by the processor, and refuses to meet what does not lie there, as on an accelerator:
 tensors of two devices in one operation, and what numpy is given. As there, numbers without a shape, and
 indices, may come from the processor.
 """

@@ -20,7 +20,7 @@ from pellucid.testing import WORDS, tiny_model
 
 On = Callable[..., Model]
 SITE, FURTHER = Site("resid_post", 1), Site("mlp_out", 2)
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+CLOSE = {"rtol": 5e-4, "atol": 5e-4}
 
 
 @pytest.fixture

@@ -64,7 +64,8 @@ def test_an_atlas_is_the_one_that_the_processor_makes(
         for name in ("postings", "features", "rows"):
             theirs, mine = table_of(one, name), table_of(other, name)
             for column in theirs:
-                if theirs[column].dtype.kind in "iu" and "example" not in column and "band" not in column:
+                of_values = any(part in column for part in ("example", "band", "histogram"))
+                if theirs[column].dtype.kind in "iu" and not of_values:
                     np.testing.assert_array_equal(mine[column], theirs[column], err_msg=column)
         np.testing.assert_allclose(
             table_of(other, "postings")["activation"].astype(np.float32),

@@ -13,15 +13,21 @@ import torch
 from pellucid.activations.reading import Reader
 from pellucid.activations.text import TextSource
 from pellucid.activations.tokens import TokenStore
+from pellucid.atlas import promoted
 from pellucid.cli import convert, journey
 from pellucid.cli.session import Session
 from pellucid.core.sites import Site
-from pellucid.dictionaries import remeasure
+from pellucid.dictionaries import files, remeasure, shipped
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.files import Card
 from pellucid.dictionaries.peers import Declared
 from pellucid.dictionaries.ports import Ports
-from pellucid.models.model import Model
+from pellucid.models.batching import Batch, Failed, Request, Wrote
+from pellucid.models.generation import Sampling
+from pellucid.models.model import Model, load
+from pellucid.models.steps import steps_of
+from pellucid.steering.edits import EditPlan, FeatureEdit
+from pellucid.steering.steer import steer
 from pellucid.testing import WORDS
 
 On = Callable[..., Model]
@@ -82,3 +88,63 @@ def test_a_file_is_held_against_other_sites(
     for mine, theirs in zip(there, here, strict=True):
         assert (mine.field, mine.value) == (theirs.field, theirs.value)
         assert mine.unexplained == pytest.approx(theirs.unexplained, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def shipped_dictionary() -> Dictionary:
+    return files.load(shipped.resolve("smollm2"))[0]
+
+
+@pytest.mark.model
+def test_the_shipped_dictionary_does_there_what_it_does_here(
+    smollm2: Model, shipped_dictionary: Dictionary, gpu: str, on: On
+) -> None:
+    """The small real model in fp32: what is read, written, steered, proved and promoted."""
+    away, d = on(gpu, smollm2), shipped_dictionary
+    tokens = torch.tensor([smollm2.encode_text(journey.TEXT)])
+    for one in (d, d.to(gpu)):
+        expected = d.encode(smollm2.capture(tokens, [d.site])[d.site][0]).dense()
+        found = one.encode(away.capture(tokens, [d.site])[d.site][0]).to("cpu").dense()
+        both = (expected > 0) & (found > 0)
+        assert both.sum() > 0.99 * torch.maximum((expected > 0).sum(), (found > 0).sum())
+        torch.testing.assert_close(found[both], expected[both], rtol=2e-3, atol=5e-3)
+    prompts = ["Tell me about yourself.", "Write a short story about a dog and the rain.", "Hi!"]
+    edit = FeatureEdit("set", int(expected[1:].amax(0).argmax()), 1.0)
+    here, there = (
+        steer(m, one, prompts, [edit], sampling=Sampling(24)) for m, one in ((smollm2, d), (away, d.to(gpu)))
+    )
+    for theirs, mine in zip(here, there, strict=True):
+        assert (mine.plain, mine.steered) == (theirs.plain, theirs.steered)
+        (one_receipt,), (other_receipt,) = theirs.receipts, mine.receipts
+        for name in ("before", "asked", "reached", "kl"):
+            assert getattr(other_receipt, name) == pytest.approx(getattr(one_receipt, name), rel=1e-2), name
+    assert d.maximum is not None
+    some = list(range(0, d.num_features, d.num_features // 32))
+    effects = [promoted.measure(m, d, d.maximum, features=some, count=8) for m in (smollm2, away)]
+    torch.testing.assert_close(effects[1].promoted_scores, effects[0].promoted_scores, rtol=1e-2, atol=1e-3)
+    assert (effects[1].promoted[:, 0] == effects[0].promoted[:, 0]).float().mean() > 0.9
+
+
+@pytest.mark.model
+def test_the_shipped_dictionary_works_in_what_is_chosen_there(
+    shipped_dictionary: Dictionary, gpu: str
+) -> None:
+    """Which is bf16: several answers at once, watched, edited and proved."""
+    model, d = load("smollm2"), shipped_dictionary
+    assert (model.device.type, model.dtype) == (gpu, torch.bfloat16)
+    prompts = model.encode_prompts(["Tell me about yourself.", "Hi!", "Write about the sea. " * 30])
+    edits = EditPlan.same(d, [FeatureEdit("add", 12058, 0.5)], 1)
+    steps = steps_of(model, slots=4, room=512)
+    for one in (d, d.to(gpu)):
+        batch: Batch[Any] = Batch(steps)
+        for prompt in prompts:
+            batch.submit(Request(prompt, Sampling(16), watch=[one], editors=edits.editors))
+        told = []
+        while batch.running or batch.waiting:
+            told += batch.step()
+        assert not [e for _, e in told if isinstance(e, Failed)]
+        assert sum(isinstance(e, Wrote) for _, e in told) > 20
+    for found in steer(model, d, ["Tell me about yourself."], edits.rows[0], sampling=Sampling(16)):
+        (receipt,) = found.receipts
+        assert receipt.kl > 0
+        assert receipt.reached > receipt.before

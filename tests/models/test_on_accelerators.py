@@ -21,7 +21,7 @@ from pellucid.models.steps import ModuleSteps, steps_of
 On = Callable[..., Model]
 SITE = Site("resid_post", 1)
 SITES = [Site(kind, 1) for kind in ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")]
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+CLOSE = {"rtol": 5e-4, "atol": 5e-4}
 
 
 class Watching:
@@ -113,7 +113,7 @@ def told(batch: Batch[Any], requests: list[Request[Any]]) -> list[list[Any]]:
 def test_requests_of_a_batch_are_answered_as_each_alone_on_the_processor(
     family: str, tiny_family: Callable[[str], Model], device: str, on: On
 ) -> None:
-    """Prompts are longer than a piece, there are more requests than slots, and they join as slots are free."""
+    """Prompts are longer than a piece, and there are more requests than slots."""
     model = tiny_family(family)
     alone = [told(Batch(ModuleSteps(model, 1, 400)), [r])[0] for r in requests_of(model)]
     steps = steps_of(on(device, model), slots=3, room=400)
