@@ -1,19 +1,24 @@
-"""A pretended accelerator, for machines without one.
+"""A pretended accelerator, for machines without one: after `known()`, tensors go there with `.to("pretend")`.
 
-After `known()`, tensors go there with `.to("pretend")`. What lies there is kept by the processor, and refuses to meet what does not lie there, as on an accelerator:
-tensors of two devices in one operation, and what numpy is given. As there, numbers without a shape, and
-indices, may come from the processor.
+What lies there is kept by the processor, and refuses to meet what does not, as on an accelerator: tensors of
+two devices in one operation, and what numpy is given. As there, numbers without a shape may come from the
+processor, and so may indices.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from pellucid.dictionaries import kernels
 
 NAME = "pretend"
 _OPS = torch.ops.aten
@@ -64,26 +69,48 @@ def inner_of(value: Any) -> Any:
 
 
 @cache
-def known() -> None:
-    """Make the device known to PyTorch, and to the kernels, which are then interpreted."""
-    from pellucid.dictionaries import kernels, triton_kernels
+def known(*, interpreted: bool = False) -> None:
+    """Make the device known to PyTorch and to the kernels.
 
+    Args:
+        interpreted: whether kernels are those of accelerators, interpreted, and not those of the processor,
+            which are a hundred times quicker.
+    """
     _setup_privateuseone_for_python_backend(NAME)
     for op in _MADE:
         _REGISTERED.impl(op.name().removeprefix("aten::"), _made_by(op), "PrivateUse1")
     _REGISTERED.impl("_copy_from", _copied, "PrivateUse1")
-    kernels._MODULES[NAME] = "triton_kernels"
-    on_accelerators = triton_kernels._run
+    if interpreted:
+        from pellucid.dictionaries import triton_kernels
 
-    def run(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, **sizes: int) -> None:
-        tensors = [a for a in arguments if isinstance(a, Tensor)]
-        if not any(isinstance(a, Away) for a in tensors):
-            on_accelerators(kernel, grid, *arguments, num_warps=num_warps, **sizes)
-            return
-        assert all(isinstance(a, Away) for a in tensors), kernel
-        kernel[grid](*map(inner_of, arguments), **sizes)
+        kernels._MODULES[NAME] = "triton_kernels"
+        triton_kernels._run = _interpreted
+    else:
+        kernels._MODULES[NAME] = NAME
+        sys.modules[f"pellucid.dictionaries.{NAME}"] = _OfTheProcessor(NAME)
 
-    triton_kernels._run = run
+
+def _interpreted(
+    kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, **sizes: int
+) -> None:
+    assert all(isinstance(a, Away) for a in arguments if isinstance(a, Tensor)), kernel
+    kernel[grid](*map(inner_of, arguments), **sizes)
+
+
+class _OfTheProcessor(ModuleType):
+    """The kernels of the processor, for tensors of the pretended device."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        kernel = getattr(import_module("pellucid.dictionaries.compiled"), name)
+
+        def run(*arguments: Any) -> Any:
+            assert all(isinstance(a, Away) for a in tree_leaves(arguments) if isinstance(a, Tensor)), name
+            found = kernels._tensors(kernel(*kernels._arrays(tree_map(inner_of, arguments))))
+            return tree_map(lambda value: Away(value) if isinstance(value, Tensor) else value, found)
+
+        return run
 
 
 def _made_by(op: Any) -> Any:

@@ -115,7 +115,7 @@ def main() -> None:
     torch.set_num_threads(1)
     of_one = [(a, replace(SETTINGS, architecture=a), Ports.of(SITES[0])) for a in get_args(Architecture)]
     if device == pretended.NAME:
-        pretended.known()
+        pretended.known(interpreted=True)
     found = {
         name: compare(name, settings, ports, device, folder / name)
         for name, settings, ports in chain(of_one, ELSEWHERE)
