@@ -109,6 +109,25 @@ def told(batch: Batch[Any], requests: list[Request[Any]]) -> list[list[Any]]:
     return [events[t] for t in tickets]
 
 
+def same(found: list[Any], expected: list[Any]) -> None:
+    """Whether a request's events are the same, but for digits."""
+    assert [type(e) for e in found] == [type(e) for e in expected]
+    for mine, theirs in zip(found, expected, strict=True):
+        if isinstance(mine, Wrote):
+            assert mine.token == theirs.token
+            assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-3)
+            assert [t for t, _ in mine.alternatives] == [t for t, _ in theirs.alternatives]
+            for a, b in zip(mine.codes, theirs.codes, strict=True):
+                torch.testing.assert_close(codes_of([a]), codes_of([b]), **CLOSE)
+        elif isinstance(mine, Read):
+            for some, others in zip(mine.codes, theirs.codes, strict=True):
+                torch.testing.assert_close(codes_of(some), codes_of(others), **CLOSE)
+
+
+def codes_of(pieces: list[Any]) -> Tensor:
+    return torch.cat([p.codes[p.start : p.stop] for p in pieces])
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_requests_of_a_batch_are_answered_as_each_alone_on_the_processor(
     family: str, tiny_family: Callable[[str], Model], device: str, on: On
@@ -119,22 +138,18 @@ def test_requests_of_a_batch_are_answered_as_each_alone_on_the_processor(
     steps = steps_of(on(device, model), slots=3, room=400)
     assert isinstance(steps, ModuleSteps)
     for expected, found in zip(alone, told(Batch(steps), requests_of(model)), strict=True):
-        assert [type(e) for e in found] == [type(e) for e in expected]
-        for theirs, mine in zip(expected, found, strict=True):
-            seen: list[tuple[Any, Any]] = []
-            if isinstance(mine, Wrote):
-                assert mine.token == theirs.token
-                assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-3)
-                assert [t for t, _ in mine.alternatives] == [t for t, _ in theirs.alternatives]
-                seen = list(zip(mine.codes, theirs.codes, strict=True))
-            elif isinstance(mine, Read):
-                seen = [
-                    (a, b)
-                    for m, t in zip(mine.codes, theirs.codes, strict=True)
-                    for a, b in zip(m, t, strict=True)
-                ]
-            for a, b in seen:
-                torch.testing.assert_close(a.codes[a.start : a.stop], b.codes[b.start : b.stop], **CLOSE)
+        same(found, expected)
+
+
+def test_what_slots_hold_is_read_on(tiny: Model, device: str, on: On) -> None:
+    """In the slot that holds it, and in another."""
+    rain, watcher = prompts_of(tiny)[1], Watching()
+    batch: Batch[Any] = Batch(steps_of(on(device, tiny), slots=2, room=400))
+    longer = [Request([*rain, *more], Sampling(3), watch=[watcher]) for more in ([5, 9, 40], [7, 8])]
+    told(batch, [Request(rain, Sampling(3), watch=[watcher])])
+    for request, found in zip(longer, told(batch, longer), strict=True):
+        assert found[0].held >= len(rain)
+        same(found, told(Batch(ModuleSteps(tiny, 1, 400)), [request])[0])
 
 
 def test_openings_turn_many_directions_up_at_once(tiny: Model, device: str, on: On) -> None:
