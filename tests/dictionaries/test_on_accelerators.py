@@ -16,7 +16,7 @@ from pellucid.activations.text import TextSource
 from pellucid.activations.tokens import TokenStore
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import diffing, files, quality, remeasure
+from pellucid.dictionaries import diffing, files, peers, quality, remeasure
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.peers import Declared
 from pellucid.dictionaries.ports import Ports
@@ -164,19 +164,21 @@ def test_two_models_are_told_apart_as_on_the_processor(
 
 
 def test_files_of_other_libraries_are_measured_on_it(
-    tiny: Model, store: TokenStore, device: str, on: On
+    tiny: Model, store: TokenStore, device: str, on: On, tmp_path: Path
 ) -> None:
-    d = made(tiny, "topk")
-    declared = Declared(
-        "saelens", d.encoder, d.encoder_bias, d.decoder, d.decoder_bias, "topk", d.k, site=SITE
+    d = made(tiny)
+    declared = Declared("saelens", d.encoder, d.encoder_bias, d.decoder, d.decoder_bias, "relu", site=SITE)
+    away = on(device, tiny)
+    d = declared.dictionary(SITE, tiny.digest)
+    expected, *found = (
+        remeasure.with_maxima(d.to(place), Reader(model, store, SITE), 300)
+        for model, place in ((tiny, "cpu"), (away, "cpu"), (away, device))
     )
-    found = []
-    for model in (tiny, on(device, tiny)):
-        reader = Reader(model, store, SITE)
-        whole = remeasure.with_maxima(declared.dictionary(SITE, tiny.digest), reader, 300)
-        found.append((whole.maximum, whole.frequency))
-    for expected, mine in zip(*found, strict=True):
-        torch.testing.assert_close(mine, expected, **CLOSE)
+    for whole in found:
+        for name in ("maximum", "frequency"):
+            torch.testing.assert_close(getattr(whole.to("cpu"), name), getattr(expected, name), **CLOSE)
+    peers.write(found[-1], "gemmascope", tmp_path / "theirs", "tiny")
+    torch.testing.assert_close(peers.read(tmp_path / "theirs").decoder, d.decoder, **CLOSE)
 
 
 def test_what_is_read_there_trains_there_and_is_kept(
