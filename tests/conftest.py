@@ -115,10 +115,11 @@ GPU = pytest.param(
 
 
 @pytest.fixture(params=[pretended.NAME, GPU])
-def device(request: pytest.FixtureRequest) -> str:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A pretended accelerator, and a real one where there is one."""
     if request.param == pretended.NAME:
         pretended.known()
+        pretended.with_kernels(monkeypatch)
     return str(request.param)
 
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
@@ -69,25 +70,20 @@ def inner_of(value: Any) -> Any:
 
 
 @cache
-def known(*, interpreted: bool = False) -> None:
-    """Make the device known to PyTorch and to the kernels.
-
-    Args:
-        interpreted: whether kernels are those of accelerators, interpreted, and not those of the processor,
-            which are a hundred times quicker.
-    """
+def known() -> None:
+    """Make the device known to PyTorch."""
     _setup_privateuseone_for_python_backend(NAME)
     for op in _MADE:
         _REGISTERED.impl(op.name().removeprefix("aten::"), _made_by(op), "PrivateUse1")
     _REGISTERED.impl("_copy_from", _copied, "PrivateUse1")
-    if interpreted:
-        from pellucid.dictionaries import triton_kernels
+    sys.modules[f"pellucid.dictionaries.{NAME}"] = _OfTheProcessor(NAME)
 
-        kernels._MODULES[NAME] = "triton_kernels"
-        triton_kernels._run = _interpreted
-    else:
-        kernels._MODULES[NAME] = NAME
-        sys.modules[f"pellucid.dictionaries.{NAME}"] = _OfTheProcessor(NAME)
+
+def with_kernels(patch: pytest.MonkeyPatch, *, interpreted: bool = False) -> None:
+    """Give it kernels: those of the processor, or, a hundred times slower, Triton's in its interpreter."""
+    patch.setitem(kernels._MODULES, NAME, "triton_kernels" if interpreted else NAME)
+    if interpreted:
+        patch.setattr("pellucid.dictionaries.triton_kernels._run", _interpreted)
 
 
 def _interpreted(
