@@ -263,7 +263,7 @@ class Dictionary:
         if self.ports.parts == 1:
             scores = x.float() @ rows.T
         else:
-            read = self.ports.by_part(x.float())[self._reads[features].long()]
+            read = self.ports.by_part(x.float())[self._reads[features].long().to(x.device)]
             scores = (read * rows[:, None]).sum(2).T
         scores = scores + self.encoder_bias[features].to(x.device)
         bar = 0.0 if self.threshold is None else self.threshold[features].clamp(min=0).to(x.device)

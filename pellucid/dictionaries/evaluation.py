@@ -70,7 +70,7 @@ def evaluate(
 
     Args:
         ground: of the dictionary's site and model.
-        dictionary: what to measure.
+        dictionary: what to measure; on the processor, where the probes are fitted.
         digest: names the dictionary's weights; what was kept under it is taken.
         progress: told of sets.
 
@@ -83,7 +83,8 @@ def evaluate(
             "models differ. Read the one site that the dictionary reads and writes."
         )
     started = time.monotonic()
-    own = _measured(ground, lambda: dictionary, {"dictionary": digest}, progress)
+    here = dictionary.to("cpu")
+    own = _measured(ground, lambda: here, {"dictionary": digest}, progress)
     k = max(1, round(own.sample["l0"]["value"]))
     between = time.monotonic()
 
