@@ -15,6 +15,7 @@ other texts change the order of sums, and with it the last bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -317,10 +318,18 @@ def _layers(layers: Any, *, half: bool) -> thin.Layers:
         return np.stack([_gain(n) for n in norms]) if norms[0] is not None else np.empty((0, 0), np.float32)
 
     def matrices(of: Callable[[Any], list[Any]]) -> np.ndarray:
-        first = _packed(torch.cat([p.weight for p in of(layers[0])]), half=half)
+        def matrix(layer: Any) -> np.ndarray:
+            parts = [p.weight.detach() for p in of(layer)]
+            return _packed(torch.cat([part.bfloat16() for part in parts] if half else parts), half=half)
+
+        first = matrix(layers[0])
         found = tiles.aligned((len(layers), *first.shape), first.dtype)
-        for number, layer in enumerate(layers):
-            found[number] = _packed(torch.cat([p.weight for p in of(layer)]), half=half)
+
+        def pack(number: int) -> None:
+            found[number] = matrix(layers[number])
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(pack, range(len(layers))))
         return found
 
     attentions = [layer.self_attn for layer in layers]
