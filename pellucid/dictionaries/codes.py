@@ -43,7 +43,7 @@ class Codes:
         """Codes from entries in any order, each (row, feature) at most once."""
         by_value = torch.argsort(values, descending=True, stable=True)
         order = by_value[torch.argsort(rows[by_value], stable=True)]
-        offsets = torch.nn.functional.pad(torch.bincount(rows, minlength=tokens).cumsum(0), (1, 0))
+        offsets = offsets_of(torch.bincount(rows, minlength=tokens))
         return cls(offsets, features[order].to(torch.int32), values[order].float(), num_features)
 
     def to(self, device: torch.device | str) -> Codes:
@@ -95,3 +95,10 @@ class Codes:
         out = self.values.new_zeros(len(self), self.num_features)
         out[self.rows, self.features.long()] = self.values
         return out
+
+
+def offsets_of(counts: Tensor) -> Tensor:
+    """[T + 1] where rows with so many entries [T] begin."""
+    found = counts.new_zeros(len(counts) + 1)
+    torch.cumsum(counts, 0, out=found[1:])
+    return found

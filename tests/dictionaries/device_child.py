@@ -28,7 +28,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from pellucid.core.errors import InputError
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import files, kernels, triton_kernels
+from pellucid.dictionaries import files, kernels, triton_run
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
@@ -111,7 +111,7 @@ def pretend() -> AbstractContextManager[Any]:
         assert all(isinstance(a, Away) for a in arguments if isinstance(a, Tensor)), kernel
         kernel[grid](*map(inner_of, arguments), **sizes)
 
-    triton_kernels._run = run
+    triton_run.run = run
     return Pretending()
 
 

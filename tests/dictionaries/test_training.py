@@ -24,6 +24,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import jumprelu, plain
+from pellucid.dictionaries.architectures import Entries
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.crew import Crew
 from pellucid.dictionaries.ports import Ports
@@ -75,6 +76,17 @@ SETTINGS = TrainSettings(features=80, k=ACTIVE, tokens=256 * 600, batch_tokens=2
 
 def trainer_of(settings: TrainSettings, start: Dictionary | None = None) -> Trainer:
     return Trainer(settings, Synthetic().sample(2048), PORTS, start)
+
+
+def chosen(trainer: Trainer, x: Tensor) -> Entries:
+    """The entries of [R, B, D] that the trainer would choose."""
+    return trainer._select(x, *trainer._scores(x))
+
+
+def silent_of(trainer: Trainer) -> tuple[list[int], int]:
+    """How many features are silent, by the part that they read, and in all."""
+    own: list[int] = trainer._silent_by_part.tolist()
+    return own, sum(own)
 
 
 def fvu(d: Dictionary, x: Tensor) -> float:
@@ -150,8 +162,8 @@ def test_a_run_may_begin_from_a_dictionary_and_is_as_good_from_the_first_batch(
     x = stream.draw(256, seed=10**7)
     if architecture != "topk":
         # What is selected in training is what the dictionary selects, up to the threshold of a batch.
-        entries = trainer._select(x[None] * trainer.scale)
-        assert entries.l0 == pytest.approx(d.encode(x).mean_l0, rel=0.1)
+        entries = chosen(trainer, x[None] * trainer.scale)
+        assert float(entries.l0) == pytest.approx(d.encode(x).mean_l0, rel=0.1)
     trainer.train_on(x)
     again = trainer.dictionary(d.model_digest)
     y = stream.draw(2000, seed=10**8)
@@ -211,7 +223,7 @@ def test_a_step_is_that_of_autograd_and_adam(architecture: Architecture) -> None
     for step in range(3):
         x = stream.draw(256, seed=step)
         scaled = x * trainer.scale
-        entries = trainer._select(scaled[None])
+        entries = chosen(trainer, scaled[None])
         active = torch.zeros(len(x), 80, dtype=torch.bool)
         active[entries.rows, entries.features] = entries.values > 0
         adam.zero_grad()
@@ -261,7 +273,7 @@ def test_the_gradients_of_the_auxiliary_loss_are_those_of_autograd() -> None:
     trainer.silent_for[5] = 99
     x = stream.draw(64, seed=1) * trainer.scale
     error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
-    (place, *matrices), by_bias = trainer._auxiliary(x[None], error, trainer._num_silent)
+    (place, *matrices), by_bias = trainer._auxiliary(x[None], error, *silent_of(trainer))
     found = matrices[0], by_bias, matrices[1]
     assert len(by_bias) == len(silent)
     assert place[silent].tolist() == list(range(len(silent)))
@@ -289,7 +301,7 @@ def test_with_a_router_silent_features_of_the_groups_visited_explain_the_error_a
     trainer.silent_for[silent] = 100
     x = stream.draw(64, seed=1) * trainer.scale
     error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
-    extra, by_bias = trainer._auxiliary(x[None], error, trainer._num_silent)
+    extra, by_bias = trainer._auxiliary(x[None], error, *silent_of(trainer))
 
     assert trainer.router is not None
     visited = torch.zeros(64, 8, dtype=torch.bool).scatter(1, trainer.router.groups(x), True)
@@ -366,7 +378,7 @@ def test_features_that_read_different_sites_are_not_routed() -> None:
 def test_no_silent_feature_gives_no_auxiliary_gradient() -> None:
     trainer = trainer_of(SETTINGS)
     x, error = torch.ones(1, 4, WIDTH), torch.ones(4, WIDTH)
-    (place, encoder, decoder), bias = trainer._auxiliary(x, error, trainer._num_silent)
+    (place, encoder, decoder), bias = trainer._auxiliary(x, error, *silent_of(trainer))
     assert bool((place == -1).all())
     assert len(encoder) == len(bias) == len(decoder) == 0
 
@@ -377,7 +389,7 @@ def test_features_that_do_not_fire_are_counted_in_tokens() -> None:
     expected = torch.zeros(80, dtype=torch.int64)
     for seed in range(4):
         x = stream.draw(256, seed)
-        entries = trainer._select(x[None] * trainer.scale)
+        entries = chosen(trainer, x[None] * trainer.scale)
         features = entries.features[entries.values > 0]
         trainer.train_on(x)
         expected += 256

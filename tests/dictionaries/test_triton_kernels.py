@@ -153,7 +153,8 @@ def test_an_update_is_that_of_the_processor(
     place[: features // 2] = torch.arange(features // 2, dtype=torch.int32).flip(0)
     state = (encoder, decoder), *moments
     rest = (
-        (codes.rows, codes.features, codes.values, draw(len(codes.values))),
+        (codes.rows, codes.values, draw(len(codes.values))),
+        kernels.by_feature(codes.features, features),
         draw(parts, rows, width),
         draw(wiring.groups, rows, width + 3),
         wiring,
