@@ -195,9 +195,7 @@ def miss(
         error of its row of the batch [E].
     """
     shape = wiring.group, wiring.start
-    errors, squares, along = _call(
-        "miss", offsets, features, values, decoder, bias, *shape, aim.contiguous()
-    )
+    errors, squares, along = _call("miss", offsets, features, values, decoder, bias, *shape, aim.contiguous())
     return errors, squares, along
 
 

@@ -78,7 +78,7 @@ class Router:
         starts = _starts(ordered, len(self.rows))
         if x.device.type == "cpu" or not roughly:
             found = torch.empty(groups.numel(), size, device=x.device)
-            for group, places in enumerate(torch.split(order, starts.diff().tolist())):
+            for group, places in enumerate(torch.split(order, starts.diff().cpu().tolist())):
                 if len(places):
                     mine = slice(group * size, (group + 1) * size)
                     found[places] = torch.addmm(bias[mine], x[places // self.visits], encoder[mine].T)
@@ -104,7 +104,7 @@ class Router:
 
 
 def _products(rows: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
-    """[T, S] the product of rows [T, D] with [G, S, D]: of those from starts[0] to starts[1] with weights[0]."""
+    """[T, S] rows [T, D] times [G, S, D]: those from starts[0] to starts[1] with weights[0], and so on."""
     cuts = range(0, len(weights), _GROUPS_AT_ONCE)
     begin = starts[:-1:_GROUPS_AT_ONCE].cpu().tolist() if len(cuts) > 1 else [0]
     parts = []

@@ -223,7 +223,7 @@ class Trainer:
         return self.ports.inputs(columns)[:, 0], self.ports.written(columns)[0]
 
     def _scores(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What to select by for a batch [R, B, D]: [B, N] in bf16, or [B, P·S] of the groups visited [B, P]."""
+        """What to select by for [R, B, D]: [B, N] in bf16, or [B, P·S] of the groups visited [B, P]."""
         bias = self.vectors["encoder_bias"] - self.rule.bar
         if self.router is None:
             return self._product(x, self.encoder, bias), None
@@ -256,8 +256,8 @@ class Trainer:
         """How far the entries of this worker's rows are from what is aimed at [B, D'].
 
         Returns:
-            The entries of all rows, the errors [G, B, D'], the squared lengths [B] of those of all features, and, where
-            one pass gives it, the product of each entry's decoder row with its error [E].
+            The entries of all rows, the errors [G, B, D'], the squared lengths [B] of those of all features,
+            and, where one pass gives it, the product of each entry's decoder row with its error [E].
         """
         mine = self.crew.rows(len(aim))
         along: Tensor | None = None
@@ -388,9 +388,7 @@ class Trainer:
         """[R] how many they are, by the part of the input that they read."""
         return self._silent.view(self.ports.parts, -1).sum(1)
 
-    def _auxiliary(
-        self, x: Tensor, error: Tensor, own: list[int], num_silent: int
-    ) -> tuple[Extra, Tensor]:
+    def _auxiliary(self, x: Tensor, error: Tensor, own: list[int], num_silent: int) -> tuple[Extra, Tensor]:
         """Gradients that let silent features explain the error [B, D'] of the others; see `auxiliary`.
 
         Args:

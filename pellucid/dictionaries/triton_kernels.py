@@ -248,8 +248,8 @@ def _update(
         steps = tl.load(clock + i) + 1
         if DECODER:  # the later of the two
             tl.store(clock + i, steps)
-        correct1 = (1 / (1 - tl.exp(steps * log_beta1.to(tl.float64)))).to(tl.float32)
-        correct2 = (1 / (1 - tl.exp(steps * log_beta2.to(tl.float64)))).to(tl.float32)
+        correct1 = (1 / (1 - tl.exp(steps.to(tl.float64) * log_beta1))).to(tl.float32)
+        correct2 = (1 / (1 - tl.exp(steps.to(tl.float64) * log_beta2))).to(tl.float32)
     d = tl.arange(0, SIZE)
     inside = d < width
     if DECODER:
@@ -287,7 +287,9 @@ def dots_by_group(x: Tensor, group: Tensor, matrix: Tensor, offsets: Tensor, fea
     out = matrix.new_empty(len(features))
     _, rows, width = x.shape
     sizes = {"ENTRIES": _ENTRIES, "COLUMNS": _COLUMNS}
-    triton_run.run(_dots, (rows,), x.contiguous(), group, matrix, offsets, features, out, rows, width, **sizes)
+    triton_run.run(
+        _dots, (rows,), x.contiguous(), group, matrix, offsets, features, out, rows, width, **sizes
+    )
     return out
 
 
@@ -430,6 +432,6 @@ def _sizes(width: int) -> dict[str, int]:
     size = triton.next_power_of_2(width)
     return {
         "SIZE": size,
-        "ENTRIES": max(1, min(8, 2**16 // size)),
+        "ENTRIES": max(1, min(8, 2**14 // size)),
         "num_warps": max(4, min(32, size // 256)),
     }

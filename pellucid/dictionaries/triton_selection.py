@@ -1,10 +1,10 @@
 """Selection for accelerators, in Triton: which entries of the dense product count.
 
-What a function must give stands in `kernels`. The product is read as bf16 bits, which sort as positive numbers
-do, and once: for the largest entry of each chunk of columns. The k largest of a row lie in the k chunks with
-the largest maxima, the B·k largest of a batch in chunks whose maximum reaches the (B·k)-th largest of the
-maxima; only those are looked at closely. Within a row the bar is found bit by bit, by counting what reaches
-it; over a batch `torch.topk` finds it. How many entries there are is the one number that is waited for.
+What a function must give stands in `kernels`. The product is read as bf16 bits, which sort as positive
+numbers do, and once: for the largest entry of each chunk of columns. The k largest of a row lie in the k
+chunks with the largest maxima, the B·k largest of a batch in chunks whose maximum reaches the (B·k)-th largest
+of the maxima; only those are looked at closely. Within a row the bar is found bit by bit, by counting what
+reaches it; over a batch `torch.topk` finds it. How many entries there are is the one number waited for.
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ def select_per_row(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The bar of the maxima is at most that of the entries, which is found among what reaches the first.
 
-    There are at least as many chunks and entries to look at as are wanted, and hardly ever twice as many: room
-    is made for so many before it is known how many there are.
+    There are at least as many chunks and entries to look at as are wanted, and hardly ever twice as many:
+    room is made for so many before it is known how many there are.
     """
     rows, num = bits.shape
     wanted = rows * k
@@ -175,7 +175,7 @@ def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     maxima = _maxima_of(bits, chunk)
     low = _bar_of(maxima.flatten(), wanted)
     starts = offsets_of(_count(maxima, low))
-    room = min(2 * wanted, bits.numel())
+    room = min(max(2 * wanted, _SCAN), bits.numel())
     while True:
         near = _write(maxima, low, starts, room), starts
         offsets = offsets_of(_count(bits, low, near, chunk))

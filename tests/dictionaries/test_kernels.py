@@ -182,6 +182,21 @@ def test_entries_are_sorted_by_feature_and_keep_their_order_within_one(numbers: 
 
 
 @given(**SPARSE)
+def test_a_tally_is_what_dense_values_say(rows: int, features: int, width: int, seed: int) -> None:
+    codes, _, _, _ = sparse_problem(rows, features, width, seed)
+    values = (codes.values - 0.4).clamp(min=0)
+    dense = replace(codes, values=values).dense()
+    silent_for, fired = torch.arange(features), torch.arange(features) * 3
+    peak = torch.full((features,), 0.2)
+    silent, most, times = silent_for.clone(), peak.clone(), fired.clone()
+    kernels.tally(kernels.by_feature(codes.features, features), values, rows, silent, most, times)
+    active = dense > 0
+    assert torch.equal(silent, torch.where(active.any(0), 0, silent_for + rows))
+    assert torch.equal(times, fired + active.sum(0))
+    assert torch.equal(most, torch.cat([dense, peak[None]]).amax(0))
+
+
+@given(**SPARSE)
 def test_prefixes_decode_as_their_features_alone(rows: int, features: int, width: int, seed: int) -> None:
     codes, x, decoder, bias = sparse_problem(rows, features, width, seed)
     ends = sorted({max(1, features // 3), max(1, features // 2), features})
