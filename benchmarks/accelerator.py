@@ -1,12 +1,12 @@
 """How near do the kernels come to what an accelerator allows, and what does a step of training cost on it?
 
-First the rates of the machine: a copy between two places of its memory, and a large product in bf16. Then each
-kernel of `dictionaries/triton_selection.py` and `triton_kernels.py` beside the time that its bytes or its
-operations take at these rates (docs/explanation/accelerators.md says how they are counted). Then whole steps by
-the number of features, with all features looked at and with 16 groups of them visited, and beside them a plain
-PyTorch step: dense codes, autograd, `torch.optim.Adam`, in bf16 where it multiplies. A step is timed by itself
-and in a row of steps, and profiled: how long the accelerator works on it, how many operations it is asked for,
-and how often the processor waits until all of them are done.
+First the rates of the machine: a copy between two places of its memory, and a large product in bf16. Then
+each kernel of `dictionaries/triton_selection.py` and `triton_kernels.py` beside the time that its bytes or
+its operations take at these rates (docs/explanation/accelerators.md says how they are counted). Then whole
+steps by the number of features, with all features looked at and with 16 groups of them visited, and beside
+them a plain PyTorch step: dense codes, autograd, `torch.optim.Adam`, in bf16 where it multiplies. A step is
+timed by itself and in a row of steps, and profiled: how long the accelerator works on it, how many
+operations it is asked for, and how often the processor waits until all of them are done.
 
 Activations are sums of random directions; what is timed does not depend on what they say. Batches of 4,096,
 k = 32.
@@ -214,6 +214,7 @@ def of_steps(sizes: list[int], d: int, device: str) -> None:
 
     sample = batch(16_384)
     lines: list[tuple[object, ...]] = []
+    work: list[tuple[object, ...]] = []
     parts: list[tuple[object, ...]] = []
     for n in sizes:
         makers: dict[str, Callable[[], Callable[[Tensor], object]]] = {
@@ -232,14 +233,15 @@ def of_steps(sizes: list[int], d: int, device: str) -> None:
                 alone, took = of_step(step, [batch(BATCH) for _ in range(8)], device)
                 memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else float("nan")
                 micros, times, stalls = looked_into(step, batch(BATCH), device)
-                work = f"{micros.total() / 1e3:.2f}", str(times.total()), str(stalls)
+                work.append((f"{n:,}", name, f"{micros.total() / 1e3:.2f}", times.total(), stalls))
                 speed = f"{alone * 1e3:.2f}", f"{took * 1e3:.2f}", f"{BATCH / took:,.0f}"
-                lines.append((f"{n:,}", name, *speed, *work, f"{memory:.1f}"))
-                parts = parts or [(k[:90], f"{us / 1e3:.3f}", times[k]) for k, us in micros.most_common(25)]
+                lines.append((f"{n:,}", name, *speed, f"{memory:.1f}"))
+                parts = parts or [(k[:60], f"{us / 1e3:.3f}", times[k]) for k, us in micros.most_common(25)]
             except torch.OutOfMemoryError:
-                lines.append((f"{n:,}", name, *[""] * 6, "does not fit"))
-    head = "ms alone", "ms in a row", "tokens/s", "ms of work", "operations", "stalls", "GB at most"
-    printing.table([f"features of width {d}", "a step with", *head], lines)
+                lines.append((f"{n:,}", name, *[""] * 3, "does not fit"))
+    step = f"features of width {d}", "a step with"
+    printing.table([*step, "ms", "ms in a row", "tokens/s", "GB"], lines)
+    printing.table([*step, "ms of work", "operations", "stalls"], work)
     printing.table(["what the first of these steps is made of", "ms", "times"], parts)
 
 

@@ -40,7 +40,7 @@ def gradients(
         Those of encoder and decoder rows, and [M] of the encoder bias.
     """
     encoder, bias, decoder = weights
-    chosen = torch.nonzero_static(silent, size=sum(by_part))[:, 0]
+    chosen = _those(silent, sum(by_part))
     place = torch.full((len(encoder),), -1, dtype=torch.int32, device=x.device)
     place[chosen] = torch.arange(len(chosen), dtype=torch.int32, device=x.device)
     x, aim = x[:, :_ROWS], -error[:_ROWS]
@@ -70,7 +70,7 @@ def gradients_within(
     values, columns = scores.topk(k, dim=1)
     active = values > 0
     offsets = offsets_of(active.sum(1))
-    entries = torch.nonzero_static(active.flatten(), size=int(offsets[-1]))[:, 0]
+    entries = _those(active.flatten(), int(offsets[-1]))
     rows = entries // k
     features = router.features(groups, rows, columns.flatten()[entries], len(bias))
     values = (kernels.dots(x, encoder, offsets, features) + bias[features]).clamp(min=0)
@@ -86,6 +86,11 @@ def gradients_within(
     by_decoder = routing.sums_by(which, (values * weight)[:, None] * miss[rows], room)
     by_bias = routing.sums_by(which, slope[:, None], room)[:, 0]
     return Extra(place, by_encoder, by_decoder), by_bias
+
+
+def _those(mask: Tensor, count: int) -> Tensor:
+    """[count] where a mask is true, which is nowhere waited for."""
+    return torch.nonzero_static(mask, size=count)[:, 0] if count else mask.new_zeros(0, dtype=torch.int64)
 
 
 def _weight(aim: Tensor) -> Tensor:

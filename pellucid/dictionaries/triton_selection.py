@@ -2,9 +2,10 @@
 
 What a function must give stands in `kernels`. The product is read as bf16 bits, which sort as positive
 numbers do, and once: for the largest entry of each chunk of columns. The k largest of a row lie in the k
-chunks with the largest maxima, the B·k largest of a batch in chunks whose maximum reaches the (B·k)-th largest
-of the maxima; only those are looked at closely. Within a row the bar is found bit by bit, by counting what
-reaches it; over a batch `torch.topk` finds it. How many entries there are is the one number waited for.
+chunks with the largest maxima, the B·k largest of a batch in chunks whose maximum reaches the (B·k)-th
+largest of the maxima; only those are looked at closely. Within a row the bar is found bit by bit, by
+counting what reaches it; over a batch `torch.topk` finds it. How many entries there are is the one number
+waited for.
 """
 
 from __future__ import annotations

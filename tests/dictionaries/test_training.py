@@ -328,6 +328,16 @@ def test_with_a_router_silent_features_of_the_groups_visited_explain_the_error_a
         assert float(parameter.grad[~held].abs().max()) == 0
 
 
+def test_silent_features_that_are_positive_nowhere_get_no_gradient() -> None:
+    trainer = trainer_of(replace(SETTINGS, architecture="topk", silent_tokens=100, visits=3))
+    trainer.silent_for[::3] = 100
+    trainer.vectors["encoder_bias"][::3] = -1e9
+    x = Synthetic().draw(64, seed=1) * trainer.scale
+    extra, by_bias = trainer._auxiliary(x[None], torch.ones(64, WIDTH), *silent_of(trainer))
+    assert bool((extra.place == -1).all())
+    assert len(extra.encoder) == len(extra.decoder) == len(by_bias) == 0
+
+
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu"])
 def test_visiting_every_group_learns_what_is_learnt_without_a_router(architecture: Architecture) -> None:
     """From the same start; they differ in the rows that have no gradient at a step."""
@@ -466,6 +476,17 @@ def test_a_loss_that_is_no_number_is_one_clear_error(bad: float) -> None:
     x[3, 3] = bad
     with pytest.raises(InputError, match="loss is not a number at step 1"):
         trainer.train_on(x)
+
+
+def test_a_loss_beyond_all_numbers_is_refused_before_a_weight_moves() -> None:
+    trainer = trainer_of(SETTINGS)
+    before = {name: t.clone() for name, t in trainer.state().items()}
+    x = Synthetic().draw(256, seed=0) * 1e18
+    assert math.isfinite(float((x * trainer.scale).sum()))
+    with pytest.raises(InputError, match="loss is not a number at step 1"):
+        trainer.train_on(x)
+    for name, tensor in trainer.state().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_text_that_runs_out_says_how_far_it_went(tmp_path: Path) -> None:
