@@ -2,12 +2,9 @@
 
 A batch [B, C] holds the columns of every site that is read or written. What architectures differ in is in
 `architectures` and a file for each. What they share, with its sources in docs/explanation/training.md: each
-site scaled so that the mean squared distance from its centre is the width; decoder bias started at the
-geometric median; encoder started as the decoder, scaled so that the first reconstructions have the right
-length (where what is written is not what is read, a feature starts by writing the mean of what is written
-while it is active); unit decoder rows with the parallel part of the gradient removed before Adam; an
-auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear warm-up, and linear decay
-at the end.
+site scaled so that the mean squared distance from its centre is the width; first weights (`beginning`); unit
+decoder rows with the parallel part of the gradient removed before Adam; a loss that lets silent features
+explain the error (`auxiliary`); linear warm-up, and linear decay at the end.
 
 It does not know where batches come from, nor when to stop: that is `training`.
 """
@@ -21,23 +18,21 @@ import torch
 from torch import Tensor
 
 from pellucid.core.errors import InputError
-from pellucid.dictionaries import architectures, auxiliary, kernels, routing
+from pellucid.dictionaries import architectures, auxiliary, beginning, kernels
 from pellucid.dictionaries.architectures import Decoded, Entries
 from pellucid.dictionaries.arriving import Arriving
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.beginning import Beginning, geometric_median
 from pellucid.dictionaries.codes import offsets_of
 from pellucid.dictionaries.crew import ALONE, Crew
 from pellucid.dictionaries.kernels import Adam, Extra
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.product import Product
 from pellucid.dictionaries.routing import Router
-from pellucid.dictionaries.settings import TrainSettings, groups_of
+from pellucid.dictionaries.settings import TrainSettings
 
 _ADAM_BETAS = (0.9, 0.999)
 _ADAM_EPSILON = 6.25e-10  # Gao et al. 2024: the default of 1e-8 is large beside these gradients
-_START_TOKENS = 1024  # on which the first length and the first thresholds are set
-_START_NUMBERS = 2**26  # at most so many pre-activations of them
-_RIDGE = 1e-3  # of the mean square of a column, for the first linear map of a skip transcoder
 
 
 class Trainer:
@@ -79,9 +74,14 @@ class Trainer:
         self.scale = (width / torch.stack(spread)).sqrt()
         self._set_up(width)
         if start is None:
-            self._begin(sample * self._columns, torch.cat(centres) * self._columns)
+            x, centre = sample * self._columns, torch.cat(centres) * self._columns
+            begun, pre = beginning.from_sample(self.settings, ports, self.wiring, x, centre)
+            self._begin(begun)
+            self.rule.start(pre)
         else:
-            self._take_up(start)
+            begun, bars = beginning.from_dictionary(self.settings, ports, self.wiring, start, *self._scales)
+            self._begin(begun)
+            self.rule.take_up(bars)
         self.moments = {
             name: (torch.zeros_like(t), torch.zeros_like(t))
             for name, t in {"encoder": self.encoder, "decoder": self.decoder, **self.vectors}.items()
@@ -105,116 +105,9 @@ class Trainer:
         inner, outer = width * len(self.ports.reads) // self.ports.parts, width * len(self.ports.writes)
         self._no_extra = Extra(nowhere, self.scale.new_zeros(0, inner), self.scale.new_zeros(0, outer))
 
-    def _begin(self, x: Tensor, centre: Tensor) -> None:
-        """The first directions, and what follows from a scaled sample [tokens, C] with its centre [C]."""
-        n, visits = self.settings.features, self.settings.visits
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        inputs, aims = self.ports.inputs(x), self.ports.written(x)
-        middle, base = self.ports.inputs(centre[None])[:, 0], self.ports.written(centre[None])[0]
-        rows = torch.nn.functional.normalize(torch.randn(n, inputs.shape[2], generator=generator), dim=1)
-        rows = rows.to(x.device)
-        if visits is not None:
-            self.router = routing.cluster(inputs[0] - middle[0], groups_of(n), visits, generator)
-        if self.settings.token_share:
-            tokens = routing.directions_of(inputs - middle[:, None], n, self.router, generator)
-            rows = torch.nn.functional.normalize(rows + self.settings.token_share * tokens, dim=1)
-        if self.router is not None:
-            self.router = self.router.centred_at(middle[0])
-        self.encoder = rows
-        self.vectors = {
-            "decoder_bias": base,
-            "encoder_bias": -(rows * middle[self.wiring.reads.long()]).sum(1),
-        }
-        if self.settings.skip:
-            aims = self._fit_skip(inputs[0], aims, middle[0])
-        few = max(64, min(_START_TOKENS, _START_NUMBERS // n))
-        if self.ports.same:
-            self.decoder = rows.clone()
-        else:
-            self.decoder = self._first_decoder(inputs, aims - base, few, generator)
-        # Scale the encoder so that first reconstructions have the best length; then begin the rule.
-        pre, entries = self._strongest(inputs[:, :few])
-        shape = kernels.decode(*entries, self.decoder, torch.zeros_like(base))
-        miss = aims[:few] - base
-        factor = float((miss * shape).sum() / shape.square().sum().clamp(min=1e-9))
-        self.encoder *= factor
-        self.vectors["encoder_bias"] *= factor
-        self.rule.vectors = self.vectors
-        self.rule.start(pre * factor)
-
-    def _strongest(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Pre-activations [T, N] of [R, T, D], or those visited, and the k largest of each row as entries."""
-        k, bias = self.settings.k, self.vectors["encoder_bias"]
-        if self.router is not None:
-            scores, groups = self.router.scores(inputs[0], self.encoder, bias, roughly=True)
-            pre = scores.float()
-        else:
-            rows = self.encoder.chunk(len(inputs))
-            pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
-            pre += bias
-        values, columns = pre.topk(k, dim=1)
-        features = columns.flatten().int()
-        if self.router is not None:
-            rows_of = torch.arange(len(pre), device=pre.device).repeat_interleave(k)
-            features = self.router.features(groups, rows_of, features, len(bias))
-        offsets = torch.arange(len(pre) + 1, device=pre.device) * k
-        return pre, (offsets, features, values.clamp(min=0).flatten())
-
-    def _first_decoder(
-        self, inputs: Tensor, aims: Tensor, at_once: int, generator: torch.Generator
-    ) -> Tensor:
-        """[N, D'] for each feature the mean of what is written where it is among the strongest."""
-        rows = 1e-3 * torch.randn(self.settings.features, aims.shape[1], generator=generator).to(aims.device)
-        for at in range(0, len(aims), at_once):
-            _, (_, features, values) = self._strongest(inputs[:, at : at + at_once])
-            part = aims[at : at + at_once].repeat_interleave(self.settings.k, dim=0)
-            chosen, which = torch.unique(features, return_inverse=True)
-            rows[chosen.long()] += routing.sums_by(which, part * values[:, None], len(chosen))
-        rows *= torch.arange(aims.shape[1], device=rows.device) >= self.wiring.start[:, None]
-        length: Tensor = rows.norm(dim=1, keepdim=True)
-        return rows / length
-
-    def _fit_skip(self, x: Tensor, aims: Tensor, middle: Tensor) -> Tensor:
-        """Begin the linear map at the best one for the sample; returns what it leaves to the features."""
-        centred, base = x - middle, self.vectors["decoder_bias"]
-        ridge = _RIDGE * len(x) * torch.eye(x.shape[1], device=x.device)
-        found: Tensor = torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (aims - base))
-        self.vectors["skip"] = found.T.contiguous()
-        base -= middle @ found
-        return aims - x @ found
-
-    def _take_up(self, start: Dictionary) -> None:
-        """Begin from the weights of a dictionary."""
-        reads, writes = self._scales
-        size = self.settings.features, reads.shape[1], str(self.ports)
-        found = start.num_features, start.encoder.shape[1], str(start.ports)
-        if size != found:
-            raise InputError(
-                "The dictionary to start from has {} features of width {} at {}, ".format(*found)
-                + "and {} of width {} at {} are to be trained. Ask for what it has.".format(*size)
-            )
-        found_visits = None if start.router is None else start.router.visits
-        if found_visits != self.settings.visits:
-            raise InputError(
-                f"The dictionary to start from was trained with visits {found_visits}, and "
-                f"{self.settings.visits} was asked for. Ask for what it has."
-            )
-        start = start.to(self.scale.device)
-        self.router = None if start.router is None else start.router.reading(1 / reads[0])
-        self.decoder = start.decoder * writes
-        unit = self.decoder.norm(dim=1)
-        self.decoder /= unit[:, None]
-        self.encoder = start.encoder * (unit[:, None] / reads[self.wiring.reads.long()])
-        self.vectors = {
-            "decoder_bias": start.decoder_bias * writes,
-            "encoder_bias": start.encoder_bias * unit,
-        }
-        if self.settings.skip:
-            skip = writes.new_zeros(len(writes), reads.shape[1]) if start.skip is None else start.skip
-            self.vectors["skip"] = skip * writes[:, None] / reads[0]
-        bars = torch.zeros_like(unit) if start.threshold is None else start.threshold
-        self.rule.vectors = self.vectors
-        self.rule.take_up(bars * unit)
+    def _begin(self, begun: Beginning) -> None:
+        self.encoder, self.decoder, self.router = begun.encoder, begun.decoder, begun.router
+        self.vectors = self.rule.vectors = begun.vectors
 
     @property
     def _scales(self) -> tuple[Tensor, Tensor]:
@@ -485,15 +378,6 @@ class Trainer:
         self.step = int(state["step"])
         self._set_up(len(self.vectors["decoder_bias"]) // len(ports.writes))
         return self
-
-
-def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:
-    """[D] the point of least summed distance to [T, D] (Weiszfeld's iteration); outliers hardly move it."""
-    centre = points.mean(0)
-    for _ in range(iterations):
-        weights = 1 / (points - centre).norm(dim=1).clamp(min=1e-6)
-        centre = (points * weights[:, None]).sum(0) / weights.sum()
-    return centre
 
 
 def _laid_out(counts: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -26,10 +26,11 @@ from pellucid.core.sites import Site
 from pellucid.dictionaries import jumprelu, plain
 from pellucid.dictionaries.architectures import Entries
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.beginning import geometric_median
 from pellucid.dictionaries.crew import Crew
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
-from pellucid.dictionaries.trainer import Trainer, geometric_median
+from pellucid.dictionaries.trainer import Trainer
 from pellucid.dictionaries.training import Job, Spent, train, train_together
 from pellucid.testing import WORDS, tiny_model
 
