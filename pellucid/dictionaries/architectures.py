@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.codes import rows_of
 from pellucid.dictionaries.crew import ALONE
 from pellucid.dictionaries.kernels import ByFeature
 from pellucid.dictionaries.settings import TrainSettings
@@ -39,8 +40,6 @@ class Entries:
     """[E] float32, encoder row · x + encoder bias."""
     values: Tensor
     """[E] float32, what each is worth: zero for one that only bears on a threshold."""
-    rows: Tensor
-    """[E] int64, the row of the batch each belongs to."""
     active: Tensor
     """No axes, float64: how many are worth something, those of other workers among them."""
     num_features: int
@@ -55,6 +54,11 @@ class Entries:
     def l0(self) -> Tensor:
         """No axes: active features per row."""
         return self.active / self.num_rows
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """[E] int64, the row of the batch each belongs to."""
+        return rows_of(self.offsets.diff(), len(self.features))
 
     @cached_property
     def by_feature(self) -> ByFeature:

@@ -30,7 +30,7 @@ from pellucid.core import numbers
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import kernels
-from pellucid.dictionaries.codes import Codes, offsets_of
+from pellucid.dictionaries.codes import Codes, offsets_of, rows_of
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.routing import Router
 from pellucid.models.model import has_bf16_arithmetic
@@ -193,7 +193,7 @@ class Dictionary:
             values += self.encoder_bias[features]
             keep = values > 0
             return Codes.from_entries(
-                torch.repeat_interleave(torch.arange(len(x), device=x.device), counts)[keep],
+                rows_of(counts, len(features))[keep],
                 features[keep],
                 values[keep],
                 tokens=len(x),
@@ -227,7 +227,7 @@ class Dictionary:
         if self.activation == "topk":
             assert self.k is not None
             counts, columns = kernels.select_per_row(scores.bfloat16(), self.k)
-            rows = torch.arange(len(x), device=x.device).repeat_interleave(counts)
+            rows = rows_of(counts, len(columns))
         else:
             rows, columns = (scores > 0).nonzero(as_tuple=True)
         features = router.features(groups, rows, columns, self.num_features)

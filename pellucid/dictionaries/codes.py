@@ -58,9 +58,7 @@ class Codes:
     @property
     def rows(self) -> Tensor:
         """[entries] int64: the token of each entry."""
-        return torch.repeat_interleave(
-            torch.arange(len(self), device=self.offsets.device), self.offsets.diff()
-        )
+        return rows_of(self.offsets.diff(), len(self.values))
 
     @property
     def mean_l0(self) -> float:
@@ -102,3 +100,8 @@ def offsets_of(counts: Tensor) -> Tensor:
     found = counts.new_zeros(len(counts) + 1)
     torch.cumsum(counts, 0, out=found[1:])
     return found
+
+
+def rows_of(counts: Tensor, size: int) -> Tensor:
+    """[size] int64: the row of each entry, of rows with so many [T], `size` in all."""
+    return torch.repeat_interleave(counts, output_size=size)

@@ -23,7 +23,7 @@ from pellucid.dictionaries.architectures import Decoded, Entries
 from pellucid.dictionaries.arriving import Arriving
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.beginning import Beginning, geometric_median
-from pellucid.dictionaries.codes import offsets_of
+from pellucid.dictionaries.codes import offsets_of, rows_of
 from pellucid.dictionaries.crew import ALONE, Crew
 from pellucid.dictionaries.kernels import Adam, Extra
 from pellucid.dictionaries.ports import Ports
@@ -127,17 +127,17 @@ class Trainer:
         """The entries of a batch [R, B, D] that count by their scores, with their values in fp32."""
         bias = self.vectors["encoder_bias"]
         counts, features = self.rule.select(scores, self.step)
-        offsets, rows = _laid_out(counts, len(features))
+        offsets = offsets_of(counts)
         if self.router is not None:
             assert groups is not None
-            features = self.router.features(groups, rows, features, len(bias))
+            features = self.router.features(groups, rows_of(counts, len(features)), features, len(bias))
         pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
-        return self._entries(offsets, rows, features, pre)
+        return self._entries(offsets, features, pre)
 
-    def _entries(self, offsets: Tensor, rows: Tensor, features: Tensor, pre: Tensor) -> Entries:
+    def _entries(self, offsets: Tensor, features: Tensor, pre: Tensor) -> Entries:
         values = self.rule.values(pre, features)
         active = self.crew.sum((values > 0).sum(dtype=torch.float64))
-        return Entries(offsets, features, pre, values, rows, active, len(self.encoder))
+        return Entries(offsets, features, pre, values, active, len(self.encoder))
 
     def _rebuild(self, entries: Entries, values: Tensor) -> Tensor:
         """[G, B, D] what each prefix of the features reconstructs, the last being all of them."""
@@ -170,7 +170,7 @@ class Trainer:
         if self.crew.groups > 1:
             parts = entries.offsets.diff(), entries.features, entries.pre
             counts, features, pre = map(self.crew.pool, parts)
-            entries = self._entries(*_laid_out(counts, len(features)), features, pre)
+            entries = self._entries(offsets_of(counts), features, pre)
             errors, squares = self.crew.pool(errors, dim=1), self.crew.pool(squares)
             along = None if along is None else self.crew.pool(along)
         return entries, errors, squares, along
@@ -199,7 +199,7 @@ class Trainer:
         entries, errors, squares, along = self._explain(self._select(mine, *scores), aim)
         weight = 1 / (len(aim) * self.variance)
         found = Arriving(squares.sum(dtype=torch.float64), entries.active, self.rule.seen(entries))
-        by_feature = entries.by_feature
+        rows, by_feature = entries.rows, entries.by_feature
         own = [int(number) for number in silent]
         num_silent = int(self.crew.total(float(sum(own))))
         extra, by_bias = self._auxiliary(x, errors[-1], own, num_silent)
@@ -231,7 +231,7 @@ class Trainer:
             (self.encoder, self.decoder),
             self.moments["encoder"],
             self.moments["decoder"],
-            (entries.rows, entries.values, pre_slopes),
+            (rows, entries.values, pre_slopes),
             by_feature,
             x,
             slopes,
@@ -378,8 +378,3 @@ class Trainer:
         self.step = int(state["step"])
         self._set_up(len(self.vectors["decoder_bias"]) // len(ports.writes))
         return self
-
-
-def _laid_out(counts: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Where rows with so many entries begin [B+1], and the row of each of the entries, `size` in all."""
-    return offsets_of(counts), torch.repeat_interleave(counts, output_size=size)

@@ -36,7 +36,7 @@ __all__ = [
 
 _ENTRIES = 16  # entries whose matrix rows are on their way at the same time
 _COLUMNS = 128
-_FEW = 32  # entries of a feature that are counted in one go
+_FEW = 128  # entries of a feature that are counted in one go
 _BLOCK = 1024  # numbers of a vector that a program moves
 
 
