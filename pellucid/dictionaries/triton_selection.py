@@ -22,6 +22,10 @@ from pellucid.dictionaries.codes import offsets_of
 
 _SCAN = 2048  # columns of the product that a program looks at in one go
 _FEWEST_COLUMNS = 16  # of a chunk
+_ROOM = (
+    8  # times as many entries to look at as are wanted; 4 where rows differ as the exponentials of normals
+_LEAST_ROOM = 2048
+)
 _MOST_AT_ONCE = 2**15  # numbers of a row that one program can hold
 
 Chunks = tuple[Tensor, Tensor]
@@ -167,8 +171,8 @@ def select_per_row(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The bar of the maxima is at most that of the entries, which is found among what reaches the first.
 
-    There are at least as many chunks and entries to look at as are wanted, and hardly ever twice as many:
-    room is made for so many before it is known how many there are.
+    There are at least as many chunks and entries to look at as are wanted, and hardly ever eight times as
+    many: room is made for so many before it is known how many there are.
     """
     rows, num = bits.shape
     wanted = rows * k
@@ -176,7 +180,7 @@ def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     maxima = _maxima_of(bits, chunk)
     low = _bar_of(maxima.flatten(), wanted)
     starts = offsets_of(_count(maxima, low))
-    room = min(max(2 * wanted, _SCAN), bits.numel())
+    room = min(max(_ROOM * wanted, _LEAST_ROOM), bits.numel())
     while True:
         near = _write(maxima, low, starts, room), starts
         offsets = offsets_of(_count(bits, low, near, chunk))

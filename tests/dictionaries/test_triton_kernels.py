@@ -21,7 +21,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from pellucid.dictionaries import kernels, plain, triton_run
+from pellucid.dictionaries import kernels, plain, triton_run, triton_selection
 from pellucid.dictionaries.codes import Codes, offsets_of
 from pellucid.dictionaries.kernels import Adam, Extra, Wiring
 
@@ -91,6 +91,19 @@ def test_the_same_entries_are_selected_in_the_same_order(
         if function is kernels.select_per_row:  # within a row in any order
             chosen, found = (in_rows(t, mine) for t in (chosen, found))
         assert found.tolist() == chosen.tolist()
+
+
+@pytest.mark.parametrize("kind", ["ties", "spread"])
+@pytest.mark.parametrize("features", [40, 2049])
+def test_where_room_was_too_little_the_search_is_made_again(
+    features: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_selection, "_ROOM", 1)
+    monkeypatch.setattr(triton_selection, "_LEAST_ROOM", 1)
+    scores = scores_of(5, features, 3, kind)
+    (counts, chosen), (mine, found) = both(kernels.select_in_batch, scores, 2)
+    assert mine.tolist() == counts.tolist()
+    assert found.tolist() == chosen.tolist()
 
 
 def in_rows(features: Tensor, counts: Tensor) -> Tensor:
