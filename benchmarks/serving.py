@@ -2,7 +2,8 @@
 
 Beside it, in the same run, stand transformers' own `generate`, one row, and llama.cpp's server: the one of
 the wheel `xllamacpp` where that is installed (it is in the extra `bench`), or the program that is named. It
-is given the same weights, written out as BF16 here, and reads every prompt anew, as ours does.
+is given the same weights, written out as BF16 here. Both keep what they read; no prompt comes twice, so that
+what they can take from others is the system prompt of the chat template and a few words.
 
 A server is started as a user would start it; clients stream over HTTP, 1, 8 and 32 at a time, each a chat of
 its own at temperature 0. The arms (plain, a dictionary watched, an edit in every request, llama.cpp) take
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -46,8 +48,9 @@ import numpy as np
 from pellucid.cli import printing
 
 PROMPT = (
-    "Explain in detail, step by step and with many examples, how {} is made, for chapter {} of a long book."
+    "For chapter {} of a long book, explain in detail, step by step and with many examples, how {} is made."
 )
+CHAPTERS = itertools.count(1)
 THINGS = ("bread", "paper", "glass", "cheese", "a violin", "a boat", "wine", "steel")
 # A feature that hardly moves the answer, so that all arms write about as much.
 EDITS = [{"feature": 0, "kind": "add", "strength": 0.01}]
@@ -127,7 +130,7 @@ class Seen:
 
 async def stream(client: httpx.AsyncClient, number: int, tokens: int, more: dict[str, Any]) -> Seen:
     """Read one answer; `more` stands in the request beside what all ask for."""
-    text = PROMPT.format(THINGS[number % len(THINGS)], number + 1)
+    text = PROMPT.format(next(CHAPTERS), THINGS[number % len(THINGS)])
     body: dict[str, Any] = {
         "messages": [{"role": "user", "content": text}],
         "stream": True,
@@ -161,7 +164,7 @@ def by_transformers(tokens: int) -> float:
     from pellucid.models.model import load
 
     model = load("smollm2")
-    prompt = torch.tensor([model.encode_prompts([PROMPT.format(THINGS[0], 1)])[0]])
+    prompt = torch.tensor([model.encode_prompts([PROMPT.format(1, THINGS[0])])[0]])
     rates = []
     for _ in range(3):
         started = time.perf_counter()
@@ -266,7 +269,7 @@ async def run(given: argparse.Namespace, address: str, peer: str | None) -> None
     ):
         arms = {name: (client, more) for name, more in ARMS.items()}
         if peer is not None:
-            arms["llama.cpp"] = (other, {"cache_prompt": False})
+            arms["llama.cpp"] = (other, {})
         for asked, more in arms.values():
             await measure(asked, 2, 8, more)
         names = list(arms)

@@ -21,7 +21,7 @@ from torch import Tensor
 from pellucid.atlas import rises
 from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries.base import Dictionary
-from pellucid.models import threads
+from pellucid.models import short, threads
 from pellucid.models.model import Model
 from pellucid.models.openings import Opening
 
@@ -69,8 +69,10 @@ def measure(
     """
     chosen = torch.arange(dictionary.num_features) if features is None else torch.tensor(list(features))
 
+    quick = short.attending(model)
+
     def plain(text: str) -> tuple[Opening, Tensor]:
-        opening = Opening.read(model, text)
+        opening = Opening.read(quick, text)
         return opening, opening.logits()
 
     openings, before = zip(*threads.over(plain, OPENINGS, model.device), strict=True)

@@ -1,9 +1,10 @@
 """Continuous batching: requests join and leave while others are being written.
 
 Each request has its own prompt, sampling, stop tokens, edits and watchers. In a step every running request
-writes a token, and one that is new reads the next piece of its prompt, so that a long prompt holds nobody up.
+writes a token, and those that are new read a piece of their prompts, of so many tokens together that a long
+prompt holds nobody up. The beginning of a prompt is not read if a slot holds it (`beginnings`).
 What a request writes does not depend on the others where the steps are compiled (`steps.CompiledSteps`):
-pieces are cut by its own prompt alone, its edits see its own tokens alone, and it draws from its own seed.
+its edits see its own tokens alone, and it draws from its own seed.
 
 `Batch` is one loop's state, moved by `step`, for one thread; threads, queues and networks are the business of
 whoever drives it. Events of a request come in this order: `Read`, `Wrote` …, `Ended`; or `Failed` at any
@@ -15,143 +16,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pellucid.core.errors import InputError, PellucidError
-from pellucid.core.sites import Site
 from pellucid.models import distributions
-from pellucid.models.generation import UNSOUND, Editor, Pass, Phase, Sampling, Watcher, at_temperature, drawn
-from pellucid.models.model import Model
-from pellucid.models.steps import Steps, Tokens, Visit
-
-C = TypeVar("C")
+from pellucid.models.beginnings import Beginnings, Reading, Sight
+from pellucid.models.generation import UNSOUND, at_temperature, drawn
+from pellucid.models.requests import C, Effect, Ended, Event, Failed, Read, Request, Seen, Wrote, check
+from pellucid.models.steps import Edited, Steps, Tokens
+from pellucid.models.visiting import Part, Running, editing, final, keeping, marks, watching
 
 PIECE = 64
-"""Tokens of a prompt that are read in one step."""
-
-
-@dataclass(frozen=True)
-class Request(Generic[C]):
-    """What one text is to be."""
-
-    prompt: Sequence[int]
-    """Token ids."""
-    sampling: Sampling = field(default_factory=Sampling)
-    watch: Sequence[Watcher[C]] = ()
-    """What reads along; codes come with each token."""
-    editors: Sequence[tuple[Site, Editor]] = ()
-    """What edits its activations, in order; each sees [1, positions, D]."""
-    alternatives: int = 0
-    """So many of the likeliest tokens are told beside each that is written."""
-    edited_at: Site | None = None
-    """Where its editors act, if what they change is to be told at the end."""
-
-
-@dataclass(frozen=True)
-class Seen(Generic[C]):
-    """What a watcher made of some tokens, in one step."""
-
-    codes: C
-    """Of all tokens of the step that it watched, whosever they are."""
-    start: int
-    """The first row of these tokens."""
-    stop: int
-    """The row after the last."""
-
-
-@dataclass(frozen=True)
-class Read(Generic[C]):
-    """The prompt has been read."""
-
-    codes: list[list[Seen[C]]]
-    """For each watcher, the codes of the prompt's tokens, piece by piece."""
-
-
-@dataclass(frozen=True)
-class Wrote(Generic[C]):
-    """A token of the answer."""
-
-    token: int
-    logprob: float
-    """The natural logarithm of its probability under the model as edited."""
-    alternatives: list[tuple[int, float]]
-    """The likeliest tokens with theirs, the likeliest first."""
-    codes: list[Seen[C]]
-    """For each watcher, the codes of this token: what was active when the model read it."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What editors changed."""
-
-    before: Tensor
-    """[tokens read, D] the activations where they act, before they did."""
-    divergence: float
-    """KL(plain ‖ edited) of the predictions along the answer, nats per token."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Nothing more comes."""
-
-    reason: Literal["stop", "length"]
-    """`stop` where the model ended its answer itself."""
-    effect: Effect | None = None
-    """Where it was asked for, and steps measure it."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Nothing more comes: an edit or a watcher raised an error, or no token can be chosen."""
-
-    error: PellucidError
-
-
-Event = Read[C] | Wrote[C] | Ended | Failed
-
-
-@dataclass
-class _Running(Generic[C]):
-    request: Request[C]
-    ticket: int
-    slot: int
-    random: torch.Generator
-    read: int = 0
-    """Tokens of the prompt read so far."""
-    written: int = 0
-    pending: Wrote[C] | None = None
-    """The token that is chosen and not read yet."""
-    last: bool = False
-    """Whether that token is the last one, read for its codes alone, if at all."""
-    seen: list[list[Seen[C]]] = field(default_factory=list)
-    """For each watcher, the codes of each piece of the prompt."""
-    before: list[Tensor] = field(default_factory=list)
-    """Of each of its steps, the activations before its editors acted, where its effect is measured."""
-    final: list[Tensor] = field(default_factory=list)
-    """The final activations [D] from which each token was chosen, likewise."""
-
-
-def check(request: Request[C], model: Model, room: int) -> None:
-    """Refuse what cannot be answered.
-
-    Raises:
-        InputError: when it is empty, does not fit in a slot, or names a site the model does not have.
-    """
-    length = len(request.prompt)
-    if not length:
-        raise InputError("The prompt is empty. Give at least one word.")
-    if length + request.sampling.max_tokens > room:
-        raise InputError(
-            f"The prompt has {length} tokens and may be answered with {request.sampling.max_tokens}: "
-            f"together more than the {room} there is room for. Shorten one of them."
-        )
-    for site in (*(w.site for w in request.watch), *(s for s, _ in request.editors)):
-        model.check_site(site)
+"""Tokens of prompts that are read in one step."""
 
 
 class Batch(Generic[C]):
@@ -161,8 +42,9 @@ class Batch(Generic[C]):
         """Begin with none; `steps` is the model, with the slots there are."""
         self.steps = steps
         self._waiting: deque[tuple[int, Request[C]]] = deque()
-        self._running: dict[int, _Running[C]] = {}
-        self._free = list(range(steps.slots))[::-1]
+        self._running: dict[int, Running[C]] = {}
+        self._measured: deque[_Measured] = deque()
+        self._beginnings = Beginnings(steps)
         self._tickets = 0
 
     @property
@@ -172,8 +54,8 @@ class Batch(Generic[C]):
 
     @property
     def running(self) -> int:
-        """Requests in a slot."""
-        return len(self._running)
+        """Requests that are being read or written, or whose effect is being measured."""
+        return len(self._running) + len(self._measured)
 
     def submit(self, request: Request[C]) -> int:
         """Take a request on; its ticket, by which its events are told.
@@ -189,20 +71,27 @@ class Batch(Generic[C]):
     def cancel(self, ticket: int) -> None:
         """Forget a request; one that has ended is forgotten already."""
         self._waiting = deque(w for w in self._waiting if w[0] != ticket)
+        self._measured = deque(m for m in self._measured if m.ticket != ticket)
         if ticket in self._running:
             self._leave(self._running[ticket])
 
     def step(self) -> list[tuple[int, Event[C]]]:
-        """Move every request on by a token, and one prompt by a piece; what came of it, by ticket."""
-        while self._waiting and self._free:
+        """Move every request on by a token, and prompts by a piece; what came of it, by ticket."""
+        while self._waiting and self._beginnings.free:
             ticket, request = self._waiting.popleft()
-            random = torch.Generator().manual_seed(request.sampling.seed)
-            self._running[ticket] = _Running(
-                request, ticket, self._free.pop(), random, seen=[[] for _ in request.watch]
+            reading = self._reading(request)
+            self._running[ticket] = Running(
+                request,
+                reading,
+                ticket,
+                self._beginnings.take(reading),
+                torch.Generator().manual_seed(request.sampling.seed),
+                seen=[[] for _ in request.watch],
             )
+        events: list[tuple[int, Event[C]]] = [*self._ended()]
         parts = self._parts()
         if not parts:
-            return []
+            return events
         spans, stop = {}, 0
         for part in parts:
             spans[part.of.ticket] = (stop, stop + len(part.ids))
@@ -215,21 +104,20 @@ class Batch(Generic[C]):
         asked = [p.of for p in parts if p.place + len(p.ids) >= len(p.of.request.prompt) and not p.of.last]
         seen: dict[tuple[int, int], Seen[C]] = {}
         failed: dict[int, PellucidError] = {}
-        measured = [p.of for p in parts if self._measures(p.of)]
+        before, after = keeping(self._beginnings, parts, spans, tokens)
         visits = [
-            *_before(measured, spans),
-            *_editing(parts, spans, failed),
-            *_final([r for r in asked if self._measures(r)], spans),
+            *before,
+            *editing(parts, spans, failed),
+            *final([r for r in asked if self._measures(r.request)], spans),
         ]
-        looks = _watching(parts, spans, seen, failed)
+        looks = [*after, *watching(self._beginnings, parts, spans, seen, failed)]
         logits = self.steps.step(tokens, [spans[r.ticket][1] - 1 for r in asked], visits, looks)
         best = _Best(*distributions.likeliest(logits.numpy()))
         for row in np.flatnonzero(~np.isfinite(best.logits)):
             failed.setdefault(asked[row].ticket, InputError(UNSOUND))
-        events: list[tuple[int, Event[C]]] = []
         for part in parts:
             if part.of.ticket in failed:
-                self._leave(part.of)
+                self._leave(part.of, sound=False)
                 events.append((part.of.ticket, Failed(failed[part.of.ticket])))
                 continue
             found = [seen[part.of.ticket, number] for number in range(len(part.of.request.watch))]
@@ -241,36 +129,63 @@ class Batch(Generic[C]):
             events += [(running.ticket, e) for e in self._next(running, chosen)]
         return events
 
-    def _parts(self) -> list[_Part[C]]:
-        """What is read in this step: a token of all that are being written, a piece of one prompt."""
+    def _reading(self, request: Request[C]) -> Reading:
+        sights: list[Sight] = [("after", w.site) for w in request.watch]
+        if self._measures(request):
+            assert request.edited_at is not None
+            sights.append(("before", request.edited_at))
+        return Reading(request.prompt, marks(request.editors, "prompt"), request.owner, set(sights))
+
+    def _parts(self) -> list[Part[C]]:
+        """What is read in this step: a token of all that are being written, some tokens of prompts.
+
+        Of two prompts that begin alike the second waits until it can take that from the first.
+        """
         parts = [
-            _Part(r, [r.pending.token], len(r.request.prompt) + r.written - 1)
+            Part(r, [r.pending.token], len(r.request.prompt) + r.written - 1)
             for r in self._running.values()
             if r.pending is not None
         ]
+        left, now = PIECE, list[Running[C]]()
         for running in self._running.values():
-            prompt, read = running.request.prompt, running.read
-            if read < len(prompt):
-                return [*parts, _Part(running, list(prompt[read : read + PIECE]), read)]
+            prompt, reading = running.request.prompt, running.reading
+            if running.pending is not None:
+                continue
+            read = running.read
+            if running.held is None:
+                read = self._beginnings.held(reading)
+                if any(reading.shared(other.reading) > read for other in now):
+                    continue
+            ids = list(prompt[read : read + PIECE])
+            if len(ids) > left:
+                break
+            if running.held is None:
+                running.held = running.read = self._beginnings.begin(running.slot, reading)
+            parts.append(Part(running, ids, running.read))
+            now.append(running)
+            left -= len(ids)
         return parts
 
-    def _moved(self, part: _Part[C], found: list[Seen[C]]) -> Iterator[Event[C]]:
+    def _moved(self, part: Part[C], found: list[Seen[C]]) -> Iterator[Event[C]]:
         """What the reading of its tokens tells of a request."""
         running = part.of
         if running.pending is not None:
             if running.request.watch:
                 yield replace(running.pending, codes=found)
+            if running.alike:
+                self._beginnings.read(running.slot, part.ids, part.place, running.reading.sights)
             if running.last:
-                yield self._end(running, running.pending.token)
+                yield from self._end(running, part.place + 1)
             running.pending = None
             return
+        self._beginnings.read(running.slot, part.ids, part.place, running.reading.sights)
         running.read += len(part.ids)
         for kept, new in zip(running.seen, found, strict=True):
             kept.append(new)
         if running.read == len(running.request.prompt):
-            yield Read(running.seen)
+            yield Read(running.seen, running.held or 0)
 
-    def _next(self, running: _Running[C], chosen: Wrote[C]) -> Iterator[Event[C]]:
+    def _next(self, running: Running[C], chosen: Wrote[C]) -> Iterator[Event[C]]:
         """A token was chosen: it is told at once, unless its codes are wanted, which come when it is read."""
         running.written += 1
         running.pending = chosen
@@ -279,166 +194,45 @@ class Batch(Generic[C]):
         if not running.request.watch:
             yield chosen
             if running.last:
-                yield self._end(running, chosen.token)
+                yield from self._end(running, len(running.request.prompt) + running.written - 1)
 
-    def _end(self, running: _Running[C], token: int) -> Ended:
+    def _end(self, running: Running[C], read: int) -> Iterator[Ended]:
+        """So many tokens of a request were read, and it is over; its effect is told once it is measured."""
+        request = running.request
+        stopped = running.pending is not None and running.pending.token in self.steps.model.end_ids
+        reason: Literal["stop", "length"] = "stop" if stopped else "length"
+        written = running.written - stopped
+        if self._measures(request) and written:
+            assert request.edited_at is not None
+            before = self._beginnings.kept(("before", request.edited_at), running.slot, read)
+            final = torch.stack(running.final[:written])
+            text = Edited(request.edited_at, before, len(request.prompt) - 1, final, request.owner)
+            self._measured.append(_Measured(running.ticket, reason, text))
+        else:
+            yield Ended(reason)
         self._leave(running)
-        stopped = token in self.steps.model.end_ids
-        effect = None
-        if self._measures(running) and (written := running.written - stopped):
-            assert running.request.edited_at is not None
-            before, final = torch.cat(running.before), torch.stack(running.final[:written])
-            start = len(running.request.prompt) - 1
-            divergence = self.steps.divergence(running.request.edited_at, before, running.slot, start, final)
-            effect = Effect(before, divergence)
-        return Ended("stop" if stopped else "length", effect)
 
-    def _measures(self, running: _Running[C]) -> bool:
-        site = running.request.edited_at
-        return site is not None and self.steps.measures(site)
+    def _ended(self) -> Iterator[tuple[int, Ended]]:
+        """Measure the effect on a text that is over: on one in a step, as those being written wait for it."""
+        if self._measured:
+            one = self._measured.popleft()
+            yield one.ticket, Ended(one.reason, Effect(one.text.before, self.steps.divergence(one.text)))
 
-    def _leave(self, running: _Running[C]) -> None:
+    def _measures(self, request: Request[C]) -> bool:
+        return request.edited_at is not None and self.steps.measures(request.edited_at)
+
+    def _leave(self, running: Running[C], *, sound: bool = True) -> None:
         del self._running[running.ticket]
-        self._free.append(running.slot)
+        self._beginnings.leave(running.slot, sound=sound)
 
 
 @dataclass(frozen=True)
-class _Part(Generic[C]):
-    """Tokens of one request in a step."""
+class _Measured:
+    """A text that has ended, and whose effect is to be measured."""
 
-    of: _Running[C]
-    ids: list[int]
-    place: int
-    """Of the first of them, in the request's slot."""
-
-
-Spans = dict[int, tuple[int, int]]
-"""For each ticket its tokens in a step, from the first to before the second."""
-
-
-def _before(measured: Sequence[_Running[C]], spans: Spans) -> list[tuple[Site, Visit]]:
-    """Keep what editors will change."""
-
-    def keep(running: _Running[C]) -> Visit:
-        def visit(x: Tensor, which: np.ndarray) -> None:
-            rows = _rows(which, *spans[running.ticket])
-            assert rows is not None
-            running.before.append(x[rows].clone())
-
-        return visit
-
-    return [(r.request.edited_at, keep(r)) for r in measured if r.request.edited_at is not None]
-
-
-def _final(measured: Sequence[_Running[C]], spans: Spans) -> list[tuple[Site, Visit]]:
-    """Keep that from which tokens are chosen."""
-
-    def visit(x: Tensor, _which: np.ndarray) -> None:
-        for running in measured:
-            running.final.append(x[spans[running.ticket][1] - 1].clone())
-
-    return [(Site("resid_final", None), visit)] if measured else []
-
-
-class Kindred(Protocol):
-    """An editor that others may be like: together they edit their tokens in one call."""
-
-    @property
-    def kin(self) -> object | None:
-        """The same object for all that are alike; none where it edits alone."""
-
-    def together(self, x: Tensor, jobs: Sequence[tuple[Any, slice, Phase]], /) -> None:
-        """Edit rows of x [M, D] float32 on the processor, in place, each by the editor beside it."""
-
-
-def _editing(
-    parts: Sequence[_Part[C]], spans: Spans, failed: dict[int, PellucidError]
-) -> list[tuple[Site, Visit]]:
-    """For each site the edits of all requests there, each on its own tokens."""
-    at: dict[Site, dict[tuple[int, int], list[tuple[int, Editor, Phase]]]] = {}
-    for part in parts:
-        phase: Phase = "prompt" if part.of.pending is None else "answer"
-        for place, (site, editor) in enumerate(part.of.request.editors):
-            # The edits of a request keep their order; those at one place of several may be made together.
-            alike = _kin(editor)
-            key = place, id(editor if alike is None else alike.kin)
-            at.setdefault(site, {}).setdefault(key, []).append((part.of.ticket, editor, phase))
-
-    def visit_of(groups: Sequence[list[tuple[int, Editor, Phase]]]) -> Visit:
-        def visit(x: Tensor, which: np.ndarray) -> Tensor:
-            changed = x.clone()
-            for jobs in groups:
-                found = [
-                    (ticket, editor, phase, rows)
-                    for ticket, editor, phase in jobs
-                    if ticket not in failed and (rows := _rows(which, *spans[ticket])) is not None
-                ]
-                alike = _kin(jobs[0][1])
-                if found and alike is not None and x.dtype == torch.float32 and x.device.type == "cpu":
-                    alike.together(changed, [(editor, rows, phase) for _, editor, phase, rows in found])
-                    continue
-                for ticket, editor, phase, rows in found:
-                    piece = changed[rows][None]
-                    real = torch.ones(piece.shape[:2], dtype=torch.bool, device=x.device)
-                    try:
-                        changed[rows] = editor(piece, Pass(phase, real))[0]
-                    except PellucidError as error:
-                        failed[ticket] = error
-            return changed
-
-        return visit
-
-    return [(site, visit_of([groups[key] for key in sorted(groups)])) for site, groups in at.items()]
-
-
-def _kin(editor: Any) -> Kindred | None:
-    """The editor, if there may be others like it."""
-    return editor if getattr(editor, "kin", None) is not None else None
-
-
-def _watching(
-    parts: Sequence[_Part[C]],
-    spans: Spans,
-    seen: dict[tuple[int, int], Seen[C]],
-    failed: dict[int, PellucidError],
-) -> list[tuple[Site, Visit]]:
-    """For each watcher, all tokens of the step that it watches, put together; `seen` is filled.
-
-    What cannot be watched together is watched one by one, to know whose activations they are.
-    """
-    jobs: dict[int, tuple[Watcher[C], list[tuple[int, int]]]] = {}
-    for part in parts:
-        for number, watcher in enumerate(part.of.request.watch):
-            jobs.setdefault(id(watcher), (watcher, []))[1].append((part.of.ticket, number))
-
-    def visit_of(watcher: Watcher[C], who: list[tuple[int, int]]) -> Visit:
-        def visit(x: Tensor, which: np.ndarray) -> None:
-            pieces = {key: x[rows] for key in who if (rows := _rows(which, *spans[key[0]])) is not None}
-            if not pieces:
-                return
-            try:
-                codes = watcher.encode(torch.cat(list(pieces.values())))
-                stops = np.cumsum([len(p) for p in pieces.values()]).tolist()
-                for (key, piece), stop in zip(pieces.items(), stops, strict=True):
-                    seen[key] = Seen(codes, stop - len(piece), stop)
-            except PellucidError:
-                for key, piece in pieces.items():
-                    try:
-                        seen[key] = Seen(watcher.encode(piece), 0, len(piece))
-                    except PellucidError as error:
-                        failed[key[0]] = error
-
-        return visit
-
-    return [(watcher.site, visit_of(watcher, who)) for watcher, who in jobs.values()]
-
-
-def _rows(which: np.ndarray, start: int, stop: int) -> slice | None:
-    """Where the tokens from `start` to `stop` of a step are among those shown, if they are."""
-    if start < len(which) and which[start] == start:
-        return slice(start, stop)
-    found = np.flatnonzero(which == start)
-    return slice(int(found[0]), int(found[0]) + stop - start) if len(found) else None
+    ticket: int
+    reason: Literal["stop", "length"]
+    text: Edited
 
 
 class _Best(NamedTuple):
@@ -449,7 +243,7 @@ class _Best(NamedTuple):
     sums: np.ndarray
 
 
-def _chosen(asked: Sequence[_Running[C]], logits: Tensor, best: _Best) -> list[Wrote[C]]:
+def _chosen(asked: Sequence[Running[C]], logits: Tensor, best: _Best) -> list[Wrote[C]]:
     """A token for each request, by its own sampling."""
     tokens, told = best.tokens.tolist(), (best.logits - best.sums).tolist()
     drawing = [i for i, r in enumerate(asked) if r.request.sampling.temperature > 0]

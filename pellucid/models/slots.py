@@ -38,6 +38,12 @@ class SlotCache:
         self.padding = self.length - lengths
         return (torch.arange(self.length, device=places.device)[None] >= self.padding[:, None]).long()
 
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Have a slot hold the first tokens of another."""
+        for layer in self.cache.layers:
+            for kept in (layer.keys, layer.values):
+                kept[target, :count] = kept[source, :count]
+
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
     """What one layer keeps."""

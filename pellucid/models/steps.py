@@ -14,7 +14,7 @@ other texts change the order of sums, and with it the last bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -27,6 +27,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.models import distributions, hooks, products, thin, tiles
 from pellucid.models.model import Model
+from pellucid.models.rereading import Rereading
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,22 @@ Visit = Callable[[Tensor, np.ndarray], Tensor | None]
 """Sees the activations [m, D] of a site for some tokens of the step, and their numbers [m] in it; what it
 returns takes their place."""
 Visits = Sequence[tuple[Site, Visit]]
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A text that was written under edits."""
+
+    site: Site
+    """Where they were made, all that were."""
+    before: Tensor
+    """[tokens, D] the activations there before them, from the beginning of the text."""
+    start: int
+    """The first token whose prediction counts."""
+    final: Tensor
+    """[count, D] the final activations of that and the following, as edited."""
+    owner: Hashable
+    """Whose it is."""
 
 
 class Steps(Protocol):
@@ -67,16 +84,11 @@ class Steps(Protocol):
     def measures(self, site: Site) -> bool:
         """Whether `divergence` can be asked for edits at a site."""
 
-    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
-        """How far edits at a site moved the predictions of a text that has ended: KL, nats per token.
+    def divergence(self, text: Edited) -> float:
+        """How far edits moved the predictions of a text: KL(plain ‖ edited), nats per token."""
 
-        Args:
-            site: where they were made, all that were.
-            before: [tokens, D] the activations there before them, from the beginning of the text.
-            slot: that of the text; what it holds is lost.
-            start: the first token whose prediction counts.
-            final: [count, D] the final activations of that and the following, as edited.
-        """
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Have a slot hold the first tokens of another."""
 
 
 def steps_of(model: Model, *, slots: int, room: int, weights: Literal["same", "bf16"] = "same") -> Steps:
@@ -103,6 +115,8 @@ _PIECE = 256
 """Tokens that are read again at a time."""
 _PREDICTIONS = 64
 """Predictions that are compared at a time: each is all of the vocabulary, twice."""
+_AGAIN = 4
+"""Slots for texts that are read again."""
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _RESIDUAL = ("resid_pre", "resid_post")
 _INSIDE = ("attn_out", "mlp_in", "mlp_out")
@@ -126,10 +140,11 @@ class CompiledSteps:
             self._final = _gain(network.model.norm)
             self._head = _packed(network.get_output_embeddings().weight, half=self._layers.qkv.itemsize == 2)
             cosines, sines = network.model.rotary_emb(torch.zeros(1, 1, 1), torch.arange(room)[None])
+        self._again = Rereading(range(slots, slots + _AGAIN))
         self._cosines, self._sines = cosines[0].float().numpy(), sines[0].float().numpy()
         width = self._cosines.shape[1]
         # Pages of the operating system become real when they are first written.
-        of_slot = len(layers), slots, config.num_key_value_heads
+        of_slot = len(layers), slots + _AGAIN, config.num_key_value_heads
         places, lanes = tiles.padded(room, tiles.LANES) // tiles.LANES, tiles.padded(width, tiles.LANES)
         kept = np.float32 if self._head.dtype == np.float32 else np.uint16
         vector = (2, tiles.LANES) if kept is np.float32 else (tiles.LANES, 2)
@@ -204,25 +219,37 @@ class CompiledSteps:
         """See `Steps`: where what was before the edits is all that layers above need."""
         return site.kind in _RESIDUAL
 
-    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+    def divergence(self, text: Edited) -> float:
         """See `Steps`: only the layers above the site are read again."""
-        assert site.layer is not None
-        first = site.layer + (site.kind == "resid_post")
-        x = before.numpy().copy()
-        for at in range(0, len(x), _PIECE):
+        assert text.site.layer is not None
+        first, count = text.site.layer + (text.site.kind == "resid_post"), len(self._layers.before_mlp)
+        x = text.before.numpy().copy()
+        slot, source, held = self._again.place((first, text.owner), x, text.start)
+        if source != slot:
+            self.copy(source, slot, held)
+        for at in range(held, len(x), _PIECE):
             places = np.arange(at, min(at + _PIECE, len(x)))
-            place = thin.Place(np.full(len(places), slot), places, self._cosines[places], self._sines[places])
-            piece, count = x[at : at + _PIECE], len(self._layers.before_mlp)
+            slots = np.full(len(places), slot)
+            place = thin.Place(slots, places, self._cosines[places], self._sines[places])
+            piece = x[at : at + _PIECE]
             nothing = thin.kept_of(piece, count, [])
             self._through(first, count, piece, place, self._work(len(places)), nothing)
         total = 0.0
-        for at in range(0, len(final), _PREDICTIONS):
-            edited = final[at : at + _PREDICTIONS].numpy()
-            plain = self._normed(x[start + at : start + at + len(edited)])
+        for at in range(0, len(text.final), _PREDICTIONS):
+            edited = text.final[at : at + _PREDICTIONS].numpy()
+            plain = self._normed(x[text.start + at : text.start + at + len(edited)])
             logits = self._logits(np.concatenate([plain, edited]))
             found = distributions.divergences(*np.split(logits, 2), len(self._embedding))
             total += float(found.sum())
-        return max(0.0, total / len(final))
+        return max(0.0, total / len(text.final))
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """See `Steps`: whole vectors of places; what lies beyond the tokens is never read."""
+        vectors = tiles.padded(count, tiles.LANES) // tiles.LANES
+        keys, values = self._cache
+        keys[:, target, :, :vectors] = keys[:, source, :, :vectors]
+        pairs = vectors * tiles.LANES // 2
+        values[:, target, :, :, :pairs] = values[:, source, :, :, :pairs]
 
     def _work(self, rows: int) -> thin.Work:
         read = self._sizes.heads * self._cosines.shape[1]
@@ -356,9 +383,14 @@ class ModuleSteps:
         """See `Steps`."""
         return False
 
-    def divergence(self, site: Site, before: Tensor, slot: int, start: int, final: Tensor) -> float:
+    def divergence(self, text: Edited) -> float:
         """See `Steps`."""
         raise NotImplementedError("these steps cannot begin above a site")
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """See `Steps`."""
+        with torch.inference_mode():
+            self._cache.copy(source, target, count)
 
     def _forward(
         self, tokens: Tokens, group: np.ndarray, wanted: set[int], visits: Visits

@@ -19,7 +19,7 @@ from pellucid.models.generation import Sampling
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
 from pellucid.serving.openai import MOST_TEXT, TextPart
-from pellucid.serving.permission import permit
+from pellucid.serving.permission import owner, permit
 from pellucid.serving.streams import STREAMED, begun, gathered, merged, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
@@ -96,7 +96,7 @@ async def messages(
     chat += [{"role": m.role, "content": _plain(m.content)} for m in body.messages]
     sampling = Sampling(body.max_tokens, body.temperature, body.top_p, secrets.randbits(48))
     prompt = await asyncio.to_thread(model.encode_chat, chat)
-    asked = Asked(prompt, sampling, body.stop_sequences, 0, body.pellucid)
+    asked = Asked(prompt, sampling, body.stop_sequences, 0, body.pellucid, owner(request))
     writing = write(state.engine, state.served, asked)
     head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant", "model": model.name}
     if not body.stream:

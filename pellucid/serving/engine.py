@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.dictionaries.codes import Codes
-from pellucid.models.batching import Batch, Ended, Event, Failed, Request, check
+from pellucid.models.batching import Batch
 from pellucid.models.generation import Sampling
+from pellucid.models.requests import Ended, Event, Failed, Request, check
 from pellucid.models.steps import Steps
 
 _SWITCH = 5e-4

@@ -24,8 +24,8 @@ from typing_extensions import TypedDict
 from pellucid.core.errors import InputError, IntegrityError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
-from pellucid.models.batching import Effect, Seen
 from pellucid.models.generation import Editor
+from pellucid.models.requests import Effect, Seen
 from pellucid.serving.served import Served, ServedDictionary
 from pellucid.steering import receipts, recipes
 from pellucid.steering.edits import EditPlan, FeatureEdit

@@ -13,11 +13,12 @@ from pellucid.atlas import values
 from pellucid.atlas.pages import Example, Page, Snippet, snippets
 from pellucid.atlas.statistics import Kind
 from pellucid.core.errors import InputError
-from pellucid.models import batching
-from pellucid.models.batching import Read
+from pellucid.models import requests
 from pellucid.models.generation import Sampling
+from pellucid.models.requests import Read
 from pellucid.serving.extension import Extension, Instruments, Strict, TokenSeen, Watch
 from pellucid.serving.openai import MOST_TEXT, ChatMessage
+from pellucid.serving.permission import owner
 from pellucid.serving.searching import Answer, Searcher
 from pellucid.serving.served import ServedDictionary
 
@@ -421,7 +422,9 @@ async def inspect(
     instruments = Instruments(state.served, Extension(watch=body.watch))
     # Read as any prompt is, and left before anything is written.
     stream = await state.engine.submit(
-        batching.Request(ids, Sampling(max_tokens=1), watch=instruments.watchers)
+        requests.Request(
+            ids, Sampling(max_tokens=1), watch=instruments.watchers, owner=owner(request, "watch")
+        )
     )
     try:
         async for event in stream:

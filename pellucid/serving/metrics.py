@@ -37,7 +37,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.tokens = Counter("pellucid_tokens", "Tokens read and written", ["kind"], registry=self.registry)
+        self.tokens = Counter(
+            "pellucid_tokens",
+            "Tokens of prompts, of them held, and written",
+            ["kind"],
+            registry=self.registry,
+        )
         for name, what, value in (
             ("running", "Answers being written", lambda: engine.load.running),
             ("waiting", "Requests that wait for a slot", lambda: engine.load.waiting),

@@ -23,7 +23,7 @@ from pellucid.models.generation import Sampling
 from pellucid.models.pieces import bytes_of
 from pellucid.serving.errors import Told
 from pellucid.serving.extension import Extension
-from pellucid.serving.permission import permit
+from pellucid.serving.permission import owner, permit
 from pellucid.serving.streams import STREAMED, begun, gathered, merged, room_for, sent
 from pellucid.serving.writing import Asked, Finish, Piece, write
 
@@ -200,7 +200,7 @@ async def chat(request: Request, body: Annotated[ChatRequest, Body(openapi_examp
     most = body.max_completion_tokens or body.max_tokens
     alternatives = (body.top_logprobs or 0) if body.logprobs else 0
     asked = [
-        Asked(prompt, sampling, body.stops, alternatives, body.pellucid)
+        Asked(prompt, sampling, body.stops, alternatives, body.pellucid, owner(request))
         for sampling in body.samplings(most or room_for(request, prompt))
     ]
     shape = _Chat(served.model, bool(body.logprobs))
@@ -223,7 +223,7 @@ async def completions(
         return refused
     prompts = [await asyncio.to_thread(_ids, served.model, p) for p in _prompts(body.prompt)]
     asked = [
-        Asked(prompt, sampling, body.stops, body.logprobs or 0, body.pellucid)
+        Asked(prompt, sampling, body.stops, body.logprobs or 0, body.pellucid, owner(request))
         for prompt in prompts
         for sampling in body.samplings(body.max_tokens or room_for(request, prompt))
     ]
@@ -346,14 +346,20 @@ def _reason(finish: Finish) -> str:
     return "length" if finish.reason == "length" else "stop"
 
 
-def _usage(finishes: Sequence[Finish], prompts: int) -> dict[str, int]:
-    answer = sum(f.answer_tokens for f in finishes)
-    return {"prompt_tokens": prompts, "completion_tokens": answer, "total_tokens": prompts + answer}
-
-
-def _prompt_tokens(asked: Sequence[Asked]) -> int:
-    """Tokens of the prompts, each counted once however many answers it has."""
-    return sum(len(a.prompt) for a in {id(a.prompt): a for a in asked}.values())
+def _usage(told: Sequence[tuple[Asked, Finish]]) -> dict[str, Any]:
+    """Tokens; those of a prompt are counted once however many answers it has."""
+    prompts: dict[int, tuple[int, int]] = {}
+    for asked, finish in told:
+        _, held = prompts.get(id(asked.prompt), (0, finish.held_tokens))
+        prompts[id(asked.prompt)] = len(asked.prompt), min(held, finish.held_tokens)
+    read, held = (sum(counts) for counts in zip(*prompts.values(), strict=True))
+    written = sum(finish.answer_tokens for _, finish in told)
+    return {
+        "prompt_tokens": read,
+        "prompt_tokens_details": {"cached_tokens": held},
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
 
 
 async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _Chat | _Text) -> Any:
@@ -380,14 +386,14 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                         "receipts": finish.receipts,
                     }
                 )
-        usage = _usage([f for _, f in found], _prompt_tokens(asked))
+        usage = _usage([(a, finish) for a, (_, finish) in zip(asked, found, strict=True)])
         extra = {"pellucid": proofs} if body.pellucid is not None else {}
         return JSONResponse({**head, "object": shape.kind, "choices": choices, "usage": usage, **extra})
 
     events = await begun(merged(request, writings))
 
     async def chunks() -> AsyncIterator[bytes]:
-        finishes: list[Finish] = []
+        finishes: list[tuple[Asked, Finish]] = []
         for index in range(len(asked)):
             if (opening := shape.opening(index)) is not None:
                 yield sent({**head, "object": shape.chunk, "choices": [opening]})
@@ -399,7 +405,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                     if body.pellucid is not None:
                         extra = {"pellucid": {"token": event.token_text, "features": event.features}}
                 else:
-                    finishes.append(event)
+                    finishes.append((asked[index], event))
                     if event.text:
                         yield sent(
                             {**head, "object": shape.chunk, "choices": [shape.piece(index, event.text, None)]}
@@ -414,7 +420,7 @@ async def _answer(request: Request, body: _Common, asked: list[Asked], shape: _C
                         **head,
                         "object": shape.chunk,
                         "choices": [],
-                        "usage": _usage(finishes, _prompt_tokens(asked)),
+                        "usage": _usage(finishes),
                     }
                 )
         except Exception as error:  # the status is sent: what is wrong can be told as an event alone

@@ -36,6 +36,16 @@ def permit(request: Request, extension: Extension | None) -> None:
         keys.allow(_secret(request), "steer")
 
 
+def owner(request: Request, scope: str = "chat") -> str | None:
+    """Whose request it is, by the key that came with it; all are alike where no keys are asked for.
+
+    Raises:
+        UnauthorisedError, ForbiddenError: when the key is none of these, or does not have the scope.
+    """
+    keys: Keys | None = request.app.state.keys
+    return None if keys is None else keys.allow(_secret(request), scope).digest
+
+
 def _secret(request: Request) -> str | None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and given.strip():

@@ -73,6 +73,7 @@ def _count(request: Request, event: Piece | Finish) -> None:
     if isinstance(event, Finish):
         tokens = request.app.state.metrics.tokens
         tokens.labels("prompt").inc(event.prompt_tokens)
+        tokens.labels("held").inc(event.held_tokens)
         tokens.labels("answer").inc(event.answer_tokens)
 
 

@@ -31,9 +31,9 @@ from torch import Tensor
 from pellucid.core.errors import InputError, MissingDependencyError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
-from pellucid.models.batching import Ended, Event, Failed, Read, Request, Seen, Wrote, check
 from pellucid.models.generation import UNSOUND, Editor, Pass, Watcher
 from pellucid.models.model import Model
+from pellucid.models.requests import Ended, Event, Failed, Read, Request, Seen, Wrote, check
 from pellucid.serving.engine import BusyError, Load, StoppedError, Stream
 
 _SITES = ("resid_pre", "resid_post")
@@ -189,14 +189,14 @@ class VllmEngine:
     async def _events(
         self, request: Request[Codes], found: list[tuple[Callable[..., Any], Site]]
     ) -> AsyncIterator[Event[Codes]]:
-        """The events of a request, in the order of `batching`."""
+        """The events of a request, in the order of `requests`."""
         written: list[Wrote[Codes]] = []
         results: Any = {}
         most = request.sampling.max_tokens
         request_id = secrets.token_hex(16)  # all of one length: the extension tells them apart by beginnings
         prompt = {"prompt_token_ids": list(request.prompt)}
         if not request.watch:
-            yield Read[Codes]([])
+            yield Read[Codes]([], 0)
         async for output in self._llm.generate(prompt, self._parameters(request, found), request_id):
             (answer,) = output.outputs
             for token, logprobs in zip(answer.token_ids, answer.logprobs, strict=True):
@@ -280,7 +280,7 @@ def _watched(
             [Seen(part, 0, min(len(part), prompt - first)) for first, part in parts if first < prompt]
         )
         later.append({first + n: Seen(part, n, n + 1) for first, part in parts for n in range(len(part))})
-    events: list[Event[Codes]] = [Read(reads)]
+    events: list[Event[Codes]] = [Read(reads, 0)]
     for number, wrote in enumerate(written):
         seen = [
             of_one.get(prompt + number) or Seen(_nothing(parts[0][1].num_features), 0, 1)

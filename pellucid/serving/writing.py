@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pellucid.models.batching import Effect, Ended, Read, Request, Wrote
 from pellucid.models.generation import Sampling
 from pellucid.models.pieces import Pieces
+from pellucid.models.requests import Effect, Ended, Read, Request, Wrote
 from pellucid.serving.engine import Answering
 from pellucid.serving.extension import Extension, FeatureOnToken, Instruments, TokenSeen
 from pellucid.serving.served import Served
@@ -35,6 +35,8 @@ class Asked:
     stops: Sequence[str] = ()
     alternatives: int = 0
     extension: Extension | None = None
+    owner: str | None = None
+    """Whose it is, see `permission.owner`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Finish:
     text: str
     """What was held back and may be shown after all."""
     prompt_tokens: int
+    held_tokens: int
+    """So many of the prompt's, the first, had been read before."""
     answer_tokens: int
     prompt: list[TokenSeen] = field(default_factory=list)
     """The prompt's tokens with their features, where something watched."""
@@ -111,17 +115,20 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
             editors=instruments.editors,
             alternatives=asked.alternatives,
             edited_at=instruments.edited_at,
+            owner=asked.owner,
         )
     )
     model = served.model
     pieces, stops = Pieces(model.decode), _Stops(asked.stops)
     written: list[int] = []
     prompt: list[TokenSeen] = []
+    held = 0
     effect: Effect | None = None
     reason: Literal["stop", "length", "sequence"] = "length"
     try:
         async for event in stream:
             if isinstance(event, Read):
+                held = event.held
                 prompt = await instruments.prompt(asked.prompt, event.codes) if event.codes else []
             elif isinstance(event, Ended):
                 reason, effect = event.reason, event.effect
@@ -149,4 +156,4 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
     if answer and instruments.proves:
         loop = asyncio.get_running_loop()
         proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer, effect)
-    yield Finish(reason, stops.met, left, len(asked.prompt), len(written), prompt, proved)
+    yield Finish(reason, stops.met, left, len(asked.prompt), held, len(written), prompt, proved)

@@ -16,8 +16,8 @@ Edits are per row of a batch and hold at every decoding step, on the prompt, on 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -175,6 +175,19 @@ class EditPlan:
         return torch.outer(change, self.dictionary.decoder[edit.feature].to(x.device)).to(x.dtype)
 
 
+class _Itself:
+    """A thing that equals itself alone."""
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self._thing is other._thing
+
+    def __hash__(self) -> int:
+        return id(self._thing)
+
+
 @dataclass(frozen=True)
 class InPlace:
     """The editor of a plan whose dictionary reads the site that it writes."""
@@ -192,6 +205,14 @@ class InPlace:
         alone = dictionary.activation != "topk" and dictionary.router is None and dictionary.ports.parts == 1
         plain = not others and all(isinstance(edit, FeatureEdit) for edit in edits)
         return dictionary if alone and plain and dictionary.encoder.device.type == "cpu" else None
+
+    def mark(self, phase: Phase) -> Hashable | None:
+        """What it does to tokens of a phase: equal for those that do the same, none where it is not said."""
+        edits, *others = self.plan.rows
+        if others or not all(isinstance(edit, FeatureEdit) for edit in edits):
+            return None
+        told = tuple(replace(e, scope="all") for e in edits if e.scope in ("all", phase))
+        return (_Itself(self.plan.dictionary), told) if told else ()
 
     @cached_property
     def _jobs(self) -> dict[Phase, tuple[list[int], list[int], list[float]]]:

@@ -9,9 +9,10 @@ from torch import Tensor
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.sites import Site
 from pellucid.models import generation
-from pellucid.models.batching import Batch, Ended, Failed, Read, Request, Wrote
+from pellucid.models.batching import Batch
 from pellucid.models.generation import Generator, Pass, PromptRead, Sampling, Step
 from pellucid.models.model import Model
+from pellucid.models.requests import Ended, Failed, Read, Request, Wrote
 from pellucid.models.steps import Steps, steps_of
 from pellucid.testing import tiny_model
 

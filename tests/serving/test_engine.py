@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pellucid.models.batching import Ended, Request, Wrote
 from pellucid.models.generation import Sampling
+from pellucid.models.requests import Ended, Request, Wrote
 from pellucid.models.steps import steps_of
 from pellucid.serving.engine import BusyError, Engine, StoppedError
 from pellucid.serving.served import Served

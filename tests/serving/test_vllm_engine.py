@@ -20,9 +20,10 @@ from pellucid.core.errors import InputError, MissingDependencyError
 from pellucid.core.sites import Site
 from pellucid.dictionaries.codes import Codes
 from pellucid.models import hooks
-from pellucid.models.batching import Batch, Ended, Event, Read, Request, Wrote
+from pellucid.models.batching import Batch
 from pellucid.models.generation import Sampling
 from pellucid.models.model import Model
+from pellucid.models.requests import Ended, Event, Read, Request, Wrote
 from pellucid.models.steps import ModuleSteps
 from pellucid.serving.engine import BusyError, StoppedError
 from pellucid.serving.served import Served
