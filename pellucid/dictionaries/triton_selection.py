@@ -22,10 +22,8 @@ from pellucid.dictionaries.codes import offsets_of
 
 _SCAN = 2048  # columns of the product that a program looks at in one go
 _FEWEST_COLUMNS = 16  # of a chunk
-_ROOM = (
-    8  # times as many entries to look at as are wanted; 4 where rows differ as the exponentials of normals
+_ROOM = 8  # times as many entries to look at as are wanted; 4 are met where rows differ much in size
 _LEAST_ROOM = 2048
-)
 _MOST_AT_ONCE = 2**15  # numbers of a row that one program can hold
 
 Chunks = tuple[Tensor, Tensor]
