@@ -186,9 +186,10 @@ def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
         bar = _bar_of(found, wanted)
         counts = _count(bits, bar, near, chunk)
         kept = offsets_of(counts)
+        features = _write(bits, bar, kept, room, near, chunk)
         size, *needed = torch.stack([kept[-1], starts[-1], offsets[-1]]).cpu().tolist()
         if max(needed) <= room:
-            return counts, _write(bits, bar, kept, size, near, chunk)
+            return counts, features[:size]
         room = max(needed)
 
 
