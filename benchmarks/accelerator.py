@@ -37,7 +37,7 @@ from pellucid.dictionaries.codes import offsets_of
 from pellucid.dictionaries.kernels import Adam, Extra, Wiring
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.product import Product
-from pellucid.dictionaries.settings import TrainSettings
+from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.dictionaries.trainer import Trainer
 
 BATCH, K, VISITS, STEPS, ROW = 4096, 32, 16, 25, 10
@@ -156,10 +156,18 @@ def dense(n: int, d: int, device: str) -> Callable[[Tensor], object]:
     return step
 
 
-def ours(n: int, device: str, sample: Tensor, visits: int | None) -> Callable[[Tensor], object]:
+def ours(
+    n: int, device: str, sample: Tensor, visits: int | None = None, kind: Architecture = "batchtopk"
+) -> Callable[[Tensor], object]:
     """A step of the trainer; no feature counts as silent."""
     settings = TrainSettings(
-        features=n, k=K, tokens=10**6 * BATCH, batch_tokens=BATCH, visits=visits, silent_tokens=10**12
+        architecture=kind,
+        features=n,
+        k=K,
+        tokens=10**6 * BATCH,
+        batch_tokens=BATCH,
+        visits=visits,
+        silent_tokens=10**12,
     )
     trainer = Trainer(settings, sample, Ports.of(Site("resid_post", 0)))
     wait(device)
@@ -218,7 +226,8 @@ def of_steps(sizes: list[int], d: int, device: str) -> None:
     parts: list[tuple[object, ...]] = []
     for n in sizes:
         makers: dict[str, Callable[[], Callable[[Tensor], object]]] = {
-            "all looked at": lambda n=n: ours(n, device, sample, None),  # type: ignore[misc]
+            "all looked at": lambda n=n: ours(n, device, sample),  # type: ignore[misc]
+            "the same, k a row": lambda n=n: ours(n, device, sample, kind="topk"),  # type: ignore[misc]
             f"{VISITS} groups visited": lambda n=n: ours(n, device, sample, VISITS),  # type: ignore[misc]
         }
         if n <= DENSE_AT_MOST:
