@@ -223,15 +223,21 @@ class Dictionary:
     def _encode_routed(self, x: Tensor, router: Router) -> Codes:
         """The same among the groups each token visits."""
         bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
-        scores, groups = router.scores(x, self.encoder, self.encoder_bias - bar)
         if self.activation == "topk":
             assert self.k is not None
+            scores, groups = router.scores(x, self.encoder, self.encoder_bias, roughly=True)
             counts, columns = kernels.select_per_row(scores.bfloat16(), self.k)
             rows = rows_of(counts, len(columns))
+            features = router.features(groups, rows, columns, self.num_features)
+            offsets = offsets_of(counts)
+            values = kernels.dots(x, self.encoder, offsets, features) + self.encoder_bias[features]
+            keep = values > 0
+            rows, features, values = rows[keep], features[keep], values[keep]
         else:
+            scores, groups = router.scores(x, self.encoder, self.encoder_bias - bar)
             rows, columns = (scores > 0).nonzero(as_tuple=True)
-        features = router.features(groups, rows, columns, self.num_features)
-        values = scores[rows, columns.long()] + bar[features]
+            features = router.features(groups, rows, columns, self.num_features)
+            values = scores[rows, columns.long()] + bar[features]
         return Codes.from_entries(rows, features, values, tokens=len(x), num_features=self.num_features)
 
     def activations_of(self, x: Tensor, features: Tensor) -> Tensor:

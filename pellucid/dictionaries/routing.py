@@ -24,7 +24,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pellucid.dictionaries import grouped
 from pellucid.dictionaries.product import with_bias
+from pellucid.models.tiles import has_tile_unit
 
 _ITERATIONS = 10
 _ROWS_AT_ONCE = 4096
@@ -70,13 +72,16 @@ class Router:
             x: [B, D].
             encoder: [N, D], group after group.
             bias: [N].
-            roughly: in bf16 and all products in one call, on an accelerator; a processor gains nothing by it.
+            roughly: in bf16, on an accelerator and where the processor multiplies tiles of it.
         """
         groups = self.groups(x)
         size = len(encoder) // len(self.rows)
         ordered, order = groups.flatten().sort(stable=True)
         starts = _starts(ordered, len(self.rows))
-        if x.device.type == "cpu" or not roughly:
+        if roughly and x.device.type == "cpu" and has_tile_unit():
+            of_groups = encoder.view(len(self.rows), size, -1), bias.view(len(self.rows), size)
+            found = grouped.products(x, *of_groups, order, starts.diff())
+        elif x.device.type == "cpu" or not roughly:
             found = torch.empty(groups.numel(), size, device=x.device)
             for group, places in enumerate(torch.split(order, starts.diff().cpu().tolist())):
                 if len(places):

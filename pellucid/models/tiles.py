@@ -197,12 +197,12 @@ def widened(rows: int, vectors: int, half: bool) -> Any:
     return tile
 
 
-def halves(blocks: int) -> Any:
+def halves(blocks: int, numbers: int = 2) -> Any:
     """A tile of 16 · `blocks` rows × 32 outputs: `tile(x, low, step, weights, depths, block, out, out_step)`.
 
     Activations lie as `thin.Work.split` says: `low` is from the high half of one to its low half, `step`
     from one part of the inputs to the next. Of the last 16 rows there may be fewer: as many as were
-    configured.
+    configured. With `numbers` 1 there are no low halves.
     """
 
     @intrinsic
@@ -225,7 +225,7 @@ def halves(blocks: int) -> Any:
                     ahead = _at(b, b.add(at, _I64(_AHEAD + line)), _I8)
                     b.call(prefetch, [ahead, _I32(0), _I32(3), _I32(1)])
                 b.call(load, [_I8(_B + n), _at(b, at, _I8), _I64(2 * DEPTH)])
-            for part in range(2):
+            for part in range(numbers):
                 for m in range(blocks):
                     at = b.add(b.add(x, b.mul(number, step)), _I64(16 * 2 * DEPTH * m))
                     at = b.add(at, low) if part else at
