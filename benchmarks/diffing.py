@@ -71,7 +71,7 @@ def tuned(folder: Path, sentences: list[str], steps: int) -> None:
     model = load("smollm2", precision="fp32")
     network: Any = model.network
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-5, weight_decay=0.0)
-    rows = [torch.tensor([model.encode_text(s)]) for s in sentences]
+    rows = [torch.tensor([model.encode_text(s)], device=model.device) for s in sentences]
     draw = random.Random(0)
     network.train()
     losses = []
@@ -105,8 +105,8 @@ def peaks(dictionary: Dictionary, models: tuple[Model, Model], sentences: list[s
     found = np.zeros((len(sentences), dictionary.num_features), np.float32)
     site = dictionary.ports.reads[0]
     for number, sentence in enumerate(sentences):
-        row = torch.tensor([models[0].encode_text(sentence)])
-        read = [hooks.capture(m.network, [site], row)[site][0].float() for m in models]
+        row = torch.tensor([models[0].encode_text(sentence)], device=models[0].device)
+        read = [hooks.capture(m.network, [site], row)[site][0].float().cpu() for m in models]
         codes = dictionary.encode(torch.cat(read, dim=1)[1:])
         np.maximum.at(found[number], codes.features.numpy(), codes.values.numpy())
     return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 # Before anything loads OpenMP: threads that spin at a barrier keep those they wait for off a busy machine.
@@ -23,6 +25,7 @@ from pellucid.core import digests, files
 from pellucid.core.errors import UpstreamError
 from pellucid.models.model import Model, load
 from pellucid.testing import tiny_model
+from tests import pretended
 
 # Before anything imports Triton: without an accelerator its kernels run in its interpreter.
 if not torch.cuda.is_available():
@@ -100,3 +103,37 @@ def smollm2() -> Model:
         return load("smollm2", precision="fp32", device="cpu")
     except UpstreamError as error:
         pytest.skip(f"the weights of SmolLM2 cannot be had: {error}")
+
+
+GPU = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator"),
+    ],
+)
+
+
+@pytest.fixture(params=[pretended.NAME, GPU])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A pretended accelerator, and a real one where there is one."""
+    if request.param == pretended.NAME:
+        pretended.known()
+        pretended.with_kernels(monkeypatch)
+    return str(request.param)
+
+
+@pytest.fixture(params=[GPU])
+def gpu(request: pytest.FixtureRequest) -> str:
+    """An accelerator."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def on() -> Callable[..., Model]:
+    """The same model on a device, and in another dtype if one is given."""
+
+    def on(device: str, model: Model, dtype: torch.dtype | None = None) -> Model:
+        return replace(model, network=copy.deepcopy(model.network).to(device, dtype))
+
+    return on

@@ -148,7 +148,11 @@ def check_addresses(addresses: Sequence[str | Path]) -> None:
 
 def decoder_digest(dictionary: Dictionary) -> str:
     """Names the features of a dictionary by their decoder directions."""
-    return digests.of_bytes(memoryview(dictionary.decoder.contiguous().numpy().data).cast("B"))
+    return _digest(dictionary.decoder)
+
+
+def _digest(rows: torch.Tensor) -> str:
+    return digests.of_bytes(memoryview(rows.cpu().contiguous().numpy().data).cast("B"))
 
 
 def rows_of(total: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:
@@ -203,9 +207,7 @@ def _identity(targets: Sequence[Target], rows: np.ndarray, settings: AtlasSettin
             {
                 "address": str(t.address),
                 "dictionary": decoder_digest(t.dictionary),
-                "encoder": digests.of_bytes(
-                    memoryview(t.dictionary.encoder.contiguous().numpy().data).cast("B")
-                ),
+                "encoder": _digest(t.dictionary.encoder),
                 "seed": t.reader.seed,
             }
             for t in targets

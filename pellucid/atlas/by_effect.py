@@ -151,7 +151,7 @@ def confirm(
     """
     if dictionary.maximum is None:
         raise InputError("The dictionary holds no maxima, the unit of steering.")
-    alive = dictionary.maximum.nonzero()[:, 0]
+    alive = dictionary.maximum.nonzero()[:, 0].cpu()
     order = torch.randperm(len(alive), generator=torch.Generator().manual_seed(seed))
     chance = alive[order[:drawn]]
     chosen = torch.cat([torch.tensor([hit.feature for hit in found], dtype=torch.long), chance])
@@ -169,7 +169,7 @@ def _rises(model: Model, dictionary: Dictionary, features: Tensor, tokens: Tenso
     assert dictionary.maximum is not None
 
     def joint(logits: Tensor) -> Tensor:
-        return logits.float().softmax(-1).cpu()[:, tokens].sum(1)
+        return logits.float().softmax(-1)[:, tokens].sum(1).cpu()
 
     rises = torch.zeros(len(features))
     for opening in [Opening.read(model, text) for text in OPENINGS]:

@@ -122,10 +122,10 @@ class Outputs:
     @cached_property
     def _common(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean row [D], and the directions in which rows differ most [3, D]."""
-        rows = self._model.unembedding.detach().float().cpu()
+        rows = self._model.unembedding.detach().float()
         centred = rows - rows.mean(0)
         directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -_DIRECTIONS:].T
-        return rows.mean(0).numpy(), directions.numpy()
+        return rows.mean(0).cpu().numpy(), directions.cpu().numpy()
 
     def _rows(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """[tokens, D] rows of the unembedding without what is common to them, of unit length."""

@@ -78,8 +78,8 @@ def measure(
     openings, before = zip(*threads.over(plain, OPENINGS, model.device), strict=True)
 
     def found(part: Tensor) -> rises.Found:
-        scale = (strength * units[part])[:, None]
-        added = [(site, scale * directions) for site, directions in dictionary.directions(part)]
+        scale = (strength * units[part])[:, None].cpu()
+        added = [(site, scale.to(rows) * rows) for site, rows in dictionary.directions(part)]
         after = [opening.logits(added) for opening in openings]
         most, risen, least, fallen = rises.strongest(before, after, count)
         turned = scale != 0  # the others differ by rounding alone

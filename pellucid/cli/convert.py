@@ -131,7 +131,7 @@ def _activations(reader: Reader) -> dict[Site, Any]:
     found = {site: activations[keep].float()}
     if others := [s for s in dict.fromkeys(sites) if s != site]:
         captured = reader.model.capture(torch.from_numpy(rows.astype(np.int64)), others)
-        found |= {s: captured[s][keep].float() for s in others}
+        found |= {s: captured[s].cpu()[keep].float() for s in others}
     return found
 
 

@@ -280,7 +280,7 @@ def _keep(
         "quality": quality.measure(dictionary, reader, held, progress=progress).as_json()
     }
     if reader.beside is not None:
-        apart = diffing.difference(dictionary.to("cpu"), reader, held, progress=progress)
+        apart = diffing.difference(dictionary, reader, held, progress=progress)
         measured["difference"] = apart.as_json()
     files.save(
         dictionary,

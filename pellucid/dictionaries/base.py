@@ -42,8 +42,8 @@ Activation = Literal["topk", "jumprelu", "relu"]
 _ROWS_AT_ONCE = 4096
 _SCORES_AT_ONCE = 1 << 27
 """Of a very wide dictionary fewer rows are encoded at a time: pre-activations are [rows, N]."""
-_FEW_ROWS = 128
-"""A piece of a prompt and the next tokens of many answers."""
+_FEW_ROWS = 256
+"""Rows that are encoded at a time where what could be active is looked for first."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ class Dictionary:
         """
         x = self._checked(x)
         step = max(64, min(_ROWS_AT_ONCE, _SCORES_AT_ONCE // self.num_features))
+        if self._finds_few:
+            step = _FEW_ROWS
         parts = [self._encode_rows(x[at : at + step]) for at in range(0, max(1, len(x)), step)]
         return _joined(parts, self.num_features)
 
@@ -199,7 +201,7 @@ class Dictionary:
                 tokens=len(x),
                 num_features=self.num_features,
             )
-        if self.activation != "topk" and self._can_be_few(len(x)):
+        if self._finds_few and len(x):
             return self._few.encode(x)
         scores = self._scores(x)
         if self.activation == "topk":
@@ -216,9 +218,11 @@ class Dictionary:
             rows_t, features, scores[rows_t, features], tokens=len(x), num_features=self.num_features
         )
 
-    def _can_be_few(self, rows: int) -> bool:
-        small = self.num_features < 1024 or self.ports.parts > 1
-        return 0 < rows <= _FEW_ROWS and not small and self.encoder.device.type == "cpu"
+    @property
+    def _finds_few(self) -> bool:
+        """Whether what could be active is looked for with a rounded encoder."""
+        by_itself = self.activation != "topk" and self.router is None and self.ports.parts == 1
+        return by_itself and self.num_features >= 1024 and self.encoder.device.type == "cpu"
 
     def _encode_routed(self, x: Tensor, router: Router) -> Codes:
         """The same among the groups each token visits."""
@@ -259,7 +263,7 @@ class Dictionary:
         if self.ports.parts == 1:
             scores = x.float() @ rows.T
         else:
-            read = self.ports.by_part(x.float())[self._reads[features].long()]
+            read = self.ports.by_part(x.float())[self._reads[features].long().to(x.device)]
             scores = (read * rows[:, None]).sum(2).T
         scores = scores + self.encoder_bias[features].to(x.device)
         bar = 0.0 if self.threshold is None else self.threshold[features].clamp(min=0).to(x.device)

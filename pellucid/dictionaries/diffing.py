@@ -22,7 +22,7 @@ from torch import Tensor
 from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries.base import Dictionary
-from pellucid.dictionaries.kernels import dots
+from pellucid.dictionaries.kernels import dots, sums
 from pellucid.dictionaries.quality import RowReader
 
 _ONE_ONLY = 0.1
@@ -80,37 +80,36 @@ def difference(
     """Share out the features, and measure those that seem exclusive.
 
     Args:
-        dictionary: a crosscoder of two models.
+        dictionary: a crosscoder of two models; the text is encoded where it lies.
         reader: reads both.
         rows: [rows, positions] token ids.
         progress: told of rows done.
     """
     share = shares(dictionary)
-    alive = torch.ones(len(share), dtype=torch.bool)
+    alive = torch.ones_like(share, dtype=torch.bool)
     if dictionary.frequency is not None:
         alive = dictionary.frequency > 0
     first, second = (share < _ONE_ONLY) & alive, (share > 1 - _ONE_ONLY) & alive
     longer = _directions(dictionary, share)
-    sums = torch.zeros(2, len(share))
-    squares = torch.zeros(len(share))
+    along, squares = share.new_zeros(2, len(share)), torch.zeros_like(share)
     tokens = 0
     for at in range(0, len(rows), _ROWS_AT_ONCE):
         activations, keep = reader.read(rows[at : at + _ROWS_AT_ONCE])
-        x = activations[keep].float()
+        x = activations[keep].to(share)
         tokens += len(x)
         rebuilt, codes = dictionary.reconstruct(x)
         wanted = (first | second)[codes.features]
         features, values, where = codes.features[wanted], codes.values[wanted], codes.rows[wanted]
         offsets = torch.nn.functional.pad(torch.bincount(where, minlength=len(x)).cumsum(0), (1, 0))
-        squares.index_add_(0, features, values.square() * longer[features].square().sum(1))
+        squares += sums(features, values.square() * longer[features].square().sum(1), len(share))
         for model, error in enumerate((x - rebuilt).chunk(2, dim=1)):
             own = dictionary.decoder.chunk(2, dim=1)[model]
             # What is left by the other features is the error and what the feature itself writes.
             left = dots(error.contiguous(), longer, offsets, features)
             left += values * (own * longer).sum(1)[features]
-            sums[model].index_add_(0, features, values * left)
+            along[model] += sums(features, values * left, len(share))
         progress("difference", min(len(rows), at + _ROWS_AT_ONCE), len(rows))
-    presence = sums / squares.clamp(min=1e-12)
+    presence = along / squares.clamp(min=1e-12)
     elsewhere: dict[int, float] = {}
     for feature in ((first | second) & (squares > 0)).nonzero()[:, 0].tolist():
         other, mine = (0, 1) if second[feature] else (1, 0)

@@ -21,7 +21,7 @@ from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries import absorption, probing
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.baselines import random_dictionary
-from pellucid.dictionaries.figures import Figure, mean_over_groups, resampled
+from pellucid.dictionaries.figures import Figure, mean_over_groups, resampled, resampled_at_once
 from pellucid.dictionaries.ground import VERSION, Ground
 from pellucid.dictionaries.ports import Ports
 
@@ -70,7 +70,7 @@ def evaluate(
 
     Args:
         ground: of the dictionary's site and model.
-        dictionary: what to measure.
+        dictionary: what to measure; on the processor, where the probes are fitted.
         digest: names the dictionary's weights; what was kept under it is taken.
         progress: told of sets.
 
@@ -83,7 +83,8 @@ def evaluate(
             "models differ. Read the one site that the dictionary reads and writes."
         )
     started = time.monotonic()
-    own = _measured(ground, lambda: dictionary, {"dictionary": digest}, progress)
+    here = dictionary.to("cpu")
+    own = _measured(ground, lambda: here, {"dictionary": digest}, progress)
     k = max(1, round(own.sample["l0"]["value"]))
     between = time.monotonic()
 
@@ -167,14 +168,14 @@ def _on_sample(dictionary: Dictionary, x: np.ndarray) -> dict[str, Any]:
     sizes = np.array([len(b) for b in blocks], np.float32)
     error, spread, l0 = (np.array([v[b].sum() for b in blocks]) for v in (errors, spreads, active))
 
-    def dense(drawn: np.ndarray) -> float:
-        weights = np.bincount(drawn, minlength=len(blocks)).astype(np.float32)
-        return float((weights @ fired > _DENSE * (weights @ sizes)).mean())
+    def dense(times: np.ndarray) -> np.ndarray:
+        found: np.ndarray = (times @ fired > _DENSE * (times @ sizes)[:, None]).mean(1)
+        return found
 
     figures = {
         "unexplained": resampled(len(blocks), lambda d: float(error[d].sum() / spread[d].sum())),
         "l0": resampled(len(blocks), lambda d: float(l0[d].sum() / sizes[d].sum())),
-        "dense": resampled(len(blocks), dense),
+        "dense": resampled_at_once(len(blocks), dense),
     }
     return {name: asdict(figure) for name, figure in figures.items()}
 

@@ -1,4 +1,4 @@
-"""The codes of few tokens, as while a model writes: then reading the encoder is nearly all of the work.
+"""The codes of tokens of which few features are active: what could be is found first, with less.
 
 A rounded encoder tells what could be active (`hopeful`). That is computed again in fp32, and what is told is
 exact. A token's codes do not depend on the others.
@@ -22,7 +22,7 @@ _ALL = np.uint32(2**32 - 1)
 
 
 class Few:
-    """A dictionary's encoder, laid out for few tokens on a processor."""
+    """A dictionary's encoder, laid out for a processor."""
 
     def __init__(
         self, encoder: Tensor, bias: Tensor, bar: Tensor, *, rounded: type[Hopeful] | None = None

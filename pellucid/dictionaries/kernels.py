@@ -251,7 +251,7 @@ def update(
 def move(vector: Tensor, moments: Pair, gradient: Tensor, adam: Adam, step: int) -> None:
     """One step of Adam on a vector, in place; steps count from 1."""
     first, second = moments
-    if _MODULES.get(vector.device.type) != "compiled":
+    if _MODULES.get(vector.device.type) == "triton_kernels":
         _call("move", vector, first, second, gradient, tuple(adam), step)
         return
     b1, b2 = adam.beta1, adam.beta2

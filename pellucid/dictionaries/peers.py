@@ -188,7 +188,7 @@ def write(dictionary: Dictionary, library: str, folder: Path, model: str) -> Non
     if library not in known:
         raise UnknownNameError("library", library, known)
     with files.new_folder(folder) as partial:
-        known[library].write(dictionary, partial, model)
+        known[library].write(dictionary.to("cpu"), partial, model)
 
 
 _HOOKS = {

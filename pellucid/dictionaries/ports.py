@@ -140,7 +140,7 @@ class Ports:
 
     def by_part(self, x: Tensor) -> Tensor:
         """[R, B, D'] what encoder rows multiply, of the columns that are read."""
-        return x.reshape(len(x), self.parts, -1).transpose(0, 1).contiguous()
+        return x.reshape(len(x), self.parts, x.shape[1] // self.parts).transpose(0, 1).contiguous()
 
     @property
     def parts(self) -> int:

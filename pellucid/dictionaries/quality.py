@@ -148,7 +148,7 @@ def measure(
             l0[keep] = active.float()
             error = torch.zeros(*keep.shape, len(ports.writes))
             error[keep] = (_by_site(rebuilt, ports) - parts[-1]).square().sum(2)
-            divergence = (plain.exp() * (plain - changed)).sum(-1).mean(0)[:, :-1]
+            divergence = (plain.exp() * (plain - changed)).sum(-1).mean(0)[:, :-1].cpu()
             by_loss = _rows(counted, -_of_next(changed, tokens), divergence)
             by_error = _rows(keep, l0, *error.unbind(-1))
             sums[name] += [[*a, *b] for a, b in zip(by_loss, by_error, strict=True)]
@@ -181,7 +181,10 @@ def _by_site(x: Tensor, ports: Ports) -> Tensor:
 def _logprobs(
     reader: RowReader, tokens: Tensor, ports: Ports, substitute: Tensor | None, keep: Tensor
 ) -> Tensor:
-    """Log-probabilities [models, rows, positions, vocabulary], with what is written and counts replaced."""
+    """Log-probabilities [models, rows, positions, vocabulary], with what is written and counts replaced.
+
+    They stay where the models are: they are large, and what is made of them is small.
+    """
     found = []
     pieces = [] if substitute is None else substitute.chunk(len(ports.writes), dim=-1)
     for number, model in enumerate(reader.models):
@@ -192,7 +195,7 @@ def _logprobs(
         ]
         with torch.inference_mode(), hooks.edited(model.network, editors):
             logits: Tensor = model.network(input_ids=tokens.to(model.device), use_cache=False).logits
-        found.append(logits.float().log_softmax(-1).cpu())
+        found.append(logits.float().log_softmax(-1))
     return torch.stack(found)
 
 
@@ -203,8 +206,8 @@ def _putting(piece: Tensor, keep: Tensor) -> hooks.Editor:
 
 def _of_next(logprobs: Tensor, tokens: Tensor) -> Tensor:
     """[rows, positions - 1] the log-probability of the token that follows, the mean over the models."""
-    following = tokens[None, :, 1:, None].expand(len(logprobs), -1, -1, -1)
-    return logprobs[:, :, :-1].gather(-1, following)[..., 0].mean(0)
+    following = tokens[None, :, 1:, None].expand(len(logprobs), -1, -1, -1).to(logprobs.device)
+    return logprobs[:, :, :-1].gather(-1, following)[..., 0].mean(0).cpu()
 
 
 def _rows(counted: Tensor, *values: Tensor) -> list[list[float]]:

@@ -153,7 +153,7 @@ def with_maxima(
     peak, fired, seen = np.zeros(n, np.float32), np.zeros(n, np.int64), 0
     for at in range(0, len(reader.store.tokens), _ROWS_AT_ONCE):
         activations, keep = reader.read(np.asarray(reader.store.tokens[at : at + _ROWS_AT_ONCE]))
-        codes = dictionary.encode(activations[keep])
+        codes = dictionary.encode(activations[keep]).to("cpu")
         features = codes.features.numpy()
         np.maximum.at(peak, features, codes.values.numpy())
         fired += np.bincount(features, minlength=n)
@@ -161,5 +161,6 @@ def with_maxima(
         progress("maxima", min(seen, tokens), tokens)
         if seen >= tokens:
             break
-    frequency = torch.from_numpy(fired / max(1, seen)).float()
-    return replace(dictionary, maximum=torch.from_numpy(peak), frequency=frequency)
+    where = dictionary.encoder.device
+    frequency = torch.from_numpy(fired / max(1, seen)).float().to(where)
+    return replace(dictionary, maximum=torch.from_numpy(peak).to(where), frequency=frequency)

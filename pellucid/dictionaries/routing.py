@@ -24,9 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.dictionaries import grouped
 from pellucid.dictionaries.product import with_bias
-from pellucid.models.tiles import has_tile_unit
 
 _ITERATIONS = 10
 _ROWS_AT_ONCE = 4096
@@ -78,7 +76,9 @@ class Router:
         size = len(encoder) // len(self.rows)
         ordered, order = groups.flatten().sort(stable=True)
         starts = _starts(ordered, len(self.rows))
-        if roughly and x.device.type == "cpu" and has_tile_unit():
+        if roughly and x.device.type == "cpu" and _has_tile_unit():
+            from pellucid.dictionaries import grouped
+
             of_groups = encoder.view(len(self.rows), size, -1), bias.view(len(self.rows), size)
             found = grouped.products(x, *of_groups, order, starts.diff())
         elif x.device.type == "cpu" or not roughly:
@@ -106,6 +106,12 @@ class Router:
         size = features // len(self.rows)
         columns = columns.long()
         return (groups[rows, columns // size] * size + columns % size).int()
+
+
+def _has_tile_unit() -> bool:
+    from pellucid.models import tiles
+
+    return tiles.has_tile_unit()
 
 
 def _products(rows: Tensor, weights: Tensor, starts: Tensor) -> Tensor:

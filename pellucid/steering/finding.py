@@ -76,12 +76,13 @@ def by_contrast(
         raise InputError("Finding by contrast needs sentences with the concept and sentences without it.")
     if dictionary.maximum is None:
         raise InputError("The dictionary holds no maxima. Train it with this version of Pellucid.")
-    unit = dictionary.maximum.clamp(min=1e-6)
+    maximum = dictionary.maximum.cpu()
+    unit = maximum.clamp(min=1e-6)
     with_it, without = (_peaks(model, dictionary, texts) / unit for texts in (concept, neutral))
     on_concept, on_neutral = with_it.mean(0), without.mean(0)
     output = output_scores(model, *promoted, words or distinctive_words(concept, neutral))
     firing = on_concept - on_neutral
-    alive = (dictionary.maximum > 0) & (on_neutral < _MOST_ON_NEUTRAL)
+    alive = (maximum > 0) & (on_neutral < _MOST_ON_NEUTRAL)
     score = torch.where(alive, firing.clamp(min=0) / 0.5 + output / 5, -1)
     third = -(-count // 3)
     best = torch.cat(
@@ -99,7 +100,7 @@ def by_contrast(
 def _peaks(model: Model, dictionary: Dictionary, texts: Sequence[str]) -> Tensor:
     """[texts, N] the peak activation of every feature in each text, the first token left out."""
     codes = (dictionary.encode(text_activations(model, text, dictionary.site)) for text in texts)
-    return torch.stack([c.dense().amax(0) for c in codes])
+    return torch.stack([c.dense().amax(0).cpu() for c in codes])
 
 
 def distinctive_words(texts: Sequence[str], others: Sequence[str]) -> list[str]:

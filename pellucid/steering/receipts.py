@@ -100,7 +100,7 @@ def _receipts(
     (edits,) = plan.rows
     moved = after - before
     receipts = []
-    directions = torch.stack([_direction(e, plan.dictionary) for e in edits])
+    directions = torch.stack([_direction(e, plan.dictionary).to(moved) for e in edits])
     basis = torch.linalg.qr(directions.T).Q
     outside = float(
         (moved - moved @ basis @ basis.T).norm(dim=1).max() / moved.norm(dim=1).max().clamp(min=1e-9)

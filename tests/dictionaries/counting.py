@@ -1,4 +1,4 @@
-"""What a piece of work asks of an accelerator, counted on the pretended device of `device_child`.
+"""What a piece of work asks of an accelerator, counted on the pretended device.
 
 Operations, and those among them for whose outcome the processor must wait: a number, or how large a result
 is. Views, which cost no work there, are left out.
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pellucid.dictionaries import triton_run
+from tests.pretended import Away
 
 _WAITING = ("local_scalar_dense", "nonzero", "masked_select", "bincount", "equal", "unique", "histc")
 _VIEWS = (
@@ -41,12 +42,19 @@ class Counting(TorchDispatchMode):
 
     def __enter__(self) -> Counting:
         self._run, triton_run.run = triton_run.run, self._start
+        self._tolist = tolist = Away.tolist
+
+        def listed(numbers: Away) -> Any:
+            self.waits[f"{_line()} tolist"] += 1
+            return tolist(numbers)
+
+        Away.tolist = listed  # type: ignore[method-assign]
         super().__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        triton_run.run = self._run
+        triton_run.run, Away.tolist = self._run, self._tolist  # type: ignore[method-assign]
 
     def _start(self, kernel: Any, *arguments: Any, **sizes: Any) -> None:
         """A kernel is one operation, whatever its interpreter does."""

@@ -1,7 +1,6 @@
 """Whole training runs away from the processor: `device_child.py DEVICE FOLDER`.
 
-DEVICE is an accelerator, or `pretend`: tensors that say they lie elsewhere, are kept by the processor, and
-refuse to meet one that does not, as those of an accelerator do. Kernels are then interpreted.
+DEVICE is an accelerator, or `pretend` (see `tests.pretended`). Kernels are then interpreted.
 
 For each architecture, and for dictionaries of several sites, it prints as JSON what was told of each step on
 the processor and on the device, there in two sittings, and how far the decoders are apart in the end; of an
@@ -14,28 +13,27 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
 import torch
-from counting import Counting
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from pellucid.core.errors import InputError
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
-from pellucid.dictionaries import files, kernels, triton_run
+from pellucid.dictionaries import files
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.dictionaries.trainer import Trainer
 from pellucid.dictionaries.training import train
+from tests import pretended
+from tests.dictionaries.counting import Counting
 
 WIDTH, STEPS = 16, 2
 SETTINGS = TrainSettings(
@@ -47,75 +45,6 @@ ELSEWHERE: list[tuple[str, TrainSettings, Ports]] = [
     ("visits", replace(SETTINGS, features=16, visits=2), Ports.of(SITES[0])),
     ("cross-layer transcoder", SETTINGS, Ports((SITES[0], SITES[1]), (SITES[2], SITES[3]))),
 ]
-
-
-class Away(Tensor):
-    """A tensor that says it lies on the pretended device."""
-
-    inner: Tensor
-
-    @staticmethod
-    def __new__(cls, inner: Tensor) -> Away:
-        made: Away = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls,
-            inner.shape,
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device="pretend:0",
-        )
-        made.inner = inner
-        return made
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return call(func, args, kwargs or {})
-
-
-class Pretending(TorchDispatchMode):
-    """Also what makes tensors is asked where."""
-
-    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return call(func, args, kwargs or {})
-
-
-def call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Compute on the processor what is asked of either device, and refuse what is asked of both."""
-    given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-    away = {id(t.inner): t for t in given if isinstance(t, Away)}
-    mixed = [t for t in given if not isinstance(t, Away) and t.ndim > 0]
-    if away and mixed and func is not torch.ops.aten.copy_.default:
-        raise RuntimeError(f"{func} of tensors on two devices")
-    if (to := kwargs.get("device")) is not None:
-        kwargs = {**kwargs, "device": torch.device("cpu")}
-        goes_away = torch.device(to).type == "pretend"
-    else:
-        goes_away = bool(away)
-    found = func(*tree_map(inner_of, args), **tree_map(inner_of, kwargs))
-
-    def wrapped(value: Any) -> Any:
-        if id(value) in away:
-            return away[id(value)]
-        return Away(value) if goes_away and isinstance(value, Tensor) else value
-
-    return tree_map(wrapped, found)
-
-
-def inner_of(value: Any) -> Any:
-    return value.inner if isinstance(value, Away) else value
-
-
-def pretend() -> AbstractContextManager[Any]:
-    """Make the pretended device known, to kernels too."""
-    _setup_privateuseone_for_python_backend("pretend")
-    kernels._MODULES["pretend"] = "triton_kernels"
-
-    def run(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, **sizes: int) -> None:
-        assert all(isinstance(a, Away) for a in arguments if isinstance(a, Tensor)), kernel
-        kernel[grid](*map(inner_of, arguments), **sizes)
-
-    triton_run.run = run
-    return Pretending()
 
 
 @contextmanager
@@ -184,7 +113,7 @@ def compare(name: str, settings: TrainSettings, ports: Ports, device: str, folde
     told: dict[str, list[dict[str, float]]] = {"cpu": [], device: []}
     sites = len(ports.sites)
     expected = trained(folder / "cpu", settings, ports, Stream("cpu", sites), told["cpu"].append)
-    with counted() if device == "pretend" else nullcontext([]) as asked:
+    with counted() if device == pretended.NAME else nullcontext([]) as asked:
         with suppress(InputError):  # the stream runs out, which stands for a kill
             trained(folder / device, settings, ports, Stream(device, sites, 1), told[device].append)
         d = trained(folder / device, settings, ports, Stream(device, sites), told[device].append)
@@ -200,7 +129,7 @@ def compare(name: str, settings: TrainSettings, ports: Ports, device: str, folde
         "operations": [step.operations.total() for step in asked],
         "waits": [list(step.waits.elements()) for step in asked],
     }
-    if device != "pretend":
+    if device != pretended.NAME:
         whole = trained(folder / "whole", settings, ports, Stream(device, sites), [].append)
         found["same bits"] = torch.equal(whole.encoder, d.encoder) and torch.equal(whole.decoder, d.decoder)
     return found
@@ -211,11 +140,13 @@ def main() -> None:
     device, folder = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
     of_one = [(a, replace(SETTINGS, architecture=a), Ports.of(SITES[0])) for a in get_args(Architecture)]
-    with pretend() if device == "pretend" else nullcontext():
-        found = {
-            name: compare(name, settings, ports, device, folder / name)
-            for name, settings, ports in chain(of_one, ELSEWHERE)
-        }
+    if device == pretended.NAME:
+        pretended.known()
+        pretended.with_kernels(pytest.MonkeyPatch(), interpreted=True)
+    found = {
+        name: compare(name, settings, ports, device, folder / name)
+        for name, settings, ports in chain(of_one, ELSEWHERE)
+    }
     print(json.dumps(found))
 
 

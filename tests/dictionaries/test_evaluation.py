@@ -90,6 +90,14 @@ def test_figures_stand_beside_their_baselines(ground: Ground) -> None:
             assert figure.value <= figure.high + 1e-9
 
 
+def test_a_dictionary_may_lie_on_an_accelerator(ground: Ground, device: str) -> None:
+    here, there = (
+        evaluate(ground, axes(ground.model).to(place), f"sha256:{place}") for place in ("cpu", device)
+    )
+    assert there.by_set == here.by_set
+    assert there.unexplained == here.unexplained
+
+
 def test_figures_on_the_sample_equal_a_calculation_by_hand(ground: Ground) -> None:
     dictionary = replace(axes(ground.model), encoder_bias=torch.full((2 * ground.model.width,), -0.5))
     found = evaluate(ground, dictionary, "sha256:shifted")
