@@ -1,10 +1,12 @@
 """How near do the kernels come to what an accelerator allows, and what does a step of training cost on it?
 
 First the rates of the machine: a copy between two places of its memory, and a large product in bf16. Then
-each kernel of `dictionaries/triton_kernels.py` beside the time that its bytes or its operations take at these
-rates (docs/explanation/accelerators.md says how they are counted). Then whole steps by the number of
-features, with all features looked at and with 16 groups of them visited, and beside them a plain PyTorch
-step: dense codes, autograd, `torch.optim.Adam`, in bf16 where it multiplies.
+each kernel of `dictionaries/triton_selection.py` and `triton_kernels.py` beside the time that its bytes or
+its operations take at these rates (docs/explanation/accelerators.md says how they are counted). Then whole
+steps by the number of features, with all features looked at and with 16 groups of them visited, and beside
+them a plain PyTorch step: dense codes, autograd, `torch.optim.Adam`, in bf16 where it multiplies. A step is
+timed by itself and in a row of steps, and profiled: how long the accelerator works on it, how many
+operations it is asked for, and how often the processor waits until all of them are done.
 
 Activations are sums of random directions; what is timed does not depend on what they say. Batches of 4,096,
 k = 32.
@@ -20,6 +22,8 @@ import itertools
 import statistics
 import sys
 import time
+import warnings
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -29,13 +33,14 @@ from pellucid.cli import printing
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import kernels
+from pellucid.dictionaries.codes import offsets_of
 from pellucid.dictionaries.kernels import Adam, Extra, Wiring
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.product import Product
-from pellucid.dictionaries.settings import TrainSettings
+from pellucid.dictionaries.settings import Architecture, TrainSettings
 from pellucid.dictionaries.trainer import Trainer
 
-BATCH, K, VISITS, STEPS = 4096, 32, 16, 25
+BATCH, K, VISITS, STEPS, ROW = 4096, 32, 16, 25, 10
 DENSE_AT_MOST = 2**19
 """Features beyond which dense codes and their gradients are not tried."""
 
@@ -78,25 +83,47 @@ def of_kernels(n: int, d: int, device: str, copied: float, multiplied: float) ->
     multiply = Product()
     scores = multiply(x, encoder, bias)
     counts, features = kernels.select_per_row(scores, K)
-    offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    offsets = offsets_of(counts)
     values = kernels.dots(x[0], encoder, offsets, features)
-    rows = torch.repeat_interleave(torch.arange(BATCH, device=device), counts)
+    rows = torch.repeat_interleave(counts)
+    by_feature = kernels.by_feature(features, n)
     base, slopes = torch.zeros(d, device=device), torch.randn(1, BATCH, d, device=device)
     moments = [(torch.zeros_like(encoder), torch.zeros_like(encoder)) for _ in range(2)]
     none = torch.full((n,), -1, dtype=torch.int32, device=device)
     extra, adam = Extra(none, x.new_zeros(0, d), x.new_zeros(0, d)), Adam(1e-4, 0.9, 0.999, 1e-9)
     clock = torch.zeros(n, dtype=torch.int32, device=device)
-    entries, e, touched = (rows, features, values, values), len(features), len(features.unique())
+    biases = torch.zeros(4, n, device=device).unbind()
+    # As many as are wanted stay positive, as where features have thresholds.
+    few = scores - scores.topk(K + 1, dim=1).values[:, K:]
+    counters = torch.zeros_like(clock).long(), torch.zeros(n, device=device), torch.zeros_like(clock).long()
+    entries, e, touched = (rows, values, values), len(features), len(features.unique())
 
     def update(own: Tensor | None) -> None:
-        kernels.update((encoder, decoder), *moments, entries, x, slopes, wiring, extra, adam, 9, own)
+        weights = encoder, decoder
+        kernels.update(weights, *moments, entries, by_feature, x, slopes, wiring, extra, adam, 9, own)
 
     work: list[tuple[str, Callable[[], object], float, float]] = [
         ("product in bf16", lambda: multiply(x, encoder, bias), 8 * n * d + 2 * BATCH * n, 2 * BATCH * n * d),
         ("selection per row", lambda: kernels.select_per_row(scores, K), 2 * BATCH * n, 0),
         ("selection in the batch", lambda: kernels.select_in_batch(scores, K), 2 * BATCH * n, 0),
+        ("all positive ones", lambda: kernels.positive(few), 4 * BATCH * n, 0),
         ("values", lambda: kernels.dots(x[0], encoder, offsets, features), 4 * e * d, 0),
         ("decoding", lambda: kernels.decode(offsets, features, values, decoder, base), 4 * e * d, 0),
+        (
+            "error, and along each row",
+            lambda: kernels.miss(offsets, features, values, decoder, base, wiring, x[0]),
+            4 * e * d + 8 * BATCH * d,
+            0,
+        ),
+        ("sorting by feature", lambda: kernels.by_feature(features, n), 12 * e, 0),
+        ("sums by feature", lambda: kernels.sums(by_feature, values), 12 * e + 12 * n, 0),
+        ("tally", lambda: kernels.tally(by_feature, values, BATCH, *counters), 12 * e + 48 * n, 0),
+        (
+            "a bias moved",
+            lambda: kernels.move(biases[0], (biases[1], biases[2]), biases[3], adam, 9),
+            28 * n,
+            0,
+        ),
         ("update of all rows", lambda: update(None), 8 * e * d + 48 * n * d, 0),
         ("update of rows with a gradient", lambda: update(clock), 8 * e * d + 48 * touched * d, 0),
     ]
@@ -129,20 +156,59 @@ def dense(n: int, d: int, device: str) -> Callable[[Tensor], object]:
     return step
 
 
-def ours(n: int, device: str, sample: Tensor, visits: int | None) -> Callable[[Tensor], object]:
+def ours(
+    n: int, device: str, sample: Tensor, visits: int | None = None, kind: Architecture = "batchtopk"
+) -> Callable[[Tensor], object]:
     """A step of the trainer; no feature counts as silent."""
     settings = TrainSettings(
-        features=n, k=K, tokens=10**6 * BATCH, batch_tokens=BATCH, visits=visits, silent_tokens=10**12
+        architecture=kind,
+        features=n,
+        k=K,
+        tokens=10**6 * BATCH,
+        batch_tokens=BATCH,
+        visits=visits,
+        silent_tokens=10**12,
     )
     trainer = Trainer(settings, sample, Ports.of(Site("resid_post", 0)))
     wait(device)
     return trainer.train_on
 
 
-def of_step(step: Callable[[Tensor], object], batches: list[Tensor], device: str) -> float:
-    """Median seconds of a step, on one batch after the other."""
+def of_step(step: Callable[[Tensor], object], batches: list[Tensor], device: str) -> tuple[float, float]:
+    """Median seconds of a step that is waited for, and of one of ten in a row, as in training."""
     turn = itertools.cycle(batches)
-    return seconds(lambda: step(next(turn)), device, STEPS)
+
+    def run() -> None:
+        for _ in range(ROW):
+            step(next(turn))
+
+    return seconds(lambda: step(next(turn)), device, STEPS), seconds(run, device, 3) / ROW
+
+
+def looked_into(
+    step: Callable[[Tensor], object], x: Tensor, device: str
+) -> tuple[Counter[str], Counter[str], int]:
+    """Of a step on an accelerator: microseconds by kernel, how often each ran, how often it stood still.
+
+    It stands still where the processor waits for all that it was asked for.
+    """
+    micros: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    if device != "cuda":
+        return micros, times, 0
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        step(x)
+        wait(device)
+    for event in profile.events() or ():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            micros[event.name] += event.time_range.elapsed_us()
+            times[event.name] += 1
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as stalls:
+        warnings.simplefilter("always")
+        step(x)
+    torch.cuda.set_sync_debug_mode("default")
+    return micros, times, len(stalls)
 
 
 def of_steps(sizes: list[int], d: int, device: str) -> None:
@@ -155,10 +221,13 @@ def of_steps(sizes: list[int], d: int, device: str) -> None:
         return codes @ mixing + 0.3 * torch.randn(rows, d, device=device)
 
     sample = batch(16_384)
-    lines = []
+    lines: list[tuple[object, ...]] = []
+    work: list[tuple[object, ...]] = []
+    parts: list[tuple[object, ...]] = []
     for n in sizes:
         makers: dict[str, Callable[[], Callable[[Tensor], object]]] = {
-            "all looked at": lambda n=n: ours(n, device, sample, None),  # type: ignore[misc]
+            "all looked at": lambda n=n: ours(n, device, sample),  # type: ignore[misc]
+            "the same, k a row": lambda n=n: ours(n, device, sample, kind="topk"),  # type: ignore[misc]
             f"{VISITS} groups visited": lambda n=n: ours(n, device, sample, VISITS),  # type: ignore[misc]
         }
         if n <= DENSE_AT_MOST:
@@ -169,12 +238,20 @@ def of_steps(sizes: list[int], d: int, device: str) -> None:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             try:
-                took = of_step(make(), [batch(BATCH) for _ in range(8)], device)
+                step = make()
+                alone, took = of_step(step, [batch(BATCH) for _ in range(8)], device)
                 memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else float("nan")
-                lines.append((f"{n:,}", name, f"{took * 1e3:.1f}", f"{BATCH / took:,.0f}", f"{memory:.1f}"))
+                micros, times, stalls = looked_into(step, batch(BATCH), device)
+                work.append((f"{n:,}", name, f"{micros.total() / 1e3:.2f}", times.total(), stalls))
+                speed = f"{alone * 1e3:.2f}", f"{took * 1e3:.2f}", f"{BATCH / took:,.0f}"
+                lines.append((f"{n:,}", name, *speed, f"{memory:.1f}"))
+                parts = parts or [(k[:60], f"{us / 1e3:.3f}", times[k]) for k, us in micros.most_common(25)]
             except torch.OutOfMemoryError:
-                lines.append((f"{n:,}", name, "", "", "does not fit"))
-    printing.table([f"features of width {d}", "a step with", "ms", "tokens/s", "GB at most"], lines)
+                lines.append((f"{n:,}", name, *[""] * 3, "does not fit"))
+    step = f"features of width {d}", "a step with"
+    printing.table([*step, "ms", "ms in a row", "tokens/s", "GB"], lines)
+    printing.table([*step, "ms of work", "operations", "stalls"], work)
+    printing.table(["what the first of these steps is made of", "ms", "times"], parts)
 
 
 def main() -> None:

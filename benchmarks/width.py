@@ -37,9 +37,10 @@ from pellucid.core import paths
 from pellucid.core.sites import Site
 from pellucid.dictionaries import routing
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.beginning import geometric_median
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import TrainSettings, groups_of
-from pellucid.dictionaries.trainer import Trainer, geometric_median
+from pellucid.dictionaries.trainer import Trainer
 
 K, WARM_UP, VISITS = 32, 20, 16
 TRADE_VISITS = 64  # with which the bar is met at 2¹⁸ features: 32 of 512 lose 7 %

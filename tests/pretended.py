@@ -83,7 +83,7 @@ def with_kernels(patch: pytest.MonkeyPatch, *, interpreted: bool = False) -> Non
     """Give it kernels: those of the processor, or, a hundred times slower, Triton's in its interpreter."""
     patch.setitem(kernels._MODULES, NAME, "triton_kernels" if interpreted else NAME)
     if interpreted:
-        patch.setattr("pellucid.dictionaries.triton_kernels._run", _interpreted)
+        patch.setattr("pellucid.dictionaries.triton_run.run", _interpreted)
 
 
 def _interpreted(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ from torch import Tensor
 
 from pellucid.dictionaries import kernels
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.codes import rows_of
 from pellucid.dictionaries.crew import ALONE
+from pellucid.dictionaries.kernels import ByFeature
 from pellucid.dictionaries.settings import TrainSettings
 
 
@@ -37,15 +40,30 @@ class Entries:
     """[E] float32, encoder row · x + encoder bias."""
     values: Tensor
     """[E] float32, what each is worth: zero for one that only bears on a threshold."""
-    rows: Tensor
-    """[E] int64, the row of the batch each belongs to."""
-    l0: float
-    """Active features per row, those of other workers among them."""
+    active: Tensor
+    """No axes, float64: how many are worth something, those of other workers among them."""
+    num_features: int
+    """N."""
 
     @property
     def num_rows(self) -> int:
         """B."""
         return len(self.offsets) - 1
+
+    @property
+    def l0(self) -> Tensor:
+        """No axes: active features per row."""
+        return self.active / self.num_rows
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """[E] int64, the row of the batch each belongs to."""
+        return rows_of(self.offsets.diff(), len(self.features))
+
+    @cached_property
+    def by_feature(self) -> ByFeature:
+        """The entries, sorted."""
+        return kernels.by_feature(self.features, self.num_features)
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,13 @@ class Rule:
 
     def per_feature(self, entries: Entries, slopes: Tensor) -> Tensor:
         """[N] the sum of the entries of each feature."""
-        return kernels.sums(entries.features, slopes, len(self.vectors["encoder_bias"]))
+        return kernels.sums(entries.by_feature, slopes)
 
-    def learn(self, entries: Entries, step: int) -> None:
+    def seen(self, entries: Entries) -> Tensor:
+        """No axes: what is to be learnt from a batch, for `learn`; sent for with the loss."""
+        return entries.l0
+
+    def learn(self, seen: float, step: int) -> None:
         """After a step (from 1): remember what the dictionary will need."""
 
     def dictionary(self, shared: dict[str, Any], unit: Tensor) -> Dictionary:
@@ -154,9 +176,9 @@ class Penalised(Rule):
         """Begin with as many active as were asked for."""
         self.numbers = {"penalty": 1.0, "l0": float(self.settings.k)}
 
-    def learn(self, entries: Entries, step: int) -> None:
-        """Move the weight of the penalty."""
-        average = self._MEMORY * self.numbers["l0"] + (1 - self._MEMORY) * entries.l0
+    def learn(self, seen: float, step: int) -> None:
+        """Move the weight of the penalty, by L0."""
+        average = self._MEMORY * self.numbers["l0"] + (1 - self._MEMORY) * seen
         off = math.log(max(average, 1e-3) / self.settings.k)
         self.numbers = {
             "penalty": self.numbers["penalty"] * math.exp(self._GAIN * max(-2.0, min(2.0, off))),

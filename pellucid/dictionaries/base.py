@@ -30,7 +30,7 @@ from pellucid.core import numbers
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import kernels
-from pellucid.dictionaries.codes import Codes
+from pellucid.dictionaries.codes import Codes, offsets_of, rows_of
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.routing import Router
 from pellucid.models.model import has_bf16_arithmetic
@@ -190,12 +190,12 @@ class Dictionary:
         if self.activation == "topk" and self.num_features >= 1024 and len(x) >= 64:
             assert self.k is not None
             counts, features = kernels.select_per_row(self._approximate(x), self.k)
-            offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+            offsets = offsets_of(counts)
             values = kernels.dots(self.ports.by_part(x), self.encoder, offsets, features, self._reads)
             values += self.encoder_bias[features]
             keep = values > 0
             return Codes.from_entries(
-                torch.repeat_interleave(torch.arange(len(x), device=x.device), counts)[keep],
+                rows_of(counts, len(features))[keep],
                 features[keep],
                 values[keep],
                 tokens=len(x),
@@ -231,9 +231,9 @@ class Dictionary:
             assert self.k is not None
             scores, groups = router.scores(x, self.encoder, self.encoder_bias, roughly=True)
             counts, columns = kernels.select_per_row(scores.bfloat16(), self.k)
-            rows = torch.arange(len(x), device=x.device).repeat_interleave(counts)
+            rows = rows_of(counts, len(columns))
             features = router.features(groups, rows, columns, self.num_features)
-            offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+            offsets = offsets_of(counts)
             values = kernels.dots(x, self.encoder, offsets, features) + self.encoder_bias[features]
             keep = values > 0
             rows, features, values = rows[keep], features[keep], values[keep]
@@ -307,7 +307,7 @@ def _joined(parts: list[Codes], num_features: int) -> Codes:
     if len(parts) == 1:
         return parts[0]
     return Codes(
-        torch.nn.functional.pad(torch.cat([p.offsets.diff() for p in parts]).cumsum(0), (1, 0)),
+        offsets_of(torch.cat([p.offsets.diff() for p in parts])),
         torch.cat([p.features for p in parts]),
         torch.cat([p.values for p in parts]),
         num_features,

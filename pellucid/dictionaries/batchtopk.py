@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pellucid.dictionaries.architectures import Entries, Rule
@@ -33,10 +34,15 @@ class BatchTopK(Rule):
         """The largest positive entries of the batch."""
         return self.crew.select_in_batch(product, self.settings.k_at(step))
 
-    def learn(self, entries: Entries, step: int) -> None:
-        """Average the smallest value that was kept."""
-        kept = entries.values[entries.values > 0]
-        lowest = self.crew.least(float(kept.min()) if len(kept) else math.inf)
+    def seen(self, entries: Entries) -> Tensor:
+        """The smallest value that was kept; infinity if none was."""
+        values = entries.values
+        kept = torch.where(values > 0, values, torch.inf)
+        return kept.min() if len(kept) else values.new_tensor(torch.inf)
+
+    def learn(self, seen: float, step: int) -> None:
+        """Average it."""
+        lowest = self.crew.least(seen)
         if lowest < math.inf:
             span = max(1, min(_MEMORY, self.settings.steps // 10, step))
             keep = 1 - 1 / span

@@ -43,7 +43,7 @@ class Codes:
         """Codes from entries in any order, each (row, feature) at most once."""
         by_value = torch.argsort(values, descending=True, stable=True)
         order = by_value[torch.argsort(rows[by_value], stable=True)]
-        offsets = torch.nn.functional.pad(torch.bincount(rows, minlength=tokens).cumsum(0), (1, 0))
+        offsets = offsets_of(torch.bincount(rows, minlength=tokens))
         return cls(offsets, features[order].to(torch.int32), values[order].float(), num_features)
 
     def to(self, device: torch.device | str) -> Codes:
@@ -58,9 +58,7 @@ class Codes:
     @property
     def rows(self) -> Tensor:
         """[entries] int64: the token of each entry."""
-        return torch.repeat_interleave(
-            torch.arange(len(self), device=self.offsets.device), self.offsets.diff()
-        )
+        return rows_of(self.offsets.diff(), len(self.values))
 
     @property
     def mean_l0(self) -> float:
@@ -95,3 +93,15 @@ class Codes:
         out = self.values.new_zeros(len(self), self.num_features)
         out[self.rows, self.features.long()] = self.values
         return out
+
+
+def offsets_of(counts: Tensor) -> Tensor:
+    """[T + 1] where rows with so many entries [T] begin."""
+    found = counts.new_zeros(len(counts) + 1)
+    torch.cumsum(counts, 0, out=found[1:])
+    return found
+
+
+def rows_of(counts: Tensor, size: int) -> Tensor:
+    """[size] int64: the row of each entry, of rows with so many [T], `size` in all."""
+    return torch.repeat_interleave(counts, output_size=size)

@@ -311,6 +311,39 @@ def by_feature(features: np.ndarray, num_features: int) -> tuple[np.ndarray, np.
     return starts, order
 
 
+@njit(parallel=True, cache=True)
+def sums(starts: np.ndarray, order: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """[N], each added up in the order of the entries."""
+    out = np.empty(len(starts) - 1, np.float32)
+    for i in prange(len(out)):
+        total = 0.0
+        for e in order[starts[i] : starts[i + 1]]:
+            total += numbers[e]
+        out[i] = total
+    return out
+
+
+@njit(parallel=True, cache=True)
+def tally(
+    starts: np.ndarray,
+    order: np.ndarray,
+    values: np.ndarray,
+    rows: int,
+    silent_for: np.ndarray,
+    peak: np.ndarray,
+    fired: np.ndarray,
+) -> None:
+    """In place."""
+    for i in prange(len(peak)):
+        active, largest = 0, peak[i]
+        for e in order[starts[i] : starts[i + 1]]:
+            active += values[e] > 0
+            largest = max(largest, values[e])
+        silent_for[i] = 0 if active else silent_for[i] + rows
+        fired[i] += active
+        peak[i] = largest
+
+
 @njit(cache=True, fastmath=True, inline="always")
 def _gather(
     out: np.ndarray,

@@ -22,7 +22,7 @@ from torch import Tensor
 from pellucid.core.errors import InputError
 from pellucid.core.progress import Progress, silent
 from pellucid.dictionaries.base import Dictionary
-from pellucid.dictionaries.kernels import dots, sums
+from pellucid.dictionaries.kernels import by_feature, dots, sums
 from pellucid.dictionaries.quality import RowReader
 
 _ONE_ONLY = 0.1
@@ -101,13 +101,14 @@ def difference(
         wanted = (first | second)[codes.features]
         features, values, where = codes.features[wanted], codes.values[wanted], codes.rows[wanted]
         offsets = torch.nn.functional.pad(torch.bincount(where, minlength=len(x)).cumsum(0), (1, 0))
-        squares += sums(features, values.square() * longer[features].square().sum(1), len(share))
+        entries = by_feature(features, len(share))
+        squares += sums(entries, values.square() * longer[features].square().sum(1))
         for model, error in enumerate((x - rebuilt).chunk(2, dim=1)):
             own = dictionary.decoder.chunk(2, dim=1)[model]
             # What is left by the other features is the error and what the feature itself writes.
             left = dots(error.contiguous(), longer, offsets, features)
             left += values * (own * longer).sum(1)[features]
-            along[model] += sums(features, values * left, len(share))
+            along[model] += sums(entries, values * left)
         progress("difference", min(len(rows), at + _ROWS_AT_ONCE), len(rows))
     presence = along / squares.clamp(min=1e-12)
     elsewhere: dict[int, float] = {}

@@ -53,7 +53,7 @@ class Gated(Penalised):
         slope = (decoded.rebuild(entries, gate)[-1] - decoded.aim) * (2 * decoded.weight)
         by_gate = kernels.dots(slope, decoded.decoder, entries.offsets, features)
         by_gate += self.numbers["penalty"] * decoded.weight
-        by_gate[entries.pre <= 0] = 0
+        by_gate = torch.where(entries.pre > 0, by_gate, 0)
         by_value = torch.where(entries.values > 0, value_slopes, 0)
         stretch = self.vectors["stretch"][features].exp()
         return by_gate + stretch * by_value, {

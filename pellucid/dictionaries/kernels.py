@@ -65,6 +65,15 @@ class Adam(NamedTuple):
     epsilon: float
 
 
+class ByFeature(NamedTuple):
+    """Entries sorted by feature, those of one in their old order."""
+
+    starts: Tensor
+    """[N+1] where the entries of each feature begin."""
+    order: Tensor
+    """[E] the numbers of the entries."""
+
+
 class Extra(NamedTuple):
     """Gradients of some features from elsewhere."""
 
@@ -80,7 +89,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 def select_per_row(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest positive entries of each row: counts [B], features [E], strongest first.
+    """The k largest positive entries of each row: counts [B], features [E], in no order within a row.
 
     Ties at the bar go to the lower feature number.
 
@@ -89,7 +98,7 @@ def select_per_row(product: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k: at most so many a row.
     """
     counts, features = _call("select_per_row", _bits(product), k)
-    if bool((counts == k).all()):
+    if int(counts.sum()) == features.numel():
         return counts, features.flatten()
     return counts, features[torch.arange(k, device=features.device) < counts[:, None]]
 
@@ -127,14 +136,31 @@ def dots(x: Tensor, matrix: Tensor, offsets: Tensor, features: Tensor, part: Ten
     return found
 
 
-def sums(features: Tensor, numbers: Tensor, num_features: int) -> Tensor:
-    """[N] the sum of the numbers [E] of each feature [E], added up in double precision."""
-    if features.device.type == "cpu":
-        return torch.bincount(features, numbers.double(), minlength=num_features).float()
-    # Elsewhere bincount adds in whatever order entries come, and two runs would part in their last bits.
-    starts, order = _call("by_feature", features, num_features)
-    found: Tensor = torch.segment_reduce(numbers.double()[order], "sum", offsets=starts)
-    return found.float()
+def by_feature(features: Tensor, num_features: int) -> ByFeature:
+    """The entries [E] of N features, sorted."""
+    return ByFeature(*_call("by_feature", features, num_features))
+
+
+def sums(by_feature: ByFeature, numbers: Tensor) -> Tensor:
+    """[N] the sum of the numbers [E] of each feature, added up in double precision."""
+    found: Tensor = _call("sums", *by_feature, numbers)
+    return found
+
+
+def tally(
+    by_feature: ByFeature, values: Tensor, rows: int, silent_for: Tensor, peak: Tensor, fired: Tensor
+) -> None:
+    """Count, in place, which features were active on a batch.
+
+    Args:
+        by_feature: its entries.
+        values: [E], zero for an entry that is not active.
+        rows: B.
+        silent_for: [N] int64 rows since each feature was active.
+        peak: [N] float32 the largest value of each.
+        fired: [N] int64 on how many rows each was active.
+    """
+    _call("tally", *by_feature, values, rows, silent_for, peak, fired)
 
 
 def decode(
@@ -168,21 +194,17 @@ def miss(
         The errors [1, B, D], their squared lengths [B], and the product of each entry's decoder row with the
         error of its row of the batch [E].
     """
-    entries = offsets, features, values
-    if _MODULES.get(aim.device.type) == "compiled":
-        errors, squares, along = _call(
-            "miss", *entries, decoder, bias, wiring.group, wiring.start, aim.contiguous()
-        )
-        return errors, squares, along
-    errors = decode(*entries, decoder, bias, wiring).sub_(aim)
-    return errors, errors[0].square().sum(1), dots(errors, decoder, offsets, features, wiring.group)
+    shape = wiring.group, wiring.start
+    errors, squares, along = _call("miss", offsets, features, values, decoder, bias, *shape, aim.contiguous())
+    return errors, squares, along
 
 
 def update(
     weights: Pair,
     encoder_moments: Pair,
     decoder_moments: Pair,
-    entries: tuple[Tensor, Tensor, Tensor, Tensor],
+    entries: tuple[Tensor, Tensor, Tensor],
+    by_feature: ByFeature,
     x: Tensor,
     slopes: Tensor,
     wiring: Wiring,
@@ -197,8 +219,8 @@ def update(
         weights: encoder [N, D] and decoder [N, D'] with unit rows.
         encoder_moments: Adam's first and second moments of the encoder.
         decoder_moments: those of the decoder.
-        entries: of each entry the row [E], the feature [E], the value [E], and the gradient by its
-            pre-activation [E].
+        entries: of each entry the row [E], the value [E], and the gradient by its pre-activation [E].
+        by_feature: the entries, sorted.
         x: [R, B, D] what was encoded.
         slopes: [G, B, D'] the gradient of the loss by what the features of each group decode to.
         wiring: of the features.
@@ -208,14 +230,13 @@ def update(
         clock: [N] int32 how many steps each row has taken: only rows with a gradient then take one, and
             bias correction goes by a row's own steps. Without it, all rows take every step.
     """
-    rows, features, values, pre_slopes = entries
     _call(
         "update",
         weights,
         encoder_moments,
         decoder_moments,
-        (rows, values, pre_slopes),
-        _call("by_feature", features, len(weights[0])),
+        entries,
+        tuple(by_feature),
         x,
         slopes,
         (wiring.reads, wiring.group, wiring.start),
@@ -225,6 +246,19 @@ def update(
         torch.empty_like(extra.place) if clock is None else clock,
         clock is not None,
     )
+
+
+def move(vector: Tensor, moments: Pair, gradient: Tensor, adam: Adam, step: int) -> None:
+    """One step of Adam on a vector, in place; steps count from 1."""
+    first, second = moments
+    if _MODULES.get(vector.device.type) == "triton_kernels":
+        _call("move", vector, first, second, gradient, tuple(adam), step)
+        return
+    b1, b2 = adam.beta1, adam.beta2
+    first.mul_(b1).add_(gradient, alpha=1 - b1)
+    second.mul_(b2).add_(gradient.square(), alpha=1 - b2)
+    mean, square = first / (1 - b1**step), second / (1 - b2**step)
+    vector -= adam.rate * mean / (square.sqrt() + adam.epsilon)
 
 
 def _call(name: str, *arguments: Any) -> Any:

@@ -35,6 +35,10 @@ class Product:
         """
         parts, rows, _ = x.shape
         out = self._buffer("out", rows, len(encoder), torch.bfloat16, x.device)
+        if parts == 1 and x.device.type != "cpu":
+            # Accelerators add a bias to a whole product as they write it.
+            added = bias.bfloat16()
+            return torch.addmm(added, x[0].bfloat16(), encoder.bfloat16().T, out=out)
         multiply = self._rounded if x.device.type == "cpu" and not has_bf16_arithmetic() else self._fast
         share = len(encoder) // parts
         for r in range(parts):

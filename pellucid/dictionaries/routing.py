@@ -74,22 +74,22 @@ class Router:
         """
         groups = self.groups(x)
         size = len(encoder) // len(self.rows)
-        order = groups.flatten().argsort(stable=True)
-        counts = torch.bincount(groups.flatten(), minlength=len(self.rows))
+        ordered, order = groups.flatten().sort(stable=True)
+        starts = _starts(ordered, len(self.rows))
         if roughly and x.device.type == "cpu" and _has_tile_unit():
             from pellucid.dictionaries import grouped
 
             of_groups = encoder.view(len(self.rows), size, -1), bias.view(len(self.rows), size)
-            found = grouped.products(x, *of_groups, order, counts)
+            found = grouped.products(x, *of_groups, order, starts.diff())
         elif x.device.type == "cpu" or not roughly:
             found = torch.empty(groups.numel(), size, device=x.device)
-            for group, places in enumerate(torch.split(order, counts.cpu().tolist())):
+            for group, places in enumerate(torch.split(order, starts.diff().cpu().tolist())):
                 if len(places):
                     mine = slice(group * size, (group + 1) * size)
                     found[places] = torch.addmm(bias[mine], x[places // self.visits], encoder[mine].T)
         else:
             rows, weights = with_bias(x, encoder, bias)
-            every = _products(rows[order // self.visits], weights.view(len(self.rows), size, -1), counts)
+            every = _products(rows[order // self.visits], weights.view(len(self.rows), size, -1), starts)
             found = torch.empty_like(every)
             found[order] = every
         return found.view(len(x), self.visits * size), groups
@@ -114,24 +114,30 @@ def _has_tile_unit() -> bool:
     return tiles.has_tile_unit()
 
 
-def _products(rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-    """[T, S] the product of rows [T, D] with [G, S, D]: of the first counts[0] with weights[0], and so on."""
-    of_calls = torch.split(counts, _GROUPS_AT_ONCE)
-    sizes = [int(part.sum()) for part in of_calls]
-    parts = zip(torch.split(rows, sizes), torch.split(weights, _GROUPS_AT_ONCE), of_calls, strict=True)
-    return torch.cat(
-        [
-            torch.nn.functional.grouped_mm(a, b.transpose(1, 2), offs=part.cumsum(0, dtype=torch.int32))
-            for a, b, part in parts
-        ]
-    )
+def _products(rows: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+    """[T, S] rows [T, D] times [G, S, D]: those from starts[0] to starts[1] with weights[0], and so on."""
+    cuts = range(0, len(weights), _GROUPS_AT_ONCE)
+    begin = starts[:-1:_GROUPS_AT_ONCE].cpu().tolist() if len(cuts) > 1 else [0]
+    parts = []
+    for at, first, stop in zip(cuts, begin, [*begin[1:], len(rows)], strict=True):
+        mine = weights[at : at + _GROUPS_AT_ONCE].transpose(1, 2)
+        ends = (starts[at + 1 : at + 1 + len(mine)] - starts[at]).int()
+        parts.append(torch.nn.functional.grouped_mm(rows[first:stop], mine, offs=ends))
+    return torch.cat(parts)
 
 
 def sums_by(labels: Tensor, x: Tensor, count: int) -> Tensor:
     """[count, D] the sum of the rows [T, D] of each label [T], added up in their order on any device."""
-    lengths = torch.bincount(labels, minlength=count)
-    found: Tensor = torch.segment_reduce(x[labels.argsort(stable=True)], "sum", lengths=lengths, initial=0.0)
+    if not count:
+        return x.new_zeros(0, *x.shape[1:])
+    ordered, order = labels.sort(stable=True)
+    found: Tensor = torch.segment_reduce(x[order], "sum", offsets=_starts(ordered, count), initial=0.0)
     return found
+
+
+def _starts(ordered: Tensor, count: int) -> Tensor:
+    """[count + 1] where each of the numbers up to `count` begins among sorted ones [T]."""
+    return torch.searchsorted(ordered, torch.arange(count + 1, device=ordered.device, dtype=ordered.dtype))
 
 
 def cluster(x: Tensor, groups: int, visits: int, generator: torch.Generator) -> Router:

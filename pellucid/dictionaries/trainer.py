@@ -2,12 +2,9 @@
 
 A batch [B, C] holds the columns of every site that is read or written. What architectures differ in is in
 `architectures` and a file for each. What they share, with its sources in docs/explanation/training.md: each
-site scaled so that the mean squared distance from its centre is the width; decoder bias started at the
-geometric median; encoder started as the decoder, scaled so that the first reconstructions have the right
-length (where what is written is not what is read, a feature starts by writing the mean of what is written
-while it is active); unit decoder rows with the parallel part of the gradient removed before Adam; an
-auxiliary loss that lets silent features explain the error (Gao et al. 2024); linear warm-up, and linear decay
-at the end.
+site scaled so that the mean squared distance from its centre is the width; first weights (`beginning`); unit
+decoder rows with the parallel part of the gradient removed before Adam; a loss that lets silent features
+explain the error (`auxiliary`); linear warm-up, and linear decay at the end.
 
 It does not know where batches come from, nor when to stop: that is `training`.
 """
@@ -21,23 +18,21 @@ import torch
 from torch import Tensor
 
 from pellucid.core.errors import InputError
-from pellucid.dictionaries import architectures, kernels, routing
+from pellucid.dictionaries import architectures, auxiliary, beginning, kernels
 from pellucid.dictionaries.architectures import Decoded, Entries
+from pellucid.dictionaries.arriving import Arriving
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.beginning import Beginning, geometric_median
+from pellucid.dictionaries.codes import offsets_of, rows_of
 from pellucid.dictionaries.crew import ALONE, Crew
 from pellucid.dictionaries.kernels import Adam, Extra
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.product import Product
 from pellucid.dictionaries.routing import Router
-from pellucid.dictionaries.settings import TrainSettings, groups_of
+from pellucid.dictionaries.settings import TrainSettings
 
-_AUXILIARY_WEIGHT = 1 / 32  # Gao et al. 2024, A.2
-_AUXILIARY_ROWS = 1024  # silent features are few: a quarter of the batch shows them the error well enough
 _ADAM_BETAS = (0.9, 0.999)
 _ADAM_EPSILON = 6.25e-10  # Gao et al. 2024: the default of 1e-8 is large beside these gradients
-_START_TOKENS = 1024  # on which the first length and the first thresholds are set
-_START_NUMBERS = 2**26  # at most so many pre-activations of them
-_RIDGE = 1e-3  # of the mean square of a column, for the first linear map of a skip transcoder
 
 
 class Trainer:
@@ -79,9 +74,14 @@ class Trainer:
         self.scale = (width / torch.stack(spread)).sqrt()
         self._set_up(width)
         if start is None:
-            self._begin(sample * self._columns, torch.cat(centres) * self._columns)
+            x, centre = sample * self._columns, torch.cat(centres) * self._columns
+            begun, pre = beginning.from_sample(self.settings, ports, self.wiring, x, centre)
+            self._begin(begun)
+            self.rule.start(pre)
         else:
-            self._take_up(start)
+            begun, bars = beginning.from_dictionary(self.settings, ports, self.wiring, start, *self._scales)
+            self._begin(begun)
+            self.rule.take_up(bars)
         self.moments = {
             name: (torch.zeros_like(t), torch.zeros_like(t))
             for name, t in {"encoder": self.encoder, "decoder": self.decoder, **self.vectors}.items()
@@ -101,117 +101,13 @@ class Trainer:
         wiring = self.ports.wiring(n, width, self.rule.prefixes, device)
         self.wiring = wiring.of(self.crew.own(n).to(device))
         self.variance = float(width * len(self.ports.writes))
+        nowhere = torch.full((len(self.wiring.reads),), -1, dtype=torch.int32, device=device)
+        inner, outer = width * len(self.ports.reads) // self.ports.parts, width * len(self.ports.writes)
+        self._no_extra = Extra(nowhere, self.scale.new_zeros(0, inner), self.scale.new_zeros(0, outer))
 
-    def _begin(self, x: Tensor, centre: Tensor) -> None:
-        """The first directions, and what follows from a scaled sample [tokens, C] with its centre [C]."""
-        n, visits = self.settings.features, self.settings.visits
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        inputs, aims = self.ports.inputs(x), self.ports.written(x)
-        middle, base = self.ports.inputs(centre[None])[:, 0], self.ports.written(centre[None])[0]
-        rows = torch.nn.functional.normalize(torch.randn(n, inputs.shape[2], generator=generator), dim=1)
-        rows = rows.to(x.device)
-        if visits is not None:
-            self.router = routing.cluster(inputs[0] - middle[0], groups_of(n), visits, generator)
-        if self.settings.token_share:
-            tokens = routing.directions_of(inputs - middle[:, None], n, self.router, generator)
-            rows = torch.nn.functional.normalize(rows + self.settings.token_share * tokens, dim=1)
-        if self.router is not None:
-            self.router = self.router.centred_at(middle[0])
-        self.encoder = rows
-        self.vectors = {
-            "decoder_bias": base,
-            "encoder_bias": -(rows * middle[self.wiring.reads.long()]).sum(1),
-        }
-        if self.settings.skip:
-            aims = self._fit_skip(inputs[0], aims, middle[0])
-        few = max(64, min(_START_TOKENS, _START_NUMBERS // n))
-        if self.ports.same:
-            self.decoder = rows.clone()
-        else:
-            self.decoder = self._first_decoder(inputs, aims - base, few, generator)
-        # Scale the encoder so that first reconstructions have the best length; then begin the rule.
-        pre, entries = self._strongest(inputs[:, :few])
-        shape = kernels.decode(*entries, self.decoder, torch.zeros_like(base))
-        miss = aims[:few] - base
-        factor = float((miss * shape).sum() / shape.square().sum().clamp(min=1e-9))
-        self.encoder *= factor
-        self.vectors["encoder_bias"] *= factor
-        self.rule.vectors = self.vectors
-        self.rule.start(pre * factor)
-
-    def _strongest(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Pre-activations [T, N] of [R, T, D], or those visited, and the k largest of each row as entries."""
-        k, bias = self.settings.k, self.vectors["encoder_bias"]
-        if self.router is not None:
-            scores, groups = self.router.scores(inputs[0], self.encoder, bias, roughly=True)
-            pre = scores.float()
-        else:
-            rows = self.encoder.chunk(len(inputs))
-            pre = torch.cat([x @ mine.T for x, mine in zip(inputs, rows, strict=True)], dim=1)
-            pre += bias
-        values, columns = pre.topk(k, dim=1)
-        features = columns.flatten().int()
-        if self.router is not None:
-            rows_of = torch.arange(len(pre), device=pre.device).repeat_interleave(k)
-            features = self.router.features(groups, rows_of, features, len(bias))
-        offsets = torch.arange(len(pre) + 1, device=pre.device) * k
-        return pre, (offsets, features, values.clamp(min=0).flatten())
-
-    def _first_decoder(
-        self, inputs: Tensor, aims: Tensor, at_once: int, generator: torch.Generator
-    ) -> Tensor:
-        """[N, D'] for each feature the mean of what is written where it is among the strongest."""
-        rows = 1e-3 * torch.randn(self.settings.features, aims.shape[1], generator=generator).to(aims.device)
-        for at in range(0, len(aims), at_once):
-            _, (_, features, values) = self._strongest(inputs[:, at : at + at_once])
-            part = aims[at : at + at_once].repeat_interleave(self.settings.k, dim=0)
-            chosen, which = torch.unique(features, return_inverse=True)
-            rows[chosen.long()] += routing.sums_by(which, part * values[:, None], len(chosen))
-        rows *= torch.arange(aims.shape[1], device=rows.device) >= self.wiring.start[:, None]
-        length: Tensor = rows.norm(dim=1, keepdim=True)
-        return rows / length
-
-    def _fit_skip(self, x: Tensor, aims: Tensor, middle: Tensor) -> Tensor:
-        """Begin the linear map at the best one for the sample; returns what it leaves to the features."""
-        centred, base = x - middle, self.vectors["decoder_bias"]
-        ridge = _RIDGE * len(x) * torch.eye(x.shape[1], device=x.device)
-        found: Tensor = torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (aims - base))
-        self.vectors["skip"] = found.T.contiguous()
-        base -= middle @ found
-        return aims - x @ found
-
-    def _take_up(self, start: Dictionary) -> None:
-        """Begin from the weights of a dictionary."""
-        reads, writes = self._scales
-        size = self.settings.features, reads.shape[1], str(self.ports)
-        found = start.num_features, start.encoder.shape[1], str(start.ports)
-        if size != found:
-            raise InputError(
-                "The dictionary to start from has {} features of width {} at {}, ".format(*found)
-                + "and {} of width {} at {} are to be trained. Ask for what it has.".format(*size)
-            )
-        found_visits = None if start.router is None else start.router.visits
-        if found_visits != self.settings.visits:
-            raise InputError(
-                f"The dictionary to start from was trained with visits {found_visits}, and "
-                f"{self.settings.visits} was asked for. Ask for what it has."
-            )
-        start = start.to(self.scale.device)
-        self.router = None if start.router is None else start.router.reading(1 / reads[0])
-        self.decoder = start.decoder * writes
-        unit = self.decoder.norm(dim=1)
-        self.decoder /= unit[:, None]
-        self.encoder = start.encoder * (unit[:, None] / reads[self.wiring.reads.long()])
-        self.vectors = {
-            "decoder_bias": start.decoder_bias * writes,
-            "encoder_bias": start.encoder_bias * unit,
-        }
-        if self.settings.skip:
-            skip = writes.new_zeros(len(writes), reads.shape[1]) if start.skip is None else start.skip
-            self.vectors["skip"] = skip * writes[:, None] / reads[0]
-        bars = torch.zeros_like(unit) if start.threshold is None else start.threshold
-        self.rule.vectors = self.vectors
-        self.rule.take_up(bars * unit)
+    def _begin(self, begun: Beginning) -> None:
+        self.encoder, self.decoder, self.router = begun.encoder, begun.decoder, begun.router
+        self.vectors = self.rule.vectors = begun.vectors
 
     @property
     def _scales(self) -> tuple[Tensor, Tensor]:
@@ -219,28 +115,29 @@ class Trainer:
         columns = self._columns[None]
         return self.ports.inputs(columns)[:, 0], self.ports.written(columns)[0]
 
-    def _select(self, x: Tensor) -> Entries:
-        """The entries of a batch [R, B, D] that count, with their values in fp32."""
-        bias = self.vectors["encoder_bias"]
+    def _scores(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What to select by for [R, B, D]: [B, N] in bf16, or [B, P·S] of the groups visited [B, P]."""
+        bias = self.vectors["encoder_bias"] - self.rule.bar
         if self.router is None:
-            product = self._product(x, self.encoder, bias - self.rule.bar)
-        else:
-            scores, groups = self.router.scores(x[0], self.encoder, bias - self.rule.bar, roughly=True)
-            product = scores.bfloat16()
-        counts, features = self.rule.select(product, self.step)
-        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        if self.router is not None:
-            rows = torch.arange(x.shape[1], device=x.device).repeat_interleave(counts)
-            features = self.router.features(groups, rows, features, len(bias))
-        pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
-        return self._entries(counts, features, pre)
+            return self._product(x, self.encoder, bias), None
+        scores, groups = self.router.scores(x[0], self.encoder, bias, roughly=True)
+        return scores.bfloat16(), groups
 
-    def _entries(self, counts: Tensor, features: Tensor, pre: Tensor) -> Entries:
-        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    def _select(self, x: Tensor, scores: Tensor, groups: Tensor | None) -> Entries:
+        """The entries of a batch [R, B, D] that count by their scores, with their values in fp32."""
+        bias = self.vectors["encoder_bias"]
+        counts, features = self.rule.select(scores, self.step)
+        offsets = offsets_of(counts)
+        if self.router is not None:
+            assert groups is not None
+            features = self.router.features(groups, rows_of(counts, len(features)), features, len(bias))
+        pre = kernels.dots(x, self.encoder, offsets, features, self.wiring.reads) + bias[features]
+        return self._entries(offsets, features, pre)
+
+    def _entries(self, offsets: Tensor, features: Tensor, pre: Tensor) -> Entries:
         values = self.rule.values(pre, features)
-        l0 = self.crew.total(float((values > 0).sum())) / len(counts)
-        return Entries(offsets, features, pre, values, rows, l0)
+        active = self.crew.sum((values > 0).sum(dtype=torch.float64))
+        return Entries(offsets, features, pre, values, active, len(self.encoder))
 
     def _rebuild(self, entries: Entries, values: Tensor) -> Tensor:
         """[G, B, D] what each prefix of the features reconstructs, the last being all of them."""
@@ -248,15 +145,14 @@ class Trainer:
         own = kernels.decode(entries.offsets, entries.features, values, self.decoder, bias, self.wiring)
         return self.crew.sum(own)
 
-    def _explain(self, x: Tensor, aim: Tensor) -> tuple[Entries, Tensor, Tensor, Tensor | None]:
-        """The entries of a batch [R, B, D], and how far they are from what is aimed at [B, D'].
+    def _explain(self, entries: Entries, aim: Tensor) -> tuple[Entries, Tensor, Tensor, Tensor | None]:
+        """How far the entries of this worker's rows are from what is aimed at [B, D'].
 
         Returns:
-            The entries, the errors [G, B, D'], the squared lengths [B] of those of all features, and, where
-            one pass gives it, the product of each entry's decoder row with its error [E].
+            The entries of all rows, the errors [G, B, D'], the squared lengths [B] of those of all features,
+            and, where one pass gives it, the product of each entry's decoder row with its error [E].
         """
         mine = self.crew.rows(len(aim))
-        entries = self._select(x[:, mine])
         along: Tensor | None = None
         if self.crew.shards == self.wiring.groups == 1:
             errors, squares, along = kernels.miss(
@@ -272,9 +168,11 @@ class Trainer:
             errors = self._rebuild(entries, entries.values).sub_(aim[mine])
             squares = torch.linalg.vector_norm(errors[-1], dim=1).square()
         if self.crew.groups > 1:
-            parts = (entries.offsets.diff(), entries.features, entries.pre)
-            entries, errors = self._entries(*map(self.crew.pool, parts)), self.crew.pool(errors, dim=1)
-            squares, along = self.crew.pool(squares), None if along is None else self.crew.pool(along)
+            parts = entries.offsets.diff(), entries.features, entries.pre
+            counts, features, pre = map(self.crew.pool, parts)
+            entries = self._entries(offsets_of(counts), features, pre)
+            errors, squares = self.crew.pool(errors, dim=1), self.crew.pool(squares)
+            along = None if along is None else self.crew.pool(along)
         return entries, errors, squares, along
 
     def rate(self) -> float:
@@ -288,18 +186,27 @@ class Trainer:
     def train_on(self, activations: Tensor) -> dict[str, float]:
         """One step on a batch [B, C]; returns the figures of the batch before the step."""
         columns = activations.float() * self._columns
-        self._check(float(columns.sum()))
+        # An accelerator goes on with its work while these numbers, and those of the loss, are on their way.
+        begun = Arriving(columns.sum(), *self._silent_by_part.unbind())
         x, aim = self.ports.inputs(columns), self.ports.written(columns)
         if self.settings.skip:
             aim = aim - x[0] @ self.vectors["skip"].T
         rate = self.rate()
-        entries, errors, squares, along = self._explain(x, aim)
+        mine = x[:, self.crew.rows(len(aim))]
+        scores = self._scores(mine)
+        total, *silent = begun.read()
+        self._check(total)
+        entries, errors, squares, along = self._explain(self._select(mine, *scores), aim)
         weight = 1 / (len(aim) * self.variance)
-        unexplained = float(squares.sum(dtype=torch.float64)) * weight
+        found = Arriving(squares.sum(dtype=torch.float64), entries.active, self.rule.seen(entries))
+        rows, by_feature = entries.rows, entries.by_feature
+        own = [int(number) for number in silent]
+        num_silent = int(self.crew.total(float(sum(own))))
+        extra, by_bias = self._auxiliary(x, errors[-1], own, num_silent)
+        missed, active, seen = found.read()
+        unexplained = missed * weight
         self._check(unexplained)
         self.step += 1
-        num_silent = self._num_silent
-        extra, by_bias = self._auxiliary(x, errors[-1], num_silent)
         # The loss is the mean over the prefixes; a feature bears on its own prefix and all that hold it.
         factor = 2 * weight / len(errors)
         slopes = errors.mul_(factor)
@@ -316,26 +223,34 @@ class Trainer:
         gradients["decoder_bias"] = slopes[0].sum(0)
         if self.settings.skip:
             gradients["skip"] = slopes[0].T @ x[0]
-        held = extra.place >= 0
-        gradients["encoder_bias"][held] += by_bias[extra.place[held]]
+        if len(by_bias):
+            bias, place = gradients["encoder_bias"], extra.place
+            gradients["encoder_bias"] = torch.where(place < 0, bias, bias + by_bias[place.clamp(min=0)])
+        adam = Adam(rate, *_ADAM_BETAS, _ADAM_EPSILON)
         kernels.update(
             (self.encoder, self.decoder),
             self.moments["encoder"],
             self.moments["decoder"],
-            (entries.rows, entries.features, entries.values, pre_slopes),
+            (rows, entries.values, pre_slopes),
+            by_feature,
             x,
             slopes,
             self.wiring,
             extra,
-            Adam(rate, *_ADAM_BETAS, _ADAM_EPSILON),
+            adam,
             self.step,
             None if self.router is None else self.clock,
         )
         for name, gradient in gradients.items():
-            self._move(name, gradient, rate)
-        self.rule.learn(entries, self.step)
+            kernels.move(self.vectors[name], self.moments[name], gradient, adam, self.step)
+        self.rule.learn(seen, self.step)
         self._count(entries)
-        return {"fvu": unexplained, "l0": entries.l0, "silent": float(num_silent), "rate": rate}
+        return {
+            "fvu": unexplained,
+            "l0": active / entries.num_rows,
+            "silent": float(num_silent),
+            "rate": rate,
+        }
 
     def _check(self, number: float) -> None:
         """Refuse to go on with what is no number."""
@@ -345,100 +260,44 @@ class Trainer:
                 "activations. Read the model in fp32, or lower the learning rate."
             )
 
-    def _move(self, name: str, gradient: Tensor, rate: float) -> None:
-        """Adam on a vector."""
-        b1, b2 = _ADAM_BETAS
-        first, second = self.moments[name]
-        first.mul_(b1).add_(gradient, alpha=1 - b1)
-        second.mul_(b2).add_(gradient.square(), alpha=1 - b2)
-        mean, square = first / (1 - b1**self.step), second / (1 - b2**self.step)
-        self.vectors[name] -= rate * mean / (square.sqrt() + _ADAM_EPSILON)
-
     def _count(self, entries: Entries) -> None:
         """Maxima, frequencies, and for how long features have been silent."""
-        active = entries.values > 0
-        features, values = entries.features[active].long(), entries.values[active]
-        self.silent_for += entries.num_rows
-        self.silent_for[features] = 0
         if self.step == self.settings.first_step_of_decay:
             # From here on the weights hardly move: maxima and frequencies are measured on the rest of the
             # run.
             self.peak.zero_()
             self.fired.zero_()
-        self.peak.scatter_reduce_(0, features, values, "amax")
-        self.fired += torch.bincount(features, minlength=len(self.fired))
+        counters = self.silent_for, self.peak, self.fired
+        kernels.tally(entries.by_feature, entries.values, entries.num_rows, *counters)
 
     @property
-    def _silent_ones(self) -> Tensor:
+    def _silent(self) -> Tensor:
         """[N] which features have been silent for too long."""
         assert self.settings.silent_tokens is not None
         return self.silent_for >= self.settings.silent_tokens
 
     @property
-    def _num_silent(self) -> int:
-        """How many they are, those of other workers among them."""
-        return int(self.crew.total(float(self._silent_ones.sum())))
+    def _silent_by_part(self) -> Tensor:
+        """[R] how many they are, by the part of the input that they read."""
+        return self._silent.view(self.ports.parts, -1).sum(1)
 
-    def _auxiliary(self, x: Tensor, error: Tensor, num_silent: int) -> tuple[Extra, Tensor]:
-        """Gradients that let silent features explain the error of the others (AuxK, Gao et al. 2024, A.2).
+    def _auxiliary(self, x: Tensor, error: Tensor, own: list[int], num_silent: int) -> tuple[Extra, Tensor]:
+        """Gradients that let silent features explain the error [B, D'] of the others; see `auxiliary`.
 
         Args:
             x: [R, B, D] what was read.
             error: [B, D'].
-            num_silent: how many features are silent, those of other workers among them.
-
-        Returns:
-            Those of encoder and decoder rows, and of the encoder bias of this worker's M silent features.
+            own: how many of this worker's features are silent, by the part that they read.
+            num_silent: how many are, those of other workers among them.
         """
-        inner, outer = x.shape[2], error.shape[1]
-        place = torch.full((len(self.encoder),), -1, dtype=torch.int32, device=x.device)
         if num_silent == 0:
-            return Extra(place, x.new_zeros(0, inner), x.new_zeros(0, outer)), x.new_zeros(0)
+            return self._no_extra, x.new_zeros(0)
+        weights = self.encoder, self.vectors["encoder_bias"], self.decoder
         if self.router is not None:
-            return self._auxiliary_within(self.router, x[0], error, place)
-        silent_ones = self._silent_ones.nonzero()[:, 0]
-        place[silent_ones] = torch.arange(len(silent_ones), dtype=torch.int32, device=x.device)
-        x, aim = x[:, :_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS]
-        encoder, decoder = self.encoder[silent_ones], self.decoder[silent_ones]
-        # Features are in the order of the parts they read.
-        shares = torch.bincount(self.wiring.reads[silent_ones].long(), minlength=len(x)).cpu().tolist()
-        rows = torch.split(encoder, shares)
-        pre = torch.cat([part @ mine.T for part, mine in zip(x, rows, strict=True)], dim=1)
-        pre += self.vectors["encoder_bias"][silent_ones]
-        codes = self.crew.strongest(pre, min(num_silent, inner // 2))
-        miss = self.crew.sum(codes @ decoder) - aim
-        weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
-        slope = torch.where(codes > 0, (miss @ decoder.T) * weight, 0)
-        by_encoder = [mine.T @ part for part, mine in zip(x, torch.split(slope, shares, dim=1), strict=True)]
-        return Extra(place, torch.cat(by_encoder), (codes.T @ miss) * weight), slope.sum(0)
-
-    def _auxiliary_within(
-        self, router: Router, x: Tensor, error: Tensor, place: Tensor
-    ) -> tuple[Extra, Tensor]:
-        """The same for the silent features in the groups that a token visits, at most k of them.
-
-        Elsewhere one could explain nothing; and of very many features, very many may be silent.
-        """
-        x, aim, k = x[:_AUXILIARY_ROWS], -error[:_AUXILIARY_ROWS], self.settings.k
-        bias = self.vectors["encoder_bias"]
-        scores, groups = router.scores(x, self.encoder, bias, roughly=True)
-        silent_ones = self._silent_ones.view(len(router.rows), -1)
-        scores[~silent_ones[groups].flatten(1)] = 0
-        values, columns = scores.topk(k, dim=1)
-        active = values > 0
-        rows, counts = active.nonzero()[:, 0], active.sum(1)
-        features = router.features(groups, rows, columns[active], len(bias))
-        offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        values = (kernels.dots(x, self.encoder, offsets, features) + bias[features]).clamp(min=0)
-        miss = kernels.decode(offsets, features, values, self.decoder, error.new_zeros(error.shape[1])) - aim
-        weight = 2 * _AUXILIARY_WEIGHT / float(aim.square().sum().clamp(min=1e-9))
-        slope = torch.where(values > 0, kernels.dots(miss, self.decoder, offsets, features) * weight, 0)
-        chosen, which = torch.unique(features, return_inverse=True)
-        place[chosen.long()] = torch.arange(len(chosen), dtype=torch.int32, device=x.device)
-        by_encoder = routing.sums_by(which, slope[:, None] * x[rows], len(chosen))
-        by_decoder = routing.sums_by(which, (values * weight)[:, None] * miss[rows], len(chosen))
-        by_bias = routing.sums_by(which, slope[:, None], len(chosen))[:, 0]
-        return Extra(place, by_encoder, by_decoder), by_bias
+            k = self.settings.k
+            return auxiliary.gradients_within(x[0], error, weights, self._silent, self.router, k)
+        most = min(num_silent, x.shape[2] // 2)
+        return auxiliary.gradients(x, error, weights, self._silent, own, most, self.crew)
 
     @property
     def _measured_tokens(self) -> int:
@@ -519,12 +378,3 @@ class Trainer:
         self.step = int(state["step"])
         self._set_up(len(self.vectors["decoder_bias"]) // len(ports.writes))
         return self
-
-
-def geometric_median(points: Tensor, *, iterations: int = 30) -> Tensor:
-    """[D] the point of least summed distance to [T, D] (Weiszfeld's iteration); outliers hardly move it."""
-    centre = points.mean(0)
-    for _ in range(iterations):
-        weights = 1 / (points - centre).norm(dim=1).clamp(min=1e-6)
-        centre = (points * weights[:, None]).sum(0) / weights.sum()
-    return centre

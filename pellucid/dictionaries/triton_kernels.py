@@ -1,92 +1,43 @@
 """The kernels of `kernels` for accelerators, in Triton: one program a row of the batch, or a feature.
 
-What a function must give, and its axes, stand in `kernels`; `compiled` does the same on processors. Nothing
-is added up by atomics, so that the same call gives the same bits. How far this code has been run is said in
-docs/explanation/accelerators.md.
+What a function must give, and its axes, stand in `kernels`; `compiled` does the same on processors, and
+selection is in `triton_selection`. Nothing is added up by atomics, so that the same call gives the same bits.
+How far this code has been run is said in docs/explanation/accelerators.md.
 
-Selection reads the product as bf16 bits, which sort as positive numbers do, and reads it once: for the
-largest entry of each chunk of columns. The k largest of a row lie in the k chunks with the largest maxima,
-the B·k largest of a batch in chunks whose maximum reaches the (B·k)-th largest of the maxima; only those are
-looked at closely. Within a row the bar is found bit by bit, by counting what reaches it. Entries are kept
-sorted by feature for the update, as OpenAI's kernels do (Gao et al. 2024, arXiv 2406.04093, appendix D), but
-a program owns its feature.
+Entries are kept sorted by feature for the update, as OpenAI's kernels do (Gao et al. 2024, arXiv 2406.04093,
+appendix D), but a program owns its feature.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from pellucid.dictionaries import triton_run
+from pellucid.dictionaries.triton_selection import positive, select_in_batch, select_per_row
+
+__all__ = [
+    "by_feature",
+    "decode_prefixes",
+    "dots_by_group",
+    "miss",
+    "move",
+    "positive",
+    "select_in_batch",
+    "select_per_row",
+    "sums",
+    "tally",
+    "update",
+]
+
 _ENTRIES = 16  # entries whose matrix rows are on their way at the same time
 _COLUMNS = 128
-_SCAN = 2048  # columns of the product that a program looks at in one go
-_FEWEST_COLUMNS = 16  # of a chunk
-_MOST_AT_ONCE = 2**15  # numbers of a row that one program can hold
-
-
-@triton.jit
-def _maxima(product, num, chunks, out, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
-    """The largest entry of each chunk of a row, as bits."""
-    b = tl.program_id(0).to(tl.int64)
-    chunk = tl.program_id(1) * CHUNKS + tl.arange(0, CHUNKS)
-    place = chunk[:, None] * CHUNK + tl.arange(0, CHUNK)[None, :]
-    bits = tl.load(product + b * num + place, mask=place < num, other=0).to(tl.int32)
-    tl.store(out + b * chunks + chunk, tl.max(bits, 1).to(tl.int16), mask=chunk < chunks)
-
-
-@triton.jit
-def _largest_of_row(
-    numbers,
-    num,
-    k,
-    chunks,
-    of_chunks,
-    counts,
-    out,
-    SIZE: tl.constexpr,
-    CHUNK: tl.constexpr,
-    ALL: tl.constexpr,
-):
-    """The places of the k largest positive numbers of a row, ascending; ties go to the lower place.
-
-    Of all its numbers, or of those in the `of_chunks[b]` chunks named by `chunks[b]`.
-    """
-    b = tl.program_id(0).to(tl.int64)
-    index = tl.arange(0, SIZE)
-    if ALL:
-        place, there = index, index < num
-    else:
-        which = index // CHUNK
-        held = which < tl.load(of_chunks + b)
-        place = tl.load(chunks + b * k + which, mask=held, other=0) * CHUNK + index % CHUNK
-        there = held & (place < num)
-    bits = tl.load(numbers + b * num + place, mask=there, other=0).to(tl.int32)
-    bar = 0
-    for power in tl.static_range(15):
-        tried = bar + (1 << (14 - power))
-        bar = tl.where(tl.sum((bits >= tried).to(tl.int32), 0) >= k, tried, bar)
-    above = bits > bar
-    equal = ((bits == bar) & (bits > 0)).to(tl.int32)
-    ties = k - tl.sum(above.to(tl.int32), 0)
-    kept = above | ((equal > 0) & (tl.cumsum(equal, 0) <= ties))
-    tl.store(out + b * k + tl.cumsum(kept.to(tl.int32), 0) - 1, place, mask=kept)
-    tl.store(counts + b, tl.sum(kept.to(tl.int32), 0).to(tl.int64))
-
-
-@triton.jit
-def _positive_of_row(product, num, offsets, features, BLOCK: tl.constexpr):
-    b = tl.program_id(0).to(tl.int64)
-    out = features + tl.load(offsets + b)
-    for at in range(0, num, BLOCK):
-        place = at + tl.arange(0, BLOCK)
-        kept = tl.load(product + b * num + place, mask=place < num, other=0) > 0
-        tl.store(out + tl.cumsum(kept.to(tl.int32), 0) - 1, place, mask=kept)
-        out += tl.sum(kept.to(tl.int32), 0)
+_FEW = 128  # entries of a feature that are counted in one go
+_BLOCK = 1024  # numbers of a vector that a program moves
 
 
 @triton.jit
@@ -143,186 +94,192 @@ def _decode(
 
 
 @triton.jit
-def _adam(weights, first, second, gradient, inside, rate, beta1, beta2, epsilon, correct1, correct2):
-    """The moved weights; the moments are written."""
-    mean = beta1 * tl.load(first, mask=inside, other=0.0) + (1 - beta1) * gradient
-    square = beta2 * tl.load(second, mask=inside, other=0.0) + (1 - beta2) * gradient * gradient
-    tl.store(first, mean, mask=inside)
-    tl.store(second, square, mask=inside)
-    return weights - rate * mean * correct1 / (tl.sqrt(square * correct2) + epsilon)
+def _miss(
+    offsets,
+    features,
+    values,
+    decoder,
+    bias,
+    aim,
+    out,
+    squares,
+    along,
+    width,
+    SIZE: tl.constexpr,
+    ENTRIES: tl.constexpr,
+):
+    """The error of a row stays in registers until the products with the rows that made it are taken."""
+    b = tl.program_id(0).to(tl.int64)
+    d = tl.arange(0, SIZE)
+    within = d < width
+    error = tl.load(bias + d, mask=within, other=0.0)
+    error -= tl.load(aim + b * width + d, mask=within, other=0.0)
+    first, stop = tl.load(offsets + b), tl.load(offsets + b + 1)
+    for at in range(first, stop, ENTRIES):
+        entry = at + tl.arange(0, ENTRIES)
+        real = entry < stop
+        feature = tl.load(features + entry, mask=real, other=0).to(tl.int64)
+        value = tl.load(values + entry, mask=real, other=0.0)
+        inside = real[:, None] & within[None]
+        written = tl.load(decoder + feature[:, None] * width + d[None], mask=inside, other=0.0)
+        error += tl.sum(value[:, None] * written, 0)
+    tl.store(out + b * width + d, error, mask=within)
+    tl.store(squares + b, tl.sum(error * error, 0))
+    for at in range(first, stop, ENTRIES):
+        entry = at + tl.arange(0, ENTRIES)
+        real = entry < stop
+        feature = tl.load(features + entry, mask=real, other=0).to(tl.int64)
+        inside = real[:, None] & within[None]
+        written = tl.load(decoder + feature[:, None] * width + d[None], mask=inside, other=0.0)
+        tl.store(along + entry, tl.sum(error[None] * written, 1), mask=real)
 
 
 @triton.jit
-def _update(
-    encoder,
-    encoder_first,
-    encoder_second,
-    decoder,
-    decoder_first,
-    decoder_second,
-    starts,
-    of_row,
-    values,
-    pre_slopes,
-    x,
-    slopes,
-    reads,
-    group,
-    start,
-    place,
-    extra_encoder,
-    extra_decoder,
-    touched,
-    corrections,
-    rows,
-    inner,
-    outer,
+def _sums(starts, order, numbers, out, SIZE: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64)
+    total = tl.zeros([SIZE], tl.float64)
+    stop = tl.load(starts + i + 1)
+    for at in range(tl.load(starts + i), stop, SIZE):
+        entry = at + tl.arange(0, SIZE)
+        real = entry < stop
+        entry = tl.load(order + entry, mask=real, other=0)
+        total += tl.load(numbers + entry, mask=real, other=0.0).to(tl.float64)
+    tl.store(out + i, tl.sum(total, 0).to(tl.float32))
+
+
+@triton.jit
+def _tally(starts, order, values, silent_for, peak, fired, rows, SIZE: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64)
+    active = tl.zeros([SIZE], tl.int32)
+    largest = tl.zeros([SIZE], tl.float32)
+    stop = tl.load(starts + i + 1)
+    for at in range(tl.load(starts + i), stop, SIZE):
+        entry = at + tl.arange(0, SIZE)
+        real = entry < stop
+        entry = tl.load(order + entry, mask=real, other=0)
+        value = tl.load(values + entry, mask=real, other=0.0)
+        active += (value > 0).to(tl.int32)
+        largest = tl.maximum(largest, value)
+    times = tl.sum(active, 0)
+    tl.store(silent_for + i, tl.where(times > 0, 0, tl.load(silent_for + i) + rows))
+    tl.store(fired + i, tl.load(fired + i) + times)
+    tl.store(peak + i, tl.maximum(tl.load(peak + i), tl.max(largest, 0)))
+
+
+@triton.jit
+def _adam(weights, mean, square, gradient, rate, beta1, beta2, epsilon, correct1, correct2):
+    """The moved weights and moments."""
+    mean = beta1 * mean + (1 - beta1) * gradient
+    square = beta2 * square + (1 - beta2) * gradient * gradient
+    moved = weights - rate * mean * correct1 / (tl.sqrt(square * correct2) + epsilon)
+    return moved, mean, square
+
+
+@triton.jit
+def _move(
+    vector,
+    first,
+    second,
+    gradient,
+    size,
     rate,
     beta1,
     beta2,
     epsilon,
+    correct1,
+    correct2,
+    SIZE: tl.constexpr,
+):
+    at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+    inside = at < size
+    moved, mean, square = _adam(
+        tl.load(vector + at, mask=inside, other=0.0),
+        tl.load(first + at, mask=inside, other=0.0),
+        tl.load(second + at, mask=inside, other=0.0),
+        tl.load(gradient + at, mask=inside, other=0.0),
+        rate,
+        beta1,
+        beta2,
+        epsilon,
+        correct1,
+        correct2,
+    )
+    tl.store(vector + at, moved, mask=inside)
+    tl.store(first + at, mean, mask=inside)
+    tl.store(second + at, square, mask=inside)
+
+
+@triton.jit
+def _update(
+    matrix,
+    first,
+    second,
+    starts,
+    of_row,
+    factors,
+    source,
+    part,
+    start,
+    place,
+    extra,
+    touched,
+    clock,
+    rows,
+    width,
+    rate,
+    beta1,
+    beta2,
+    epsilon,
+    correct1,
+    correct2,
+    log_beta1,
+    log_beta2,
     ENTRIES: tl.constexpr,
-    INNER: tl.constexpr,
-    OUTER: tl.constexpr,
+    SIZE: tl.constexpr,
+    DECODER: tl.constexpr,
     ALL: tl.constexpr,
 ):
+    """A row of the encoder or of the decoder. What it is read with is on its way while it is summed for."""
     i = tl.program_id(0).to(tl.int64)
-    own = i * 0 if ALL else i
-    correct1, correct2 = tl.load(corrections + 2 * own), tl.load(corrections + 2 * own + 1)
-    i = i if ALL else tl.load(touched + i)
-    into, out = tl.arange(0, INNER), tl.arange(0, OUTER)
-    within, written = into < inner, (out < outer) & (out >= tl.load(start + i))
-    read = tl.load(reads + i).to(tl.int64) * rows
-    slope_of = tl.load(group + i).to(tl.int64) * rows
+    if not ALL:
+        i = tl.load(touched + i)
+        if i < 0:
+            return
+        steps = tl.load(clock + i) + 1
+        if DECODER:  # the later of the two
+            tl.store(clock + i, steps)
+        correct1 = (1 / (1 - tl.exp(steps.to(tl.float64) * log_beta1))).to(tl.float32)
+        correct2 = (1 / (1 - tl.exp(steps.to(tl.float64) * log_beta2))).to(tl.float32)
+    d = tl.arange(0, SIZE)
+    inside = d < width
+    if DECODER:
+        inside = inside & (d >= tl.load(start + i))
+    at = i * width + d
+    weights = tl.load(matrix + at, mask=inside, other=0.0)
+    mean = tl.load(first + at, mask=inside, other=0.0)
+    square = tl.load(second + at, mask=inside, other=0.0)
+    seen = source + tl.load(part + i).to(tl.int64) * rows * width
     m = tl.load(place + i).to(tl.int64)
-    by_encoder = tl.load(extra_encoder + m * inner + into, mask=within & (m >= 0), other=0.0)
-    by_decoder = tl.load(extra_decoder + m * outer + out, mask=written & (m >= 0), other=0.0)
+    gradient = tl.load(extra + m * width + d, mask=inside & (m >= 0), other=0.0)
     stop = tl.load(starts + i + 1)
-    for at in range(tl.load(starts + i), stop, ENTRIES):
-        entry = at + tl.arange(0, ENTRIES)
+    for entries in range(tl.load(starts + i), stop, ENTRIES):
+        entry = entries + tl.arange(0, ENTRIES)
         real = entry < stop
         b = tl.load(of_row + entry, mask=real, other=0)[:, None]
-        value = tl.load(values + entry, mask=real, other=0.0)[:, None]
-        pre_slope = tl.load(pre_slopes + entry, mask=real, other=0.0)[:, None]
-        seen = tl.load(x + (read + b) * inner + into, mask=real[:, None] & within[None], other=0.0)
-        by_encoder += tl.sum(pre_slope * seen, 0)
-        missed = tl.load(slopes + (slope_of + b) * outer + out, mask=real[:, None] & written[None], other=0.0)
-        by_decoder += tl.sum(value * missed, 0)
-    at = i * inner + into
-    weights = tl.load(encoder + at, mask=within, other=0.0)
-    moved = _adam(
-        weights,
-        encoder_first + at,
-        encoder_second + at,
-        by_encoder,
-        within,
-        rate,
-        beta1,
-        beta2,
-        epsilon,
-        correct1,
-        correct2,
+        factor = tl.load(factors + entry, mask=real, other=0.0)[:, None]
+        row = tl.load(seen + b * width + d[None], mask=real[:, None] & inside[None], other=0.0)
+        gradient += tl.sum(factor * row, 0)
+    if DECODER:
+        gradient -= tl.sum(gradient * weights, 0) * weights
+    moved, mean, square = _adam(
+        weights, mean, square, gradient, rate, beta1, beta2, epsilon, correct1, correct2
     )
-    tl.store(encoder + at, moved, mask=within)
-    at = i * outer + out
-    weights = tl.load(decoder + at, mask=written, other=0.0)
-    by_decoder -= tl.sum(by_decoder * weights, 0) * weights
-    moved = _adam(
-        weights,
-        decoder_first + at,
-        decoder_second + at,
-        by_decoder,
-        written,
-        rate,
-        beta1,
-        beta2,
-        epsilon,
-        correct1,
-        correct2,
-    )
-    moved = tl.where(written, moved, 0.0)
-    tl.store(decoder + at, moved / tl.sqrt(tl.sum(moved * moved, 0)), mask=written)
-
-
-def select_per_row(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Counts [B], features [B, k] (unused places undefined): the product is read once."""
-    num = bits.shape[1]
-    chunk = _chunk_of(num, k)
-    if max(triton.cdiv(num, chunk), k * chunk) > _MOST_AT_ONCE:
-        strengths, order = bits.clamp(min=0).sort(dim=1, descending=True, stable=True)
-        unused = max(0, k - num)
-        return (strengths[:, :k] > 0).sum(1), torch.nn.functional.pad(order[:, :k].int(), (0, unused))
-    of_chunks, picked = _largest(_maxima_of(bits, chunk), k, None, chunk)
-    counts, features = _largest(bits, k, (of_chunks, picked), chunk)
-    # Strongest first, the lower feature number first among equals, and what is no entry last.
-    present = torch.arange(k, device=bits.device) < counts[:, None]
-    strength = torch.where(present, bits.gather(1, features.long()), 0)
-    order = strength.sort(dim=1, descending=True, stable=True).indices
-    return counts, features.gather(1, order)
-
-
-def select_in_batch(bits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The product is read once, and what of it may be among the largest once more."""
-    rows, num = bits.shape
-    wanted = rows * k
-    chunk = _chunk_of(num, k)
-    maxima = _maxima_of(bits, chunk)
-    bar = _bar_of(maxima.flatten(), wanted)
-    near = (maxima >= bar).flatten().nonzero()[:, 0]
-    whole = torch.nn.functional.pad(bits, (0, -num % chunk)) if num % chunk else bits
-    strengths = whole.view(-1, chunk)[near]
-    which, column = (strengths >= bar).nonzero(as_tuple=True)
-    found = strengths[which, column]
-    kept = (found >= _bar_of(found, wanted)).nonzero()[:, 0]
-    which = near[which[kept]]
-    counts = torch.bincount(which // maxima.shape[1], minlength=rows)
-    return counts, (which % maxima.shape[1] * chunk + column[kept]).int()
-
-
-def positive(bits: Tensor) -> tuple[Tensor, Tensor]:
-    """Two passes over the product."""
-    counts = (bits > 0).sum(1)
-    offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    features = bits.new_empty(int(offsets[-1]), dtype=torch.int32)
-    _run(_positive_of_row, (len(bits),), bits, bits.shape[1], offsets, features, BLOCK=_SCAN)
-    return counts, features
-
-
-def _chunk_of(num: int, k: int) -> int:
-    """Columns of a chunk, so that there are about as many maxima in a row as columns in k chunks."""
-    return int(max(_FEWEST_COLUMNS, triton.next_power_of_2(max(1, math.isqrt(num // k)))))
-
-
-def _maxima_of(bits: Tensor, chunk: int) -> Tensor:
-    """[B, chunks], 0 at least."""
-    rows, num = bits.shape
-    out = bits.new_empty(rows, triton.cdiv(num, chunk))
-    sizes = {"CHUNK": chunk, "CHUNKS": max(1, _SCAN // chunk)}
-    grid = rows, triton.cdiv(out.shape[1], sizes["CHUNKS"])
-    _run(_maxima, grid, bits, num, out.shape[1], out, **sizes)
-    return out
-
-
-def _largest(
-    numbers: Tensor, k: int, chosen: tuple[Tensor, Tensor] | None, chunk: int
-) -> tuple[Tensor, Tensor]:
-    """Counts [B], places [B, k] of the largest of [B, num], or of the chunks chosen, [B] and [B, k]."""
-    rows, num = numbers.shape
-    counts = numbers.new_empty(rows, dtype=torch.int64)
-    places = numbers.new_zeros(rows, k, dtype=torch.int32)
-    of_chunks, picked = chosen or (counts, places)
-    size = triton.next_power_of_2(num if chosen is None else k * chunk)
-    sizes = {"SIZE": size, "CHUNK": chunk, "ALL": chosen is None}
-    arguments = numbers, num, k, picked, of_chunks, counts, places
-    _run(_largest_of_row, (rows,), *arguments, **sizes, num_warps=max(4, min(16, size // 1024)))
-    return counts, places
-
-
-def _bar_of(bits: Tensor, wanted: int) -> Tensor:
-    """The number that `wanted` of [E] reach, or the least positive one if they are fewer."""
-    if len(bits) < wanted:
-        return bits.new_ones(())
-    return bits.topk(wanted, sorted=False).values.min().clamp(min=1)
+    tl.store(first + at, mean, mask=inside)
+    tl.store(second + at, square, mask=inside)
+    if DECODER:
+        moved = tl.where(inside, moved, 0.0)
+        moved = moved / tl.sqrt(tl.sum(moved * moved, 0))
+    tl.store(matrix + at, moved, mask=inside)
 
 
 def dots_by_group(x: Tensor, group: Tensor, matrix: Tensor, offsets: Tensor, features: Tensor) -> Tensor:
@@ -330,7 +287,9 @@ def dots_by_group(x: Tensor, group: Tensor, matrix: Tensor, offsets: Tensor, fea
     out = matrix.new_empty(len(features))
     _, rows, width = x.shape
     sizes = {"ENTRIES": _ENTRIES, "COLUMNS": _COLUMNS}
-    _run(_dots, (rows,), x.contiguous(), group, matrix, offsets, features, out, rows, width, **sizes)
+    triton_run.run(
+        _dots, (rows,), x.contiguous(), group, matrix, offsets, features, out, rows, width, **sizes
+    )
     return out
 
 
@@ -351,15 +310,70 @@ def decode_prefixes(
     entries = offsets, features, values
     wired = decoder, bias, group, start
     grid = rows, triton.cdiv(width, _COLUMNS)
-    _run(_decode, grid, *entries, *wired, out, rows, width, groups, **sizes)
+    triton_run.run(_decode, grid, *entries, *wired, out, rows, width, groups, **sizes)
     return out
+
+
+def miss(
+    offsets: Tensor,
+    features: Tensor,
+    values: Tensor,
+    decoder: Tensor,
+    bias: Tensor,
+    group: Tensor,
+    start: Tensor,
+    aim: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A row of the decoder is read twice for each entry, the second time from near."""
+    rows, width = aim.shape
+    out, squares, along = aim.new_empty(1, rows, width), aim.new_empty(rows), aim.new_empty(len(features))
+    entries = offsets, features, values
+    triton_run.run(_miss, (rows,), *entries, decoder, bias, aim, out, squares, along, width, **_sizes(width))
+    return out, squares, along
 
 
 def by_feature(features: Tensor, num_features: int) -> tuple[Tensor, Tensor]:
     """Starts [N+1], entry numbers [E]."""
+    if num_features < 2**15:  # sorted digit by digit: half of the digits, half of the time
+        features = features.to(torch.int16)
     ordered, order = features.sort(stable=True)
     every = torch.arange(num_features + 1, device=features.device, dtype=features.dtype)
     return torch.searchsorted(ordered, every), order
+
+
+def sums(starts: Tensor, order: Tensor, numbers: Tensor) -> Tensor:
+    """[N], each added up in an order that only depends on how many entries a feature has."""
+    out = numbers.new_empty(len(starts) - 1)
+    triton_run.run(_sums, (len(out),), starts, order, numbers, out, SIZE=_FEW, num_warps=1)
+    return out
+
+
+def tally(
+    starts: Tensor,
+    order: Tensor,
+    values: Tensor,
+    rows: int,
+    silent_for: Tensor,
+    peak: Tensor,
+    fired: Tensor,
+) -> None:
+    """In place."""
+    arguments = starts, order, values, silent_for, peak, fired, rows
+    triton_run.run(_tally, (len(peak),), *arguments, SIZE=_FEW, num_warps=1)
+
+
+def move(
+    vector: Tensor,
+    first: Tensor,
+    second: Tensor,
+    gradient: Tensor,
+    adam: tuple[float, float, float, float],
+    step: int,
+) -> None:
+    """In place, read and written once."""
+    size = vector.numel()
+    arguments = vector, first, second, gradient.contiguous(), size, *adam, *_corrections(adam, step)
+    triton_run.run(_move, (triton.cdiv(size, _BLOCK),), *arguments, SIZE=_BLOCK)
 
 
 def update(
@@ -381,33 +395,43 @@ def update(
 
     Of rows with clocks of their own, only those with a gradient.
     """
-    (encoder, decoder), (starts, order) = weights, sorted_entries
-    rate, beta1, beta2, epsilon = adam
-    touched, steps = starts, encoder.new_full((1,), step, dtype=torch.float64)
+    (starts, order), (reads, group, start), (place, *further) = sorted_entries, wiring, extra
+    of_row, values, pre_slopes = (t[order] for t in entries)
+    programs, touched = len(place), place
     if own_clock:
-        touched = ((starts.diff() > 0) | (extra[0] >= 0)).nonzero()[:, 0]
-        clock[touched] += 1
-        steps = clock[touched].double()
-        if not len(touched):
+        programs = min(len(place), len(order) + len(further[0]))
+        moving = (starts.diff() > 0) | (place >= 0)
+        touched = torch.nonzero_static(moving, size=programs, fill_value=-1)[:, 0]
+        if not programs:
             return
-    corrections = torch.stack([1 / (1 - beta**steps) for beta in (beta1, beta2)], dim=1).float()
-    inner, outer = encoder.shape[1], decoder.shape[1]
-    sizes = {"INNER": triton.next_power_of_2(inner), "OUTER": triton.next_power_of_2(outer)}
-    most = max(sizes.values())
-    _run(
-        _update,
-        (len(touched) if own_clock else len(encoder),),
-        *(encoder, *encoder_moments, decoder, *decoder_moments),
-        *(starts, *(t[order] for t in entries)),
-        *(x.contiguous(), slopes.contiguous(), *wiring, *extra, touched, corrections),
-        *(x.shape[1], inner, outer, rate, beta1, beta2, epsilon),
-        **sizes,
-        ALL=not own_clock,
-        ENTRIES=max(1, min(4, 2**15 // most)),
-        num_warps=max(4, min(32, most // 256)),
+    sides = (
+        (weights[0], *encoder_moments, starts, of_row, pre_slopes, x.contiguous(), reads),
+        (weights[1], *decoder_moments, starts, of_row, values, slopes.contiguous(), group),
     )
+    rates = *adam, *_corrections(adam, step), math.log(adam[1]), math.log(adam[2])
+    for decoder, (side, more) in enumerate(zip(sides, further, strict=True)):
+        width = more.shape[1]
+        shapes = x.shape[1], width
+        triton_run.run(
+            _update,
+            (programs,),
+            *(*side, start, place, more, touched, clock, *shapes, *rates),
+            **_sizes(width),
+            DECODER=bool(decoder),
+            ALL=not own_clock,
+        )
 
 
-def _run(kernel: Any, grid: tuple[int, ...], *arguments: Any, **sizes: int) -> None:
-    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
-        kernel[grid](*arguments, **sizes)
+def _corrections(adam: tuple[float, float, float, float], step: int) -> tuple[float, float]:
+    """By which Adam's moments are too small at a step."""
+    return 1 / (1 - adam[1] ** step), 1 / (1 - adam[2] ** step)
+
+
+def _sizes(width: int) -> dict[str, int]:
+    """Of a program that holds a row in registers, and a few more that are added to it."""
+    size = triton.next_power_of_2(width)
+    return {
+        "SIZE": size,
+        "ENTRIES": max(1, min(8, 2**14 // size)),
+        "num_warps": max(4, min(32, size // 256)),
+    }

@@ -3,8 +3,9 @@
 DEVICE is an accelerator, or `pretend` (see `tests.pretended`). Kernels are then interpreted.
 
 For each architecture, and for dictionaries of several sites, it prints as JSON what was told of each step on
-the processor and on the device, there in two sittings, how far the decoders are apart in the end, and, of an
-accelerator, whether one sitting ends in the same bits as two.
+the processor and on the device, there in two sittings, and how far the decoders are apart in the end; of an
+accelerator, whether one sitting ends in the same bits as two; of the pretended device, how many operations
+each step asked for, and the lines that waited for one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -29,8 +30,10 @@ from pellucid.dictionaries import files
 from pellucid.dictionaries.base import Dictionary
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
+from pellucid.dictionaries.trainer import Trainer
 from pellucid.dictionaries.training import train
 from tests import pretended
+from tests.dictionaries.counting import Counting
 
 WIDTH, STEPS = 16, 2
 SETTINGS = TrainSettings(
@@ -42,6 +45,22 @@ ELSEWHERE: list[tuple[str, TrainSettings, Ports]] = [
     ("visits", replace(SETTINGS, features=16, visits=2), Ports.of(SITES[0])),
     ("cross-layer transcoder", SETTINGS, Ports((SITES[0], SITES[1]), (SITES[2], SITES[3]))),
 ]
+
+
+@contextmanager
+def counted() -> Iterator[list[Counting]]:
+    """What each step asks for."""
+    asked: list[Counting] = []
+    step = Trainer.train_on
+
+    def counting(trainer: Trainer, activations: Tensor) -> dict[str, float]:
+        with Counting() as of_step:
+            asked.append(of_step)
+            return step(trainer, activations)
+
+    Trainer.train_on = counting  # type: ignore[method-assign]
+    yield asked
+    Trainer.train_on = step  # type: ignore[method-assign]
 
 
 @dataclass
@@ -94,16 +113,22 @@ def compare(name: str, settings: TrainSettings, ports: Ports, device: str, folde
     told: dict[str, list[dict[str, float]]] = {"cpu": [], device: []}
     sites = len(ports.sites)
     expected = trained(folder / "cpu", settings, ports, Stream("cpu", sites), told["cpu"].append)
-    with suppress(InputError):  # the stream runs out, which stands for a kill
-        trained(folder / device, settings, ports, Stream(device, sites, 1), told[device].append)
-    d = trained(folder / device, settings, ports, Stream(device, sites), told[device].append)
+    with counted() if device == pretended.NAME else nullcontext([]) as asked:
+        with suppress(InputError):  # the stream runs out, which stands for a kill
+            trained(folder / device, settings, ports, Stream(device, sites, 1), told[device].append)
+        d = trained(folder / device, settings, ports, Stream(device, sites), told[device].append)
     x = Stream("cpu", sites).draw(40, 5)[:, : d.width]
     rebuilt, codes = d.reconstruct(x)
     assert {t.device.type for t in (d.encoder, codes.values, rebuilt)} == {device}
     files.save(d, folder / "saved", card={"architecture": name}, fixture=x.to(device))
     kept, _ = files.load(folder / "saved")
     off = (kept.decoder - expected.decoder).abs().amax(1)
-    found = {"told": list(zip(*told.values(), strict=True)), "off": float(off.median())}
+    found = {
+        "told": list(zip(*told.values(), strict=True)),
+        "off": float(off.median()),
+        "operations": [step.operations.total() for step in asked],
+        "waits": [list(step.waits.elements()) for step in asked],
+    }
     if device != pretended.NAME:
         whole = trained(folder / "whole", settings, ports, Stream(device, sites), [].append)
         found["same bits"] = torch.equal(whole.encoder, d.encoder) and torch.equal(whole.decoder, d.decoder)

@@ -104,7 +104,7 @@ def test_tensors_that_lie_where_there_are_no_kernels_are_refused() -> None:
 @given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 2**16))
 def test_sums_are_those_of_each_feature_by_itself(features: list[int], seed: int) -> None:
     numbers = torch.randn(len(features), generator=torch.Generator().manual_seed(seed))
-    found = kernels.sums(torch.tensor(features, dtype=torch.int32), numbers, 7)
+    found = kernels.sums(kernels.by_feature(torch.tensor(features, dtype=torch.int32), 7), numbers)
     expected = [
         math.fsum(x for f, x in zip(features, numbers.tolist(), strict=True) if f == i) for i in range(7)
     ]
@@ -179,6 +179,21 @@ def test_entries_are_sorted_by_feature_and_keep_their_order_within_one(numbers: 
     starts, order = compiled.by_feature(np.array(numbers, np.int32), 10)
     assert order.tolist() == sorted(range(len(numbers)), key=lambda e: numbers[e])
     assert starts.tolist() == [sum(n < i for n in numbers) for i in range(11)]
+
+
+@given(**SPARSE)
+def test_a_tally_is_what_dense_values_say(rows: int, features: int, width: int, seed: int) -> None:
+    codes, _, _, _ = sparse_problem(rows, features, width, seed)
+    values = (codes.values - 0.4).clamp(min=0)
+    dense = replace(codes, values=values).dense()
+    silent_for, fired = torch.arange(features), torch.arange(features) * 3
+    peak = torch.full((features,), 0.2)
+    silent, most, times = silent_for.clone(), peak.clone(), fired.clone()
+    kernels.tally(kernels.by_feature(codes.features, features), values, rows, silent, most, times)
+    active = dense > 0
+    assert torch.equal(silent, torch.where(active.any(0), 0, silent_for + rows))
+    assert torch.equal(times, fired + active.sum(0))
+    assert torch.equal(most, torch.cat([dense, peak[None]]).amax(0))
 
 
 @given(**SPARSE)
@@ -274,7 +289,8 @@ def test_the_fused_update_is_autograd_then_adam_then_unit_rows(
             mine,
             moments[0],
             moments[1],
-            (codes.rows, codes.features, codes.values, value_slopes),
+            (codes.rows, codes.values, value_slopes),
+            kernels.by_feature(codes.features, features),
             x,
             slopes,
             wiring,
@@ -311,13 +327,13 @@ def test_with_clocks_of_their_own_rows_take_adams_steps_when_they_have_a_gradien
     for step in range(1, 61):
         rate = 1e-3 * min(1, step / 10)
         numbers = (torch.rand(rows, 2, generator=generator) ** 3 * (features - 2)).int().flatten()
-        entries = torch.arange(rows).repeat_interleave(2), numbers, draw(2 * rows).abs(), draw(2 * rows) / 99
+        entries = torch.arange(rows).repeat_interleave(2), draw(2 * rows).abs(), draw(2 * rows) / 99
         place = torch.full((features,), -1, dtype=torch.int32)
         place[37] = 0 if step % 7 == 0 else -1
         extra = Extra(place, draw(1, inner) / 99, draw(1, outer) / 99)
         x, slopes = draw(1, rows, inner), draw(3, rows, outer) / 99
         gradients = torch.zeros(features, inner).double(), torch.zeros(features, outer).double()
-        for row, feature, value, pre_slope in zip(*entries, strict=True):
+        for feature, row, value, pre_slope in zip(numbers, *entries, strict=True):
             gradients[0][feature] += pre_slope * x[0, row]
             gradients[1][feature] += value * slopes[wiring.group[feature].long(), row]
         if place[37] == 0:
@@ -332,7 +348,17 @@ def test_with_clocks_of_their_own_rows_take_adams_steps_when_they_have_a_gradien
             adams[feature].step()
             d.data /= d.data.norm()
         kernels.update(
-            mine, *moments, entries, x, slopes, wiring, extra, Adam(rate, 0.9, 0.999, 6.25e-10), step, clock
+            mine,
+            *moments,
+            entries,
+            kernels.by_feature(numbers, features),
+            x,
+            slopes,
+            wiring,
+            extra,
+            Adam(rate, 0.9, 0.999, 6.25e-10),
+            step,
+            clock,
         )
         assert torch.equal(clock, steps)
     for weight, rows_of, start in zip(mine, theirs, (encoder, decoder), strict=True):
@@ -351,10 +377,11 @@ def test_with_a_gradient_for_every_row_at_every_step_own_clocks_change_nothing()
         moments = [(torch.zeros_like(w), torch.zeros_like(w)) for w in mine]
         for step in range(1, 20):
             x, slopes = (torch.randn(1, 9, 8, generator=draws) for _ in range(2))
-            entries = torch.arange(9), torch.arange(9, dtype=torch.int32), torch.ones(9), torch.ones(9)
+            entries = torch.arange(9), torch.ones(9), torch.ones(9)
+            by_feature = kernels.by_feature(torch.arange(9, dtype=torch.int32), 9)
             none = Extra(torch.full((9,), -1, dtype=torch.int32), torch.zeros(0, 8), torch.zeros(0, 8))
             kernels.update(
-                mine, *moments, entries, x, slopes, Wiring.simple(9), none,
+                mine, *moments, entries, by_feature, x, slopes, Wiring.simple(9), none,
                 Adam(1e-3, 0.9, 0.999, 6.25e-10), step, clock,
             )  # fmt: skip
         found.append(mine)

@@ -164,7 +164,7 @@ def test_a_step_is_that_of_autograd_and_adam(kind: str) -> None:
         columns = World(kind).columns(256, step)
         scaled = columns * trainer._columns
         inputs, aim = trainer.ports.inputs(scaled), trainer.ports.written(scaled)
-        entries = trainer._select(inputs)
+        entries = trainer._select(inputs, *trainer._scores(inputs))
         active = torch.zeros(256, trainer.settings.features, dtype=torch.bool)
         active[entries.rows, entries.features.long()] = entries.values > 0
         adam.zero_grad()

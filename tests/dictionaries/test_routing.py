@@ -13,6 +13,7 @@ from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
 from pellucid.dictionaries import files, peers, plain, routing
 from pellucid.dictionaries.base import Activation, Dictionary
+from pellucid.dictionaries.codes import offsets_of
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.routing import Router
 from pellucid.dictionaries.settings import TrainSettings, groups_of
@@ -72,7 +73,9 @@ def test_products_of_many_groups_are_made_in_several_calls(monkeypatch: pytest.M
     counts = torch.tensor([3, 0, 5, 1, 0, 2])
     rows, weights = draw(11, 16).bfloat16(), draw(G, S, 16, seed=1).bfloat16()
     expected = torch.cat([x @ w.T for x, w in zip(rows.split(counts.tolist()), weights, strict=True)])
-    torch.testing.assert_close(routing._products(rows, weights, counts), expected, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        routing._products(rows, weights, offsets_of(counts)), expected, rtol=1e-2, atol=1e-2
+    )
 
 
 @pytest.mark.parametrize("activation", ["topk", "jumprelu", "relu"])

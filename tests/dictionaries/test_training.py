@@ -24,11 +24,13 @@ from pellucid.core.errors import InputError
 from pellucid.core.runs import RunFolder
 from pellucid.core.sites import Site
 from pellucid.dictionaries import jumprelu, plain
+from pellucid.dictionaries.architectures import Entries
 from pellucid.dictionaries.base import Dictionary
+from pellucid.dictionaries.beginning import geometric_median
 from pellucid.dictionaries.crew import Crew
 from pellucid.dictionaries.ports import Ports
 from pellucid.dictionaries.settings import Architecture, TrainSettings
-from pellucid.dictionaries.trainer import Trainer, geometric_median
+from pellucid.dictionaries.trainer import Trainer
 from pellucid.dictionaries.training import Job, Spent, train, train_together
 from pellucid.testing import WORDS, tiny_model
 
@@ -75,6 +77,17 @@ SETTINGS = TrainSettings(features=80, k=ACTIVE, tokens=256 * 600, batch_tokens=2
 
 def trainer_of(settings: TrainSettings, start: Dictionary | None = None) -> Trainer:
     return Trainer(settings, Synthetic().sample(2048), PORTS, start)
+
+
+def chosen(trainer: Trainer, x: Tensor) -> Entries:
+    """The entries of [R, B, D] that the trainer would choose."""
+    return trainer._select(x, *trainer._scores(x))
+
+
+def silent_of(trainer: Trainer) -> tuple[list[int], int]:
+    """How many features are silent, by the part that they read, and in all."""
+    own: list[int] = trainer._silent_by_part.tolist()
+    return own, sum(own)
 
 
 def fvu(d: Dictionary, x: Tensor) -> float:
@@ -150,8 +163,8 @@ def test_a_run_may_begin_from_a_dictionary_and_is_as_good_from_the_first_batch(
     x = stream.draw(256, seed=10**7)
     if architecture != "topk":
         # What is selected in training is what the dictionary selects, up to the threshold of a batch.
-        entries = trainer._select(x[None] * trainer.scale)
-        assert entries.l0 == pytest.approx(d.encode(x).mean_l0, rel=0.1)
+        entries = chosen(trainer, x[None] * trainer.scale)
+        assert float(entries.l0) == pytest.approx(d.encode(x).mean_l0, rel=0.1)
     trainer.train_on(x)
     again = trainer.dictionary(d.model_digest)
     y = stream.draw(2000, seed=10**8)
@@ -211,7 +224,7 @@ def test_a_step_is_that_of_autograd_and_adam(architecture: Architecture) -> None
     for step in range(3):
         x = stream.draw(256, seed=step)
         scaled = x * trainer.scale
-        entries = trainer._select(scaled[None])
+        entries = chosen(trainer, scaled[None])
         active = torch.zeros(len(x), 80, dtype=torch.bool)
         active[entries.rows, entries.features] = entries.values > 0
         adam.zero_grad()
@@ -261,7 +274,7 @@ def test_the_gradients_of_the_auxiliary_loss_are_those_of_autograd() -> None:
     trainer.silent_for[5] = 99
     x = stream.draw(64, seed=1) * trainer.scale
     error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
-    (place, *matrices), by_bias = trainer._auxiliary(x[None], error, trainer._num_silent)
+    (place, *matrices), by_bias = trainer._auxiliary(x[None], error, *silent_of(trainer))
     found = matrices[0], by_bias, matrices[1]
     assert len(by_bias) == len(silent)
     assert place[silent].tolist() == list(range(len(silent)))
@@ -303,7 +316,7 @@ def test_with_a_router_silent_features_of_the_groups_visited_explain_the_error_a
     assert len(clear) == 64
     x, scores = x[clear], scores[clear]
     error = torch.randn(64, WIDTH, generator=torch.Generator().manual_seed(2))
-    extra, by_bias = trainer._auxiliary(x[None], error, trainer._num_silent)
+    extra, by_bias = trainer._auxiliary(x[None], error, *silent_of(trainer))
     values, chosen = scores.topk(2, dim=1)
     codes = torch.zeros_like(scores).scatter(1, chosen, values.relu())
     loss = (codes @ decoder + error.double()).square().sum() / error.double().square().sum() / 32
@@ -318,6 +331,16 @@ def test_with_a_router_silent_features_of_the_groups_visited_explain_the_error_a
         scale = float(expected.abs().max())
         torch.testing.assert_close(mine[extra.place[held]].double(), expected, rtol=1e-4, atol=1e-5 * scale)
         assert float(parameter.grad[~held].abs().max()) == 0
+
+
+def test_silent_features_that_are_positive_nowhere_get_no_gradient() -> None:
+    trainer = trainer_of(replace(SETTINGS, architecture="topk", silent_tokens=100, visits=3))
+    trainer.silent_for[::3] = 100
+    trainer.vectors["encoder_bias"][::3] = -1e9
+    x = Synthetic().draw(64, seed=1) * trainer.scale
+    extra, by_bias = trainer._auxiliary(x[None], torch.ones(64, WIDTH), *silent_of(trainer))
+    assert bool((extra.place == -1).all())
+    assert len(extra.encoder) == len(extra.decoder) == len(by_bias) == 0
 
 
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu"])
@@ -370,7 +393,7 @@ def test_features_that_read_different_sites_are_not_routed() -> None:
 def test_no_silent_feature_gives_no_auxiliary_gradient() -> None:
     trainer = trainer_of(SETTINGS)
     x, error = torch.ones(1, 4, WIDTH), torch.ones(4, WIDTH)
-    (place, encoder, decoder), bias = trainer._auxiliary(x, error, trainer._num_silent)
+    (place, encoder, decoder), bias = trainer._auxiliary(x, error, *silent_of(trainer))
     assert bool((place == -1).all())
     assert len(encoder) == len(bias) == len(decoder) == 0
 
@@ -381,7 +404,7 @@ def test_features_that_do_not_fire_are_counted_in_tokens() -> None:
     expected = torch.zeros(80, dtype=torch.int64)
     for seed in range(4):
         x = stream.draw(256, seed)
-        entries = trainer._select(x[None] * trainer.scale)
+        entries = chosen(trainer, x[None] * trainer.scale)
         features = entries.features[entries.values > 0]
         trainer.train_on(x)
         expected += 256
@@ -458,6 +481,17 @@ def test_a_loss_that_is_no_number_is_one_clear_error(bad: float) -> None:
     x[3, 3] = bad
     with pytest.raises(InputError, match="loss is not a number at step 1"):
         trainer.train_on(x)
+
+
+def test_a_loss_beyond_all_numbers_is_refused_before_a_weight_moves() -> None:
+    trainer = trainer_of(SETTINGS)
+    before = {name: t.clone() for name, t in trainer.state().items()}
+    x = Synthetic().draw(256, seed=0) * 1e20
+    assert math.isfinite(float((x * trainer.scale).sum()))
+    with pytest.raises(InputError, match="loss is not a number at step 1"):
+        trainer.train_on(x)
+    for name, tensor in trainer.state().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_text_that_runs_out_says_how_far_it_went(tmp_path: Path) -> None:
