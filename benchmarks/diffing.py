@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from pellucid.cli import printing
 from pellucid.dictionaries import diffing, files
@@ -71,19 +72,23 @@ def tuned(folder: Path, sentences: list[str], steps: int) -> None:
     model = load("smollm2", precision="fp32")
     network: Any = model.network
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-5, weight_decay=0.0)
-    rows = [torch.tensor([model.encode_text(s)], device=model.device) for s in sentences]
+    rows = [torch.tensor(model.encode_text(s)) for s in sentences]
     draw = random.Random(0)
     network.train()
     losses = []
     for _ in range(steps):
-        for row in draw.sample(rows, 8):
-            loss = network(input_ids=row, labels=row).loss / 8
-            loss.backward()
-            losses.append(8 * loss.item())
+        batch = draw.sample(rows, min(8, len(rows)))
+        tokens, labels = (
+            pad_sequence(batch, batch_first=True, padding_value=value).to(model.device) for value in (0, -100)
+        )
+        # What is padded comes after a sentence: no token of it reads that, and nothing is asked of it.
+        loss = network(input_ids=tokens, labels=labels).loss
+        loss.backward()
+        losses.append(float(loss))
         optimiser.step()
         optimiser.zero_grad()
     network.eval()
-    print(f"tuned: loss {np.mean(losses[:8]):.2f} at the first step, {np.mean(losses[-8:]):.2f} at the last")
+    print(f"tuned: loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last", flush=True)
     network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
 
@@ -137,7 +142,7 @@ def main() -> None:
         work = Path(folder)
         started = time.perf_counter()
         tuned(work / "tuned", learnt, given.steps)
-        print(f"tuning took {time.perf_counter() - started:.0f} s")
+        print(f"tuning took {time.perf_counter() - started:.0f} s", flush=True)
         text = work / "town.txt"
         # As often as makes it a few per cent of the text.
         text.write_text("\n\n".join(" ".join(random.Random(n).sample(learnt, 8)) for n in range(60)))

@@ -125,9 +125,12 @@ def test_searches_find_the_same(
     assert raised[1].chance == pytest.approx(raised[0].chance, abs=1e-3)
     contrasts = []
     for model, dictionaries in ((tiny, plain), (away, moved)):
-        one, two = (peaks.read(model, list(dictionaries.values()), [t] * 5) for t in TEXTS[:2])
-        contrasts.append(by_contrast.contrast(dictionaries[name], one, two))
-    assert [f.feature for f in contrasts[1].features] == [f.feature for f in contrasts[0].features]
+        sides = [[f"{t} {end}" for end in ("now", "again", "there", "once", "for us")] for t in TEXTS[:2]]
+        one, two = (peaks.read(model, list(dictionaries.values()), side) for side in sides)
+        told = by_contrast.contrast(dictionaries[name], one, two, count=len(dictionaries[name].decoder))
+        contrasts.append({f.feature: f.told.auc for f in told.features})
+    # Two texts on which a feature is equally strong to rounding may change places.
+    assert contrasts[1] == pytest.approx(contrasts[0], abs=0.05)
 
 
 def test_what_features_say_is_judged_by_the_same_rows(
