@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -27,6 +26,7 @@ from pellucid.dictionaries.codes import Codes
 from pellucid.models.generation import Editor
 from pellucid.models.requests import Effect, Seen
 from pellucid.serving.served import Served, ServedDictionary
+from pellucid.serving.strongest import Active
 from pellucid.steering import receipts, recipes
 from pellucid.steering.edits import EditPlan, FeatureEdit
 from pellucid.steering.recipes import Recipe
@@ -189,20 +189,24 @@ class Instruments:
         """What is told of a token; `row` counts from where the tokens of `seen` begin."""
         found: list[_Active] = []
         for (dictionary, watch), part in zip(self._watched, seen, strict=True):
-            offsets, features, values = part.codes.arrays
-            span = slice(*offsets[part.start + row : part.start + row + 2])
-            numbers, strengths = features[span], values[span]
-            shares = strengths / dictionary.units[numbers]
-            best = np.argsort(-shares, kind="stable")[: watch.top]
-            strongest = zip(*(a[best].tolist() for a in (numbers, strengths, shares)), strict=True)
-            asked: dict[int, tuple[float, float]] = {}
-            for feature in watch.features:
-                place = np.flatnonzero(numbers == feature)
-                here = (float(strengths[place[0]]), float(shares[place[0]])) if len(place) else (0.0, 0.0)
-                asked[feature] = here
-            found += [(dictionary, feature, *here) for feature, here in asked.items()]
-            found += [(dictionary, *one) for one in strongest if one[0] not in asked]
+            best = dictionary.strongest.of(part.codes, watch.top)[part.start + row]
+            if watch.features:
+                found += [(dictionary, *one) for one in self._asked(dictionary, watch, part, row)]
+                best = [one for one in best if one.feature not in watch.features]
+            found += [(dictionary, *one) for one in best]
         return found
+
+    @staticmethod
+    def _asked(dictionary: ServedDictionary, watch: Watch, part: Seen[Codes], row: int) -> list[Active]:
+        """The features that are told whether they are active or not."""
+        offsets, features, values = part.codes.arrays
+        span = slice(*offsets[part.start + row : part.start + row + 2])
+        active = dict(zip(features[span].tolist(), values[span].tolist(), strict=True))
+        told = []
+        for feature in dict.fromkeys(watch.features):
+            activation = active.get(feature, 0.0)
+            told.append(Active(feature, activation, activation / float(dictionary.units[feature])))
+        return told
 
     def _prompt(self, ids: Sequence[int], pieces: Sequence[Sequence[Seen[Codes]]]) -> list[TokenSeen]:
         texts = self._model.pieces(ids)

@@ -18,6 +18,7 @@ from pellucid.dictionaries import files, shipped
 from pellucid.dictionaries.base import Dictionary
 from pellucid.models import model as models
 from pellucid.models.model import Model
+from pellucid.serving.strongest import Strongest
 from pellucid.steering.recipes import Recipe
 
 _DESCRIBED = 4096  # features of which the words are kept
@@ -71,6 +72,11 @@ class ServedDictionary:
             return np.ones(self.dictionary.num_features, np.float32)
         found = maximum.cpu().numpy()
         return np.where(found == 0, np.float32(1), found)
+
+    @cached_property
+    def strongest(self) -> Strongest:
+        """The strongest features of what is watched."""
+        return Strongest(self.units)
 
     @cached_property
     def captions(self) -> Captions | None:
