@@ -23,6 +23,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -165,7 +166,9 @@ class Dictionary:
             InputError: when an activation is NaN or infinite, or the width is not D.
         """
         x = self._checked(x)
-        step = max(64, min(_ROWS_AT_ONCE, _SCORES_AT_ONCE // self.num_features))
+        router = self.router
+        looked_at = self.num_features // (1 if router is None else len(router.rows) // router.visits or 1)
+        step = max(64, min(_ROWS_AT_ONCE, _SCORES_AT_ONCE // looked_at))
         if self._finds_few:
             step = _FEW_ROWS
         parts = [self._encode_rows(x[at : at + step]) for at in range(0, max(1, len(x)), step)]
@@ -229,7 +232,8 @@ class Dictionary:
         bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
         if self.activation == "topk":
             assert self.k is not None
-            scores, groups = router.scores(x, self.encoder, self.encoder_bias, roughly=True)
+            weights = self.encoder, self.encoder_bias
+            scores, groups = router.scores(x, *weights, roughly=True, laid=self._laid)
             counts, columns = kernels.select_per_row(scores.bfloat16(), self.k)
             rows = rows_of(counts, len(columns))
             features = router.features(groups, rows, columns, self.num_features)
@@ -282,6 +286,10 @@ class Dictionary:
         """[N] the part of the input that each feature reads."""
         n = self.num_features
         return (torch.arange(n, device=self.encoder.device) * self.ports.parts // n).to(torch.int8)
+
+    @cached_property
+    def _laid(self) -> np.ndarray | None:
+        return None if self.router is None else self.router.laid_out(self.encoder)
 
     @cached_property
     def _few(self) -> Few:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +61,13 @@ class Router:
         return scores.topk(self.visits, dim=1).indices.sort(dim=1).values
 
     def scores(
-        self, x: Tensor, encoder: Tensor, bias: Tensor, *, roughly: bool = False
+        self,
+        x: Tensor,
+        encoder: Tensor,
+        bias: Tensor,
+        *,
+        roughly: bool = False,
+        laid: np.ndarray | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The pre-activations inside the groups visited [B, P·S], and these groups [B, P].
 
@@ -71,16 +78,17 @@ class Router:
             encoder: [N, D], group after group.
             bias: [N].
             roughly: in bf16, on an accelerator and where the processor multiplies tiles of it.
+            laid: see `laid_out`.
         """
         groups = self.groups(x)
         size = len(encoder) // len(self.rows)
         ordered, order = groups.flatten().sort(stable=True)
         starts = _starts(ordered, len(self.rows))
-        if roughly and x.device.type == "cpu" and _has_tile_unit():
+        if roughly and _has_tile_unit(x.device):
             from pellucid.dictionaries import grouped
 
             of_groups = encoder.view(len(self.rows), size, -1), bias.view(len(self.rows), size)
-            found = grouped.products(x, *of_groups, order, starts.diff())
+            found = grouped.products(x, *of_groups, order, starts, laid)
         elif x.device.type == "cpu" or not roughly:
             found = torch.empty(groups.numel(), size, device=x.device)
             for group, places in enumerate(torch.split(order, starts.diff().cpu().tolist())):
@@ -93,6 +101,14 @@ class Router:
             found = torch.empty_like(every)
             found[order] = every
         return found.view(len(x), self.visits * size), groups
+
+    def laid_out(self, encoder: Tensor) -> np.ndarray | None:
+        """An encoder [N, D] that stays as it is, laid out for rough scores, where that saves time."""
+        if not _has_tile_unit(encoder.device):
+            return None
+        from pellucid.dictionaries import grouped
+
+        return grouped.laid_out(encoder.view(len(self.rows), -1, encoder.shape[1]))
 
     def features(self, groups: Tensor, rows: Tensor, columns: Tensor, features: int) -> Tensor:
         """[E] int32 the features behind columns of a routed product.
@@ -108,7 +124,9 @@ class Router:
         return (groups[rows, columns // size] * size + columns % size).int()
 
 
-def _has_tile_unit() -> bool:
+def _has_tile_unit(device: torch.device) -> bool:
+    if device.type != "cpu":
+        return False
     from pellucid.models import tiles
 
     return tiles.has_tile_unit()

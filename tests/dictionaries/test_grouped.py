@@ -32,8 +32,8 @@ def test_each_visit_gets_its_own_product(
     weights, bias = (torch.randn(groups, size, *more, generator=generator) for more in ((width,), ()))
     visited = torch.rand(rows, groups, generator=generator).topk(visits, dim=1).indices.sort(dim=1).values
     order = visited.flatten().argsort(stable=True)
-    counts = torch.bincount(visited.flatten(), minlength=groups)
-    found = grouped.products(x, weights, bias, order, counts)
+    starts = torch.nn.functional.pad(torch.bincount(visited.flatten(), minlength=groups).cumsum(0), (1, 0))
+    found = grouped.products(x, weights, bias, order, starts)
     wanted = (
         torch.einsum(
             "td,tsd->ts",
@@ -43,9 +43,11 @@ def test_each_visit_gets_its_own_product(
     )
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.double(), wanted, rtol=2**-8, atol=1e-4)
+    laid = grouped.laid_out(weights)
+    assert torch.equal(grouped.products(x, weights, bias, order, starts, laid), found)
     threads = get_num_threads()
     set_num_threads(1)
     try:
-        assert torch.equal(grouped.products(x, weights, bias, order, counts), found)
+        assert torch.equal(grouped.products(x, weights, bias, order, starts), found)
     finally:
         set_num_threads(threads)
