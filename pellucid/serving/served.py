@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -123,12 +124,14 @@ class Served:
             InputError: when two dictionaries have one name, an atlas belongs to none of them or a second to
                 one, or a dictionary belongs to another model.
         """
-        network = models.load(model)
+        with ThreadPoolExecutor(1, "load") as pool:  # each takes a second or two of a start
+            loading = pool.submit(models.load, model)
+            folders = [shipped.resolve(reference) for reference in dictionaries]
+            loaded = [files.load(folder) for folder in folders]
+            network = loading.result()
         places = {address: str(Atlas.open(address).record["dictionary"]) for address in atlases}
         found: dict[str, ServedDictionary] = {}
-        for reference in dictionaries:
-            folder = shipped.resolve(reference)
-            dictionary, card = files.load(folder)
+        for folder, (dictionary, card) in zip(folders, loaded, strict=True):
             files.check_model(card, network.digest)
             name = folder.parent.name if folder.name == "result" else folder.name
             if name in found:
