@@ -121,7 +121,8 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
     model = served.model
     pieces, stops = Pieces(model.decode), _Stops(asked.stops)
     written: list[int] = []
-    prompt: list[TokenSeen] = []
+    # What the prompt's tokens have is told at the end, and holds up none of the answer's.
+    telling: asyncio.Task[list[TokenSeen]] | None = None
     held = 0
     effect: Effect | None = None
     reason: Literal["stop", "length", "sequence"] = "length"
@@ -129,7 +130,8 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
         async for event in stream:
             if isinstance(event, Read):
                 held = event.held
-                prompt = await instruments.prompt(asked.prompt, event.codes) if event.codes else []
+                if event.codes:
+                    telling = asyncio.create_task(instruments.prompt(asked.prompt, event.codes))
             elif isinstance(event, Ended):
                 reason, effect = event.reason, event.effect
             elif isinstance(event, Wrote):
@@ -148,12 +150,16 @@ async def write(engine: Answering, served: Served, asked: Asked) -> AsyncGenerat
                 if stops.met is not None:
                     reason = "sequence"
                     break
+        stream.cancel()
+        answer = [t for t in written if t not in model.end_ids]
+        left = "" if stops.met is not None else stops.add(pieces.end()) + stops.end()
+        proved = []
+        if answer and instruments.proves:
+            loop = asyncio.get_running_loop()
+            proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer, effect)
+        prompt = await telling if telling is not None else []
+        yield Finish(reason, stops.met, left, len(asked.prompt), held, len(written), prompt, proved)
     finally:
         stream.cancel()
-    answer = [t for t in written if t not in model.end_ids]
-    left = "" if stops.met is not None else stops.add(pieces.end()) + stops.end()
-    proved = []
-    if answer and instruments.proves:
-        loop = asyncio.get_running_loop()
-        proved = await loop.run_in_executor(_PROVING, instruments.receipts, asked.prompt, answer, effect)
-    yield Finish(reason, stops.met, left, len(asked.prompt), held, len(written), prompt, proved)
+        if telling is not None:
+            telling.cancel()
