@@ -166,11 +166,7 @@ class Dictionary:
             InputError: when an activation is NaN or infinite, or the width is not D.
         """
         x = self._checked(x)
-        router = self.router
-        looked_at = self.num_features // (1 if router is None else len(router.rows) // router.visits or 1)
-        step = max(64, min(_ROWS_AT_ONCE, _SCORES_AT_ONCE // looked_at))
-        if self._finds_few:
-            step = _FEW_ROWS
+        step = self._rows_at_once
         parts = [self._encode_rows(x[at : at + step]) for at in range(0, max(1, len(x)), step)]
         return _joined(parts, self.num_features)
 
@@ -222,6 +218,16 @@ class Dictionary:
         )
 
     @property
+    def _rows_at_once(self) -> int:
+        if self._finds_few:
+            return _FEW_ROWS
+        router = self.router
+        columns = (
+            self.num_features if router is None else self.num_features // len(router.rows) * router.visits
+        )
+        return max(64, min(_ROWS_AT_ONCE, _SCORES_AT_ONCE // columns))
+
+    @property
     def _finds_few(self) -> bool:
         """Whether what could be active is looked for with a rounded encoder."""
         by_itself = self.activation != "topk" and self.router is None and self.ports.parts == 1
@@ -229,7 +235,6 @@ class Dictionary:
 
     def _encode_routed(self, x: Tensor, router: Router) -> Codes:
         """The same among the groups each token visits."""
-        bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
         if self.activation == "topk":
             assert self.k is not None
             weights = self.encoder, self.encoder_bias
@@ -242,6 +247,7 @@ class Dictionary:
             keep = values > 0
             rows, features, values = rows[keep], features[keep], values[keep]
         else:
+            bar = self._bar
             scores, groups = router.scores(x, self.encoder, self.encoder_bias - bar)
             rows, columns = (scores > 0).nonzero(as_tuple=True)
             features = router.features(groups, rows, columns, self.num_features)
@@ -295,8 +301,12 @@ class Dictionary:
     def _few(self) -> Few:
         from pellucid.dictionaries.few import Few
 
-        bar = torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
-        return Few(self.encoder, self.encoder_bias, bar)
+        return Few(self.encoder, self.encoder_bias, self._bar)
+
+    @property
+    def _bar(self) -> Tensor:
+        """[N] what an activation must exceed."""
+        return torch.zeros_like(self.encoder_bias) if self.threshold is None else self.threshold.clamp(min=0)
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Codes]:
         """What it writes for activations [T, D]: [T, D'] float32, and the codes."""

@@ -153,14 +153,15 @@ class Batch(Generic[C]):
                 continue
             read = running.read
             if running.held is None:
-                read = self._beginnings.held(reading)
+                source, read = self._beginnings.find(running.slot, reading)
                 if any(reading.shared(other.reading) > read for other in now):
                     continue
             ids = list(prompt[read : read + PIECE])
             if len(ids) > left:
                 break
             if running.held is None:
-                running.held = running.read = self._beginnings.begin(running.slot, reading)
+                self._beginnings.begin(running.slot, reading, source, read)
+                running.held = running.read = read
             parts.append(Part(running, ids, running.read))
             now.append(running)
             left -= len(ids)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from pellucid.core.sites import Site
+from pellucid.models.rereading import alike
 from pellucid.models.steps import Steps
 
 Sight = tuple[Literal["before", "after"], Site]
@@ -43,11 +44,14 @@ class Reading:
 
     def shared(self, other: Reading) -> int:
         """How many tokens it could take from another text once that is read; never its last one."""
-        if self.edits is None or (self.owner, self.edits) != (other.owner, other.edits):
+        if self.alike is None or self.alike != other.alike or not set(self.sights) <= set(other.sights):
             return 0
-        if not set(self.sights) <= set(other.sights):
-            return 0
-        return _common(self.prompt[:-1], other.prompt)
+        return alike(np.array(self.prompt[:-1]), np.array(other.prompt))
+
+    @property
+    def alike(self) -> tuple[Hashable, Hashable] | None:
+        """What must be the same in a text of which something is taken; none where nothing is."""
+        return None if self.edits is None else (self.owner, self.edits)
 
 
 class Beginnings:
@@ -81,17 +85,14 @@ class Beginnings:
         self._free.remove(best)
         return best
 
-    def held(self, reading: Reading) -> int:
-        """How many tokens of a prompt `begin` would find."""
-        return int(self._shared(reading).max())
-
-    def begin(self, slot: int, reading: Reading) -> int:
-        """Have a slot hold as much of a prompt as any does, not all of it; how many tokens those are."""
+    def find(self, slot: int, reading: Reading) -> tuple[int, int]:
+        """The slot that holds most of a prompt, itself if others hold no more; how many tokens, never all."""
         shared = self._shared(reading)
-        source = int(np.argmax(shared))
-        count = int(shared[source])
-        if count == shared[slot]:
-            source = slot
+        source = slot if shared[slot] == shared.max() else int(np.argmax(shared))
+        return source, int(shared[source])
+
+    def begin(self, slot: int, reading: Reading, source: int, count: int) -> None:
+        """Have a slot hold the first tokens of a prompt, which `find` found in another or in itself."""
         if source != slot:
             self._steps.copy(source, slot, count)
             self._ids[slot, :count] = self._ids[source, :count]
@@ -101,8 +102,7 @@ class Beginnings:
             held = counts[source] if source == slot or sight in reading.sights else 0
             counts[slot] = min(count, held)
         self._lengths[slot] = count
-        self._alike[slot] = None if reading.edits is None else (reading.owner, reading.edits)
-        return count
+        self._alike[slot] = reading.alike
 
     def keep(self, sight: Sight, slots: np.ndarray, places: np.ndarray, x: Tensor) -> None:
         """Keep the activations x [m, D] of some tokens."""
@@ -136,19 +136,11 @@ class Beginnings:
         """[S] how many tokens of the prompt each slot holds as they would be read; never the last one."""
         prompt = np.array(reading.prompt[:-1], np.int64)
         found = np.zeros(len(self._lengths), np.int64)
-        wanted = reading.owner, reading.edits
         for slot in np.flatnonzero(self._lengths).tolist():
-            if reading.edits is None or self._alike[slot] != wanted:
+            if reading.alike is None or self._alike[slot] != reading.alike:
                 continue
             most = min(len(prompt), int(self._lengths[slot]))
             for sight in reading.sights:
                 most = min(most, int(self._counts[sight][slot]) if sight in self._counts else 0)
-            found[slot] = _common(self._ids[slot, :most], prompt[:most])
+            found[slot] = alike(self._ids[slot, :most], prompt[:most])
         return found
-
-
-def _common(one: Sequence[int] | np.ndarray, other: Sequence[int] | np.ndarray) -> int:
-    """With how many tokens two texts begin alike."""
-    length = min(len(one), len(other))
-    apart = np.flatnonzero(np.asarray(one[:length]) != np.asarray(other[:length]))
-    return int(apart[0]) if len(apart) else length

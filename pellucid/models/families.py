@@ -38,6 +38,8 @@ _GEMMA2 = Family(
     "post_feedforward_layernorm",
 )
 
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+"""Those that compute as Llama does, for what is compiled for it."""
 FAMILIES: dict[str, Family] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,

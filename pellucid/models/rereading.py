@@ -31,7 +31,7 @@ class Rereading:
             The slot; another, or the same, that holds its beginning; and the length of that. The slot counts
             as holding the whole text from now on.
         """
-        shared = {slot: _alike(held, x[:most]) if of == key else 0 for slot, (of, held) in self._held.items()}
+        shared = {slot: alike(held, x[:most]) if of == key else 0 for slot, (of, held) in self._held.items()}
         source = max(shared, key=shared.__getitem__)
         # A longer text is not given up for the few tokens with which both begin.
         whole = 2 * shared[source] >= len(self._held[source][1])
@@ -41,10 +41,10 @@ class Rereading:
         return slot, source, shared[source]
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> int:
-    """How many rows, from the first, are the same."""
+def alike(one: np.ndarray, other: np.ndarray) -> int:
+    """How many entries or rows, from the first, are the same."""
     length = min(len(one), len(other))
     if not length:
         return 0
-    apart = np.flatnonzero((one[:length] != other[:length]).any(1))
+    apart = np.flatnonzero((one[:length] != other[:length]).reshape(length, -1).any(1))
     return int(apart[0]) if len(apart) else length

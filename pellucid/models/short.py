@@ -20,12 +20,12 @@ from numba.extending import overload
 from torch import Tensor
 from transformers import AttentionInterface
 
+from pellucid.models import families
 from pellucid.models.distributions import shares
 from pellucid.models.model import Model
 from pellucid.models.products import REORDERED, nearest
 
 _NAME = "pellucid_short"
-_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def attending(model: Model) -> Model:
@@ -35,7 +35,7 @@ def attending(model: Model) -> Model:
     """
     config = model.config
     if (
-        config.model_type not in _FAMILIES
+        config.model_type not in families.LLAMA_LIKE
         or getattr(config, "sliding_window", None)
         or model.device.type != "cpu"
         or model.dtype not in {torch.float32, torch.bfloat16}

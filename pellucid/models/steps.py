@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pellucid.core.errors import InputError
 from pellucid.core.sites import Site
-from pellucid.models import distributions, hooks, products, thin, tiles
+from pellucid.models import distributions, families, hooks, products, thin, tiles
 from pellucid.models.model import Model
 from pellucid.models.rereading import Rereading
 
@@ -118,7 +118,6 @@ _PREDICTIONS = 64
 """Predictions that are compared at a time: each is all of the vocabulary, twice."""
 _AGAIN = 4
 """Slots for texts that are read again."""
-_LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 _RESIDUAL = ("resid_pre", "resid_post")
 _INSIDE = ("attn_out", "mlp_in", "mlp_out")
 _FIXED_ROTATION = ("default", "linear", "llama3", "yarn")
@@ -163,7 +162,7 @@ class CompiledSteps:
         rotation = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
         return (
             model.device.type == "cpu"
-            and config.model_type in _LLAMA_LIKE
+            and config.model_type in families.LLAMA_LIKE
             and config.hidden_act == "silu"
             and rotation in _FIXED_ROTATION
             and not getattr(config, "sliding_window", None)
